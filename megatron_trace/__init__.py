@@ -1,0 +1,1 @@
+"""Megatron-TRACE: tree rollout allocation for reinforcement learning of language-model agents."""

@@ -1,0 +1,1 @@
+"""Tasks: plain JSON rows kept as WebDataset shards."""

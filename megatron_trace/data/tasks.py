@@ -1,0 +1,83 @@
+"""Tasks as WebDataset shards: read, written with reproducible bytes, and streamed in a resumable order."""
+
+import glob
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import braceexpand
+import numpy as np
+import webdataset as wds
+
+Task = dict[str, Any]
+"""A plain JSON object; every task has an `id`, the rest is its environment's."""
+
+
+def shard_paths(shards: str) -> list[str]:
+    """The files that `shards` names: a path, a glob, or either with `{a..b}` braces; sorted within each glob.
+
+    Raises:
+        FileNotFoundError: no file matches; the message names the pattern.
+    """
+    paths = [path for pattern in braceexpand.braceexpand(shards) for path in sorted(glob.glob(pattern))]
+    if not paths:
+        raise FileNotFoundError(f"no shard matches {shards!r}")
+    return paths
+
+
+def load_tasks(shards: str) -> list[Task]:
+    """All rows of the shards, in file order.
+
+    Args:
+        shards: path, glob or brace pattern of `.tar` files whose samples have a `.json` member.
+
+    Raises:
+        FileNotFoundError: no file matches.
+        KeyError: a sample has no `.json` member.
+    """
+    samples = wds.WebDataset(shard_paths(shards), shardshuffle=False)
+    return [json.loads(sample["json"]) for sample in samples]
+
+
+def write_shards(rows: Iterable[Mapping[str, Any]], pattern: str, rows_per_shard: int = 10_000) -> list[Path]:
+    """Write `rows` as shards; the same rows give the same bytes (fixed times, owners, modes and key order).
+
+    Args:
+        rows: JSON objects.
+        pattern: path with one `%d`-style field for the shard number, such as `train-%06d.tar`.
+        rows_per_shard: rows in each shard; the last one may hold fewer.
+
+    Returns:
+        The paths written. A shard appears under its name only when it is whole.
+    """
+    rows = list(rows)
+    paths = []
+    for shard, start in enumerate(range(0, len(rows), rows_per_shard)):
+        path = Path(pattern % shard)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file, wds.TarWriter(file, user="", group="", mtime=0.0) as writer:
+            for number, row in enumerate(rows[start : start + rows_per_shard], start):
+                data = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
+                writer.write({"__key__": f"{number:09d}", "json": data})
+        partial.replace(path)
+        paths.append(path)
+    return paths
+
+
+def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Task]:
+    """An endless order over `tasks`, one permutation per epoch, that depends on (seed, position) alone.
+
+    The n-th task of `task_stream(tasks, seed)` is the first one of `task_stream(tasks, seed, start=n)`, so
+    the number of tasks taken so far is the whole state to keep.
+
+    Raises:
+        ValueError: no tasks, or a negative `start` (on the first `next`).
+    """
+    if not tasks or start < 0:
+        raise ValueError(f"task_stream needs tasks and start >= 0, got {len(tasks)} tasks and start={start}")
+    epoch, offset = divmod(start, len(tasks))
+    while True:
+        order = np.random.default_rng([seed, epoch]).permutation(len(tasks))
+        yield from (tasks[index] for index in order[offset:])
+        epoch, offset = epoch + 1, 0

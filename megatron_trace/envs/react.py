@@ -1,0 +1,34 @@
+"""The ReAct format: a turn is a thought, then one `<search>…</search>` or one `<answer>…</answer>`."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+STOP = ("</search>", "</answer>")
+"""Strings that end an action."""
+
+_TAG = re.compile(r"</?(?:search|answer)>")
+_ACTION = re.compile(r"(.*?)<(search|answer)>(.*?)</\2>\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Action:
+    """A parsed turn.
+
+    Attributes:
+        thought: the text before the tag, stripped.
+        kind: what the tag asks for.
+        content: the text within the tag, stripped; never empty.
+    """
+
+    thought: str
+    kind: Literal["search", "answer"]
+    content: str
+
+
+def parse(text: str) -> Action | None:
+    """The action in `text`; None where it is malformed: no tag, several, an empty one, or text after it."""
+    match = _ACTION.fullmatch(text)
+    if match is None or len(_TAG.findall(text)) != 2 or not match[3].strip():
+        return None
+    return Action(match[1].strip(), "search" if match[2] == "search" else "answer", match[3].strip())

@@ -1,0 +1,172 @@
+"""Multi-hop question answering with a local search engine, in the manner of Search-R1 (arXiv 2503.09516).
+
+A turn searches a corpus with BM25 or answers. The terminal reward is the exact match with any gold answer.
+"""
+
+import glob
+import json
+import re
+import string
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import braceexpand
+import webdataset as wds
+
+from megatron_trace.envs import react
+from megatron_trace.envs.environment import StepResult
+
+# bm25s loads numba where it can, which we do not use; vLLM's CPU worker looks at every loaded module when it
+# starts, and fails on numba's llvmlite. So bm25s is loaded as though numba were not installed.
+_numba = sys.modules.get("numba")
+sys.modules["numba"] = None  # type: ignore[assignment]
+try:
+    import bm25s
+finally:
+    del sys.modules["numba"]
+    if _numba is not None:
+        sys.modules["numba"] = _numba
+
+SEARCH_R1_INSTRUCTION = (
+    "Answer the given question. First reason about what you still need to know. If you lack some knowledge, "
+    "call a search engine by <search> query </search>; it returns the top results between <information> and "
+    "</information>. You can search several times. When no further external knowledge is needed, give the "
+    "answer inside <answer> and </answer>, without detailed illustrations. For example, <answer> Beijing "
+    "</answer>. Question: "
+)
+"""The prompt prefix that Search-R1 users know, without its `<think>` tags."""
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
+    text = "".join(char for char in text.lower() if char not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> bool:
+    """Whether `answer` equals one of `golds` after normalisation."""
+    return normalize_answer(answer) in {normalize_answer(gold) for gold in golds}
+
+
+class SearchIndex:
+    """BM25 over titles and texts; documents whose title is the query come first. Threads may share it."""
+
+    def __init__(self, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Index `documents`, each with a `title` and a `text`."""
+        self._documents = [(str(document["title"]), str(document["text"])) for document in documents]
+        self._by_title: dict[str, list[int]] = defaultdict(list)
+        for index, (title, _) in enumerate(self._documents):
+            self._by_title[normalize_answer(title)].append(index)
+        self._bm25 = bm25s.BM25()
+        texts = [f"{title} {text}" for title, text in self._documents]
+        self._bm25.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+        self.search = lru_cache(maxsize=65_536)(self._search)
+
+    @classmethod
+    def from_shards(cls, corpus: str) -> "SearchIndex":
+        """Read WebDataset shards (path, glob or braces) whose `.json` members have a `title` and a `text`.
+
+        Raises:
+            FileNotFoundError: no file matches `corpus`.
+        """
+        paths = [path for pattern in braceexpand.braceexpand(corpus) for path in sorted(glob.glob(pattern))]
+        if not paths:
+            raise FileNotFoundError(f"no corpus shard matches {corpus!r}")
+        return cls([json.loads(sample["json"]) for sample in wds.WebDataset(paths, shardshuffle=False)])
+
+    def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
+        """At most `top_k` (title, text) pairs, best first; a document without a word of `query` is no hit."""
+        hits = self._by_title.get(normalize_answer(query), [])[:top_k]
+        if len(hits) < top_k:
+            tokens = bm25s.tokenize([query], stopwords=None, return_ids=False, show_progress=False)
+            k = min(top_k, len(self._documents))
+            found, scores = self._bm25.retrieve(tokens, k=k, show_progress=False)
+            ranked = [int(index) for index, score in zip(found[0], scores[0], strict=True) if score > 0]
+            hits = [*hits, *(index for index in ranked if index not in hits)][:top_k]
+        return tuple(self._documents[index] for index in hits)
+
+
+class SearchQA:
+    """One episode of question answering; see `Environment` for the protocol."""
+
+    stop: tuple[str, ...] = react.STOP
+
+    def __init__(
+        self, index: SearchIndex, top_k: int, max_turns: int, instruction: str, max_observation_chars: int
+    ) -> None:
+        """An episode that awaits `reset` or `restore`; the options are those of `search_qa_factory`."""
+        self._index = index
+        self._top_k = top_k
+        self._max_turns = max_turns
+        self._instruction = instruction
+        self._max_observation_chars = max_observation_chars
+        self._task: dict[str, Any] = {}
+        self._turns = 0
+
+    def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Start on `task` (`question`, `answers`); the prompt is one user message."""
+        self._task, self._turns = dict(task), 0
+        return [{"role": "user", "content": self._instruction + task["question"]}]
+
+    def step(self, action: str) -> StepResult:
+        """Search or answer. A malformed action ends the episode; so does a search in the last turn."""
+        self._turns += 1
+        parsed = react.parse(action)
+        if parsed is None:
+            return StepResult("", done=True, reward=0.0, malformed=True)
+        if parsed.kind == "answer":
+            reward = float(exact_match(parsed.content, self._task["answers"]))
+            return StepResult("", done=True, reward=reward, malformed=False)
+        if self._turns >= self._max_turns:
+            return StepResult("", done=True, reward=0.0, malformed=False)
+        return StepResult(self._observe(parsed.content), done=False, reward=0.0, malformed=False)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The task and the turns used."""
+        return {"task": dict(self._task), "turns": self._turns}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from `snapshot`."""
+        self._task, self._turns = dict(snapshot["task"]), int(snapshot["turns"])
+
+    def _observe(self, query: str) -> str:
+        hits = self._index.search(query, self._top_k)
+        documents = "\n".join(
+            f"Doc {rank}(Title: {title}) {text}" for rank, (title, text) in enumerate(hits, 1)
+        )
+        documents = documents[: self._max_observation_chars] or "Nothing found ."
+        return f"\n<information> {documents} </information>\n"
+
+
+def search_qa_factory(
+    corpus: str,
+    top_k: int = 3,
+    max_turns: int = 6,
+    instruction: str = SEARCH_R1_INSTRUCTION,
+    max_observation_chars: int = 2_000,
+) -> Callable[[], SearchQA]:
+    """Build the index once and return the maker of episodes that share it.
+
+    Args:
+        corpus: WebDataset shards of documents: path, glob or braces.
+        top_k: documents in an observation.
+        max_turns: turns in an episode; the last one must answer.
+        instruction: text before the question.
+        max_observation_chars: the documents of an observation are cut to this many characters.
+
+    Raises:
+        FileNotFoundError: no file matches `corpus`.
+        ValueError: a number is not positive.
+    """
+    for name, value in (
+        ("top_k", top_k),
+        ("max_turns", max_turns),
+        ("max_observation_chars", max_observation_chars),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    index = SearchIndex.from_shards(corpus)
+    return lambda: SearchQA(index, top_k, max_turns, instruction, max_observation_chars)

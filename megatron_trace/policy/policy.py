@@ -1,0 +1,188 @@
+"""`Policy`: what one train rank holds of the policy, and everything a run asks of it."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from megatron_trace.config import Config, Precision
+from megatron_trace.learning.batches import Batch, make_batch, plan_micro_batches, split_updates
+from megatron_trace.learning.losses import token_metrics
+from megatron_trace.learning.rows import Row
+from megatron_trace.policy.distributed import start
+from megatron_trace.policy.hf import TensorMeta, drain, write_folder
+from megatron_trace.policy.precision import check_precision
+
+# Rows of an FP8 matrix must come in multiples of this.
+FP8_MULTIPLE = 16
+
+Arrays = list[NDArray[np.float32]]
+
+
+class Policy:
+    """One train rank's part. Every method is collective: all train ranks call it with the same arguments."""
+
+    def __init__(self, config: Config) -> None:
+        """Join the other train ranks (torchrun's environment, or alone) and load `model.path`.
+
+        Raises:
+            ValueError: the precision, the parallel sizes or the folder do not fit; the message says how.
+        """
+        check_precision(config.precision)
+        self.config = config
+        self.place = start(config.parallel, config.run.seed)
+        # These import Megatron-Core, which needs the CPU adapter that `start` installs.
+        from megatron_trace.policy.model import build_model
+        from megatron_trace.policy.optimizer import Optimizer, wrap
+
+        model, self._weights = build_model(config, self.place)
+        self._model = wrap(model)
+        self._optimizer = Optimizer(self._model, config.learning)
+        self._multiple = FP8_MULTIPLE if config.precision.train is Precision.fp8 else 1
+
+    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+        """One training step: `learning.updates_per_step` optimizer updates on `rows`.
+
+        Returns:
+            metrics, the same on every rank: policy_loss, predictor_loss, prediction (the mean), gradient_norm
+            (the largest of the updates), learned_tokens, predicted_anchors, updates, padding (share of the
+            computed tokens) and those of `learning.losses.token_metrics`.
+
+        Raises:
+            ValueError: there are no rows, or one exceeds learning.micro_batch_tokens.
+            FloatingPointError: a gradient is not finite.
+        """
+        if not rows:
+            raise ValueError("a training step needs at least one row")
+        updates = self.config.learning.updates_per_step
+        generator = np.random.default_rng([self.config.run.seed, self._optimizer.updates])
+        old = self.logprobs(rows) if updates > 1 else None
+        norms, sums = [], []
+        for selected in split_updates(len(rows), updates, generator):
+            norm, total = self._update_once(rows, selected, old)
+            norms.append(norm)
+            sums.append(total)
+        totals = {name: sum(part[name] for part in sums) for name in sums[0]}
+        return self._metrics(rows, totals) | {"gradient_norm": max(norms), "updates": float(len(norms))}
+
+    def logprobs(self, rows: Sequence[Row]) -> Arrays:
+        """The trainer's log-probability [length] of every learned token of every row; 0 elsewhere."""
+        return self._score(rows)[0]
+
+    def predictions(self, rows: Sequence[Row]) -> Arrays:
+        """The predicted success probability [length] at every anchor of every row; 0 elsewhere."""
+        return self._score(rows)[1]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights as whole HF tensors, for the samplers, on every rank, in the order of `weight_metadata`.
+
+        The predictor's tensors are among them, and lm_head.weight also where it is tied to the embedding.
+        All ranks must use the iterator up, or the others wait for ever.
+        """
+        return self._weights.stream(with_tied_head=True, with_predictor=True)
+
+    def weight_metadata(self) -> list[TensorMeta]:
+        """Name, dtype and shape of what `weights` yields, element for element, without moving any."""
+        return self._weights.metadata(with_tied_head=True, with_predictor=True)
+
+    def save_hf(self, path: Path) -> None:
+        """Write the policy as an HF folder with its tokenizer and predictor; it appears whole or not at all."""
+        from megatron_trace.policy.predictor import FILE, NAMES
+
+        everything = self._weights.stream(with_tied_head=False, with_predictor=True)
+        if distributed.get_rank() != 0:
+            drain(everything)
+        else:
+            metadata = self._weights.metadata(with_tied_head=False, with_predictor=False)
+            predictor: dict[str, Tensor] = {}
+
+            def model_only() -> Iterator[tuple[str, Tensor]]:
+                for name, tensor in everything:
+                    if name in NAMES:
+                        predictor[name] = tensor
+                    else:
+                        yield name, tensor
+
+            write_folder(path, Path(self.config.model.path), model_only(), metadata, {FILE: predictor})
+        distributed.barrier()
+
+    def _update_once(
+        self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None
+    ) -> tuple[float, dict[str, float]]:
+        from megatron_trace.policy.steps import run_schedule, training_loss
+
+        tokens = sum(int(rows[index].learn.sum()) for index in selected)
+        anchors = sum(int(rows[index].predict.sum()) for index in selected)
+        batches = self._batches(rows, selected, old)
+        self._model.zero_grad_buffer()
+        self._optimizer.zero_grad()
+        loss = partial(training_loss, self.config.learning, tokens, anchors)
+        results = run_schedule(self._model, batches, loss, forward_only=False)
+        norm = self._optimizer.step()
+        computed = sum(batch.tokens.numel() for batch in batches) if self.place.speaks else 0
+        return norm, self._sum_over_ranks(results, computed)
+
+    def _batches(self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None) -> list[Batch]:
+        teaching = [index for index in selected if rows[index].advantage.any()]
+        batches = []
+        for group in (teaching, sorted(set(selected) - set(teaching))):
+            plan = plan_micro_batches(
+                [len(row.tokens) for row in rows],
+                group,
+                ranks=self.place.data_size,
+                micro_batch_tokens=self.config.learning.micro_batch_tokens,
+                multiple=self._multiple,
+            )
+            for indices in plan[self.place.data]:
+                batch = make_batch(rows, indices, old=old, multiple=self._multiple)
+                batches.append(batch.to(self.place.device))
+        return batches
+
+    def _sum_over_ranks(self, results: Sequence[dict[str, Tensor]], computed: int) -> dict[str, float]:
+        """Totals over micro-batches and data-parallel ranks, on every rank."""
+        names = sorted(results[0]) if self.place.speaks else []
+        everyone: list[dict[str, float] | None] = [None] * distributed.get_world_size()
+        mine = {}
+        if names:
+            table = torch.stack([torch.stack([result[name] for name in names]) for result in results])
+            mine = dict(zip(names, table.double().sum(0).tolist(), strict=True))
+        distributed.all_gather_object(everyone, mine | {"computed": computed} if self.place.speaks else None)
+        spoken = [part for part in everyone if part is not None]
+        return {name: sum(part[name] for part in spoken) for name in spoken[0]}
+
+    def _metrics(self, rows: Sequence[Row], totals: dict[str, float]) -> dict[str, float]:
+        tokens = sum(int(row.learn.sum()) for row in rows)
+        anchors = sum(int(row.predict.sum()) for row in rows)
+        computed = totals.pop("computed")
+        predictor = {name: totals.pop(name) / max(anchors, 1) for name in ("predictor_loss", "prediction")}
+        return (
+            token_metrics(totals, tokens)
+            | predictor
+            | {
+                "learned_tokens": float(tokens),
+                "predicted_anchors": float(anchors),
+                "padding": 1.0 - sum(len(row.tokens) for row in rows) / computed,
+            }
+        )
+
+    @torch.no_grad()
+    def _score(self, rows: Sequence[Row]) -> tuple[Arrays, Arrays]:
+        from megatron_trace.policy.steps import keep_scores, run_schedule
+
+        batches = self._batches(rows, range(len(rows)), None)
+        results = run_schedule(self._model, batches, keep_scores, forward_only=True)
+        starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
+        values = torch.zeros(2, int(starts[-1]), device=self.place.device)
+        if self.place.speaks:
+            for batch, logprob, prediction in results:
+                offsets = torch.tensor([*starts[batch.rows], 0], device=self.place.device)
+                values[0, offsets[batch.learn_row] + batch.learn_column] = logprob
+                values[1, offsets[batch.predict_row] + batch.predict_column] = torch.sigmoid(prediction)
+        # Each entry is set on one rank at most, so the sum is a gathering.
+        distributed.all_reduce(values)
+        logprobs, predictions = (np.split(line, starts[1:-1]) for line in values.cpu().numpy())
+        return logprobs, predictions

@@ -1,0 +1,91 @@
+"""Log-probability and entropy over a vocabulary that is split over tensor-parallel ranks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+CHUNK = 1024
+"""Tokens whose float32 softmax is held at a time."""
+
+# Stands for the largest logit where a rank holds only padding; -inf would make NaNs.
+LOWEST = -1e30
+
+
+class VocabParallelLogprob(torch.autograd.Function):
+    """log softmax(logits / temperature)[target], and the entropy, from each rank's slice of the vocabulary.
+
+    Only three numbers a token travel between the ranks. The backward pass recomputes the softmax from the
+    logits, so no float32 copy of them is kept.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, logits: Tensor, target: Tensor, temperature: float, start: int, vocabulary: int, group: Any
+    ) -> tuple[Tensor, Tensor]:
+        """See `vocab_parallel_logprob`."""
+        local = target - start
+        here = (local >= 0) & (local < logits.shape[1])
+        picked = (
+            logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(1).float() / temperature
+        )
+        real = min(max(vocabulary - start, 0), logits.shape[1])
+        own_largest = torch.full_like(picked, LOWEST)
+        # [n, 3]: Σ exp, Σ exp·logit, and the target's logit from the rank that holds it.
+        sums = torch.stack([torch.zeros_like(picked), torch.zeros_like(picked), picked * here], dim=1)
+        for start_row in range(0, len(logits) if real else 0, CHUNK):
+            rows = slice(start_row, start_row + CHUNK)
+            # Columns that only pad the vocabulary take no part in the softmax.
+            scaled = logits[rows, :real].float() / temperature
+            own_largest[rows] = scaled.amax(dim=1)
+            weight = (scaled - own_largest[rows, None]).exp()
+            sums[rows, 0], sums[rows, 1] = weight.sum(1), (weight * scaled).sum(1)
+        largest = own_largest.clone()
+        _reduce(largest, group, distributed.ReduceOp.MAX)
+        sums[:, :2] *= (own_largest - largest).exp()[:, None]
+        _reduce(sums, group, distributed.ReduceOp.SUM)
+        log_total = largest + sums[:, 0].log()
+        entropy = log_total - sums[:, 1] / sums[:, 0]
+        ctx.save_for_backward(logits, log_total, local, here)
+        ctx.temperature, ctx.real = temperature, real
+        ctx.mark_non_differentiable(entropy)
+        return sums[:, 2] - log_total, entropy
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """(onehot − softmax) · gradient / temperature, on this rank's slice."""
+        logits, log_total, local, here = ctx.saved_tensors
+        scale = gradient / ctx.temperature
+        result = torch.zeros_like(logits)
+        for start_row in range(0, len(logits), CHUNK):
+            rows = slice(start_row, start_row + CHUNK)
+            softmax = (logits[rows, : ctx.real].float() / ctx.temperature - log_total[rows, None]).exp_()
+            softmax.mul_(-scale[rows, None])
+            holders = torch.nonzero(here[rows]).squeeze(1)
+            softmax[holders, local[rows][holders]] += scale[rows][holders]
+            result[rows, : ctx.real] = softmax.to(logits.dtype)
+        return result, None, None, None, None, None
+
+
+def vocab_parallel_logprob(
+    logits: Tensor, target: Tensor, *, temperature: float, start: int, vocabulary: int, group: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target token and entropy of each distribution, in nats.
+
+    Args:
+        logits: this rank's slice of the vocabulary [n, slice].
+        target: token ids in the whole vocabulary, int64 [n].
+        temperature: divides the logits, as in the sampler.
+        start: id of the slice's first token.
+        vocabulary: number of real tokens; ids from there on are padding.
+        group: the tensor-parallel process group; None when the slice is the whole vocabulary.
+
+    Returns:
+        logprob [n] with gradient and entropy [n] without, float32, the same on every rank of the group.
+    """
+    return VocabParallelLogprob.apply(logits, target, temperature, start, vocabulary, group)
+
+
+def _reduce(values: Tensor, group: Any, operation: Any) -> None:
+    if group is not None and group.size() > 1:
+        distributed.all_reduce(values, op=operation, group=group)

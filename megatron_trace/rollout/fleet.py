@@ -1,0 +1,150 @@
+"""The fleet: all rollout workers, as the training loop sees them."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+
+from megatron_trace.config import Config
+from megatron_trace.rollout.pool import Job, WorkerPool
+from megatron_trace.rollout.types import RolloutRequest, SampledRollout
+from megatron_trace.rollout.weights import put_weights
+from megatron_trace.rollout.worker import EnvironmentMaker, Worker
+from megatron_trace.tree import RolloutTree
+
+OPEN_BATCH = 16
+"""Tasks whose prompts one call of a worker scores."""
+
+OBJECT_STORE_BYTES = 512 << 20
+"""Object store of a Ray that is started here, where there is no GPU."""
+
+
+class Fleet:
+    """Ray actors with a vLLM engine each; survives the death of any of them.
+
+    Attributes:
+        events: what went wrong and what was done about it, in order.
+        startup: seconds of each phase of every worker's last start.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model_path: str,
+        environments: EnvironmentMaker | None = None,
+        resync: Callable[[Any], None] | None = None,
+        worker_class: type[Worker] = Worker,
+    ) -> None:
+        """Join or start Ray and start all workers in parallel, without waiting for them.
+
+        Whatever needs a worker waits for it, so that the start hides behind other work. Policy version 0 is the HF
+        folder's.
+
+        Args:
+            config: all settings.
+            model_path: HF folder of the start policy, `predictor.safetensors` included where there is one.
+            environments: makes, in each worker, the maker of episodes; None takes `config.environment`.
+            worker_class: what the actors are.
+            resync: called with a restarted actor where weights travel by NCCL, to send them anew.
+        """
+        start_ray(config)
+        tensor_parallel = config.rollout.tensor_parallel
+        gpu = ray.cluster_resources().get("GPU", 0) >= tensor_parallel
+        actor = ray.remote(worker_class).options(
+            num_cpus=0,
+            num_gpus=tensor_parallel if gpu else 0,
+            max_concurrency=2 * config.rollout.concurrency + 16,
+        )
+        environments = environments or partial(configured_environments, config)
+        self._dtype = getattr(torch, config.precision.rollout)
+        self._pool = WorkerPool(
+            create=lambda: actor.remote(config, model_path, environments, gpu),
+            size=config.rollout.workers,
+            concurrency=config.rollout.concurrency,
+            max_restarts=config.rollout.max_restarts,
+            resync=resync,
+        )
+        self.events = self._pool.events
+        self.startup = self._pool.startup
+
+    @property
+    def workers(self) -> list[Any]:
+        """Handles of the actors that now serve."""
+        return [slot.actor for slot in self._pool.slots]
+
+    def wait(self) -> None:
+        """Wait until all workers are ready."""
+        self._pool.wait()
+
+    def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[RolloutTree]:
+        """Start an episode of every task: a tree of only its root, with its prediction, in the order of `tasks`."""
+        batches = [list(tasks[first : first + OPEN_BATCH]) for first in range(0, len(tasks), OPEN_BATCH)]
+        roots = [
+            root
+            for batch in self._pool.run([Job("open_trees", batch) for batch in batches])
+            for root in batch
+        ]
+        return [
+            RolloutTree.from_prompt(dict(task), root.prompt_ids, prediction=root.prediction, state=root.state)
+            for task, root in zip(tasks, roots, strict=True)
+        ]
+
+    def sample(
+        self,
+        requests: Sequence[RolloutRequest],
+        on_done: Callable[[int, SampledRollout], None] | None = None,
+    ) -> list[SampledRollout]:
+        """Sample a rollout for every request, in their order; `on_done(index, rollout)` is told each as it ends."""
+        return self._pool.run([Job("rollout", request, request.tree) for request in requests], on_done)
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> int:
+        """Give all workers the weights of `version`, through Ray's object store.
+
+        Args:
+            weights: HF names and full tensors, `predictor.*` included.
+            version: policy version of the tokens sampled from now on.
+
+        Returns:
+            The weights' fingerprint; every worker has checked that it received the same.
+        """
+        update = put_weights(weights, version, self._dtype)
+        self._pool.update_weights(update)
+        return update.fingerprint
+
+    def take_events(self) -> list[str]:
+        """What `events` holds, which is empty afterwards."""
+        taken = list(self.events)
+        self.events.clear()
+        return taken
+
+    def close(self) -> None:
+        """Stop all workers. Ray itself stays: others may use it."""
+        self._pool.close()
+
+
+def configured_environments(config: Config) -> Callable[[], Any]:
+    """The maker of episodes that `config.environment` names."""
+    from megatron_trace.envs import environment_factory
+
+    settings = config.environment
+    return environment_factory(settings.name, max_turns=settings.max_turns, **dict(settings.options))
+
+
+def start_ray(config: Config) -> None:
+    """Join `rollout.ray_address`, or start a quiet Ray on this machine; nothing where Ray already runs."""
+    if ray.is_initialized():
+        return
+    if config.rollout.ray_address is not None:
+        ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
+        return
+    store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        **store,
+    )

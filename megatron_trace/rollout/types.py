@@ -1,0 +1,59 @@
+"""What goes into the fleet and what comes out: plain data."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_trace.tree import Turn
+
+
+class EngineDied(RuntimeError):
+    """The process of a worker's engine has died."""
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """One rollout to sample from an anchor.
+
+    Attributes:
+        name: unique name from which the rollout's randomness is derived, together with the run's seed.
+        history_ids: token ids of the anchor's history.
+        state: environment snapshot at the anchor.
+        tree: name of the tree it belongs to; a tree's rollouts go to the same worker, whose prefix cache knows them.
+    """
+
+    name: str
+    history_ids: list[int]
+    state: dict[str, Any]
+    tree: str = ""
+
+
+@dataclass
+class ScoredRoot:
+    """The beginning of an episode.
+
+    Attributes:
+        prompt_ids: token ids of the prompt.
+        prediction: its predicted success probability.
+        state: environment snapshot after the reset.
+    """
+
+    prompt_ids: list[int]
+    prediction: float
+    state: dict[str, Any]
+
+
+@dataclass
+class SampledRollout:
+    """A chain of turns from an anchor to a terminal turn, with what the engine told on the way.
+
+    Attributes:
+        turns: the chain; `parent` and `rollout` are set when it is grafted onto a tree.
+        anchor_prediction: predicted success probability of the anchor's history.
+        cached_tokens: prompt tokens, over all turns, that the prefix cache served.
+        prompt_tokens: prompt tokens over all turns.
+    """
+
+    turns: list[Turn]
+    anchor_prediction: float
+    cached_tokens: int
+    prompt_tokens: int

@@ -1,0 +1,121 @@
+"""A worker: the Ray actor that holds one vLLM engine and the environments of its rollouts."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from megatron_trace.config import Config
+from megatron_trace.envs.environment import Environment
+from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
+from megatron_trace.rollout.engine import Engine
+from megatron_trace.rollout.types import EngineDied, RolloutRequest, SampledRollout, ScoredRoot
+from megatron_trace.rollout.weights import WeightUpdate
+
+EnvironmentMaker = Callable[[], Callable[[], Environment]]
+"""Called once in every worker; returns the maker of episodes."""
+
+Result = TypeVar("Result")
+
+
+class Worker:
+    """Samples rollouts."""
+
+    def __init__(self, config: Config, model_path: str, environments: EnvironmentMaker, gpu: bool) -> None:
+        """Nothing happens before `start`."""
+        self._config = config
+        self._model_path = model_path
+        self._environments = environments
+        self._gpu = gpu
+        self._limits = Limits(config.rollout.max_turn_tokens, config.rollout.max_history_tokens)
+
+    async def start(self, update: WeightUpdate | None) -> dict[str, float]:
+        """Start the engine, load `update` where given, and sample a first token.
+
+        Returns:
+            Seconds that each phase took.
+        """
+        begin = time.perf_counter()
+        self._new_environment = self._environments()
+        stop = self._new_environment().stop
+        environment_s = time.perf_counter() - begin
+        self._engine = Engine.start(self._config, self._model_path, stop, self._gpu)
+        tokenizer = self._engine.tokenizer
+        self._codec = Codec(
+            encode=lambda text: tokenizer.encode(text, add_special_tokens=False), decode=tokenizer.decode
+        )
+        engine_s = time.perf_counter() - begin - environment_s
+        if update is None:
+            await self._engine.llm.update_weight_version("0")
+        else:
+            await self.update_weights(update)
+        await self._engine.generate(tokenizer.encode("a"), max_tokens=2, seed=0)
+        first_token_s = time.perf_counter() - begin - environment_s - engine_s
+        return {"environment_s": environment_s, "engine_s": engine_s, "first_token_s": first_token_s}
+
+    async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot]:
+        """Start an episode of every task and score its prompt."""
+        return await self._alive(asyncio.gather(*(self._open_tree(task) for task in tasks)))
+
+    async def _open_tree(self, task: Mapping[str, Any]) -> ScoredRoot:
+        messages, state = await asyncio.to_thread(self._reset, task)
+        prompt_ids = self._engine.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        if len(prompt_ids) >= self._limits.max_history_tokens:
+            raise ValueError(f"a prompt of {len(prompt_ids)} tokens leaves no room within max_history_tokens")
+        generation = await self._engine.generate(prompt_ids, max_tokens=1, seed=0)
+        return ScoredRoot(list(prompt_ids), generation.prediction, state)
+
+    def _reset(self, task: Mapping[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        environment = self._new_environment()
+        return environment.reset(task), environment.snapshot()
+
+    async def rollout(self, request: RolloutRequest) -> SampledRollout:
+        """Sample one rollout."""
+        return await self._alive(
+            sample_rollout(
+                request,
+                self._new_environment(),
+                self._engine.generate,
+                self._codec,
+                self._limits,
+                self._config.run.seed,
+            )
+        )
+
+    async def update_weights(self, update: WeightUpdate) -> int:
+        """Load a version's weights and forget the histories cached under the one before.
+
+        Returns:
+            The weights' fingerprint, as the engine received them.
+
+        Raises:
+            RuntimeError: the weights changed on the way, or cached histories could not be dropped.
+        """
+        from megatron_trace.rollout.weight_transfer import send_to_engine
+
+        fingerprint = await self._alive(send_to_engine(self._engine.llm, update))
+        await self.finish_version(update.version)
+        return fingerprint
+
+    async def finish_version(self, version: int) -> None:
+        """Sample as `version` from now on, whose weights the engine holds already."""
+        self._engine.version = version
+        if not await self._alive(self._engine.llm.reset_prefix_cache()):
+            raise RuntimeError("the prefix cache is in use: weights were updated while rollouts were running")
+
+    async def processes(self) -> dict[str, int]:
+        """Process ids of this actor and of its engine."""
+        manager = self._engine.llm.engine_core.resources.engine_manager
+        return {"actor": os.getpid(), "engine": manager.processes[0].pid}
+
+    async def _alive(self, work: Awaitable[Result]) -> Result:
+        """Await `work`; tell the fleet where the engine has died."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await work
+        except EngineDeadError as error:
+            raise EngineDied(f"its engine died; for the cause see {os.readlink('/proc/self/fd/2')}") from error

@@ -1,0 +1,226 @@
+"""Metrics of a run: what its trees say, and `metrics.jsonl`, where every number is kept."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics, mixed_probability
+
+FILE = "metrics.jsonl"
+CALIBRATION_BINS = 10
+
+Row = dict[str, Any]
+"""One line of `metrics.jsonl`: a step's numbers, or an evaluation where it has the key `evaluation`."""
+
+
+def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """Numbers about one step's trees. What cannot be measured (no continuations, one class only) has no key.
+
+    `success_rate` and `effective_ratio_bare` look at the bare rollouts alone. `turns_per_rollout` and the
+    history lengths follow each rollout from the root; `tokens_per_rollout` is only what it sampled itself.
+    `continuation_flip_rate` is the share of continuations that ended otherwise than the rollout they branch
+    from, and `predicted_flip_rate` what the predictor expected of it. For the rest see `predictor_metrics`.
+    """
+    rollouts = [rollout for tree in trees for rollout in tree.rollouts]
+    if not rollouts:
+        return {"active_tasks": float(len(trees)), "bare_rollouts": 0.0, "continuations": 0.0}
+    turns = [turn for tree in trees for turn in tree.turns[1:]]
+    leaves = [(tree, leaf) for tree in trees for leaf in tree.leaves()]
+    paths = [tree.path(leaf) for tree, leaf in leaves]
+    lengths = [len(tree.history_ids(leaf)) for tree, leaf in leaves]
+    bare = [reward for tree in trees for reward in bare_rewards(tree)]
+    by_stage = {"bare": 0, "continuation": 0}
+    for tree in trees:
+        for turn in tree.turns[1:]:
+            by_stage[tree.rollouts[turn.rollout].stage] += len(turn.action_ids)
+    sampled = sum(by_stage.values())
+    metrics = {
+        "active_tasks": len(trees),
+        "bare_rollouts": len(bare),
+        "continuations": len(rollouts) - len(bare),
+        "effective_ratio": effective_ratio(trees),
+        "effective_ratio_bare": float(np.mean([is_bare_mixed(tree) for tree in trees])),
+        "mixed_probability": float(np.mean([mixed_probability(tree) for tree in trees])),
+        "turns_per_rollout": float(np.mean([len(path) - 1 for path in paths])),
+        "tokens_per_rollout": sampled / len(rollouts),
+        "history_tokens_mean": float(np.mean(lengths)),
+        "history_tokens_max": max(lengths),
+        "malformed_share": float(np.mean([turn.malformed for turn in turns])),
+        "sampled_tokens": sampled,
+        "sampled_tokens_bare": by_stage["bare"],
+        "sampled_tokens_continuations": by_stage["continuation"],
+    }
+    if bare:
+        metrics["success_rate"] = float(np.mean(bare))
+    return {name: float(value) for name, value in metrics.items()} | _flips(trees) | predictor_metrics(trees)
+
+
+def bare_rewards(tree: RolloutTree) -> list[float]:
+    """Terminal rewards of the bare rollouts, in the order they were taken."""
+    leaves = (tree.turns[leaf] for leaf in tree.leaves())
+    return [leaf.reward for leaf in leaves if tree.rollouts[leaf.rollout].stage == "bare"]
+
+
+def is_bare_mixed(tree: RolloutTree) -> bool:
+    """Whether the bare rollouts alone hold both a success and a failure."""
+    return len(set(bare_rewards(tree))) > 1
+
+
+def _flips(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    observed, predicted = [], []
+    for tree in trees:
+        rewards = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
+        for number, rollout in enumerate(tree.rollouts):
+            if rollout.stage == "continuation" and rollout.anchor != ROOT:
+                anchor = tree.turns[rollout.anchor]
+                outcome, v = rewards[anchor.rollout], anchor.prediction
+                observed.append(float(rewards[number] != outcome))
+                if v is not None:
+                    predicted.append(outcome * (1 - v) + (1 - outcome) * v)
+    rates = {"continuation_flip_rate": observed, "predicted_flip_rate": predicted}
+    return {name: float(np.mean(values)) for name, values in rates.items() if values}
+
+
+def _predictions(trees: Sequence[RolloutTree]) -> dict[str, NDArray[np.float64]]:
+    """(prediction, backed-up success) of every predicted anchor that was sampled, [anchors, 2], by kind."""
+    pairs: dict[str, list[tuple[float, float]]] = {"root": [], "prefix": []}
+    for tree in trees:
+        count, success, _ = leaf_statistics(tree)
+        for index, turn in enumerate(tree.turns):
+            if turn.prediction is not None and count[index]:
+                pairs["root" if index == ROOT else "prefix"].append((turn.prediction, float(success[index])))
+    return {kind: np.array(values, dtype=np.float64).reshape(-1, 2) for kind, values in pairs.items()}
+
+
+def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """How good the predictions of roots and of prefixes were, against the backed-up success.
+
+    `predictor_brier_<kind>` is the mean squared difference, `predictor_brier_constant_<kind>` what always
+    predicting the mean success would have scored; for `predictor_auc_<kind>` see `auc`.
+    """
+    metrics = {}
+    for kind, pairs in _predictions(trees).items():
+        if len(pairs):
+            prediction, success = pairs.T
+            metrics[f"predictor_brier_{kind}"] = float(np.mean((prediction - success) ** 2))
+            metrics[f"predictor_brier_constant_{kind}"] = float(np.var(success))
+            area = auc(prediction, success)
+            if area is not None:
+                metrics[f"predictor_auc_{kind}"] = area
+    return metrics
+
+
+def auc(prediction: NDArray[np.float64], success: NDArray[np.float64]) -> float | None:
+    """Probability that a success was predicted higher than a failure, a tie counting half; None with one class.
+
+    An anchor with success s in (0, 1) counts as s of a success and 1 − s of a failure.
+
+    Args:
+        prediction, success: arrays of shape [anchors], values in [0, 1].
+    """
+    positive, negative = success.sum(), (1 - success).sum()
+    if positive <= 0 or negative <= 0:
+        return None
+    _, group = np.unique(prediction, return_inverse=True)
+    wins, losses = np.bincount(group, success), np.bincount(group, 1 - success)
+    below = np.cumsum(losses) - losses
+    return float((wins * (below + losses / 2)).sum() / (positive * negative))
+
+
+def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, int]]:
+    """(mean prediction, mean success, count) of the anchors in each tenth of the predictions that has any."""
+    pairs = np.concatenate(list(_predictions(trees).values()))
+    place = np.minimum((pairs[:, 0] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    groups = [pairs[place == number] for number in range(CALIBRATION_BINS)]
+    return [(float(g[:, 0].mean()), float(g[:, 1].mean()), len(g)) for g in groups if len(g)]
+
+
+class MetricsWriter:
+    """Appends rows to `<run_dir>/metrics.jsonl` and their numbers to TensorBoard in `<run_dir>/tensorboard`.
+
+    A killed process leaves at most one torn line, at the end; opening the file again removes it. TensorBoard
+    is a convenience: when it fails, a warning says so once and training goes on without it.
+    """
+
+    def __init__(self, run_dir: Path | str) -> None:
+        """Open the files, creating the folder where needed; earlier rows stay."""
+        run_dir = Path(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(run_dir / FILE)
+        self._file = (run_dir / FILE).open("a", encoding="utf-8")
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(run_dir / "tensorboard"))
+        except Exception as error:
+            self._without_board(error)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append `row`, which has a `step`, as one line."""
+        self._file.write(json.dumps(dict(row), default=float) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            try:
+                for name, value in _numbers(row):
+                    self._board.add_scalar(name, value, int(row["step"]))
+                self._board.flush()
+            except Exception as error:
+                self._without_board(error)
+
+    def close(self) -> None:
+        """Close both."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _without_board(self, error: Exception) -> None:
+        self._board = None
+        warnings.warn(f"TensorBoard is off: {error}", stacklevel=3)
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(run_dir: Path | str) -> list[Row]:
+    """All rows in the order of their steps; of a step that a resumed run did anew, the later row counts.
+
+    A torn last line is left out. A run without metrics gives an empty list.
+    """
+    path = Path(run_dir) / FILE
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    rows = [json.loads(line) for line in lines if line.strip()]
+    last = {(row["step"], "evaluation" in row): row for row in rows}
+    return sorted(last.values(), key=lambda row: row["step"])
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+
+def _numbers(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    numbers = []
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            numbers += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float, np.number)) and name != "step":
+            numbers.append((prefix + name, float(value)))
+    return numbers

@@ -1,0 +1,137 @@
+"""`RolloutTree`: all turns sampled for one task, and the histories they end in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+ROOT = 0
+"""Index of the root in `RolloutTree.turns`."""
+
+Anchor = int
+"""A history that can be continued, named by the index of the turn it ends with (`ROOT` for the prompt)."""
+
+Stage = Literal["bare", "continuation"]
+
+
+@dataclass
+class Turn:
+    """One turn: the sampled action and the observation it brought.
+
+    The root is the turn without an action, whose observation is the prompt. All lists of `action_ids`,
+    `logprobs` and `versions` have one entry per sampled token.
+
+    Attributes:
+        parent: index of the turn before it in the tree; -1 for the root.
+        action_ids: sampled token ids, closing tag included.
+        logprobs: log-probability of each sampled token, from the engine that sampled it.
+        versions: policy version of each sampled token.
+        observation_ids: token ids that the environment appended; empty on a terminal turn.
+        prediction: predicted success probability of the history that ends here; None when nothing
+            has been sampled after it yet, and on terminal turns.
+        terminal: the episode ended with this turn.
+        reward: terminal reward in [0, 1]; 0 on turns that are not terminal.
+        malformed: the environment could not parse the action.
+        rollout: index into `RolloutTree.rollouts` of the rollout that added it; -1 for the root.
+        state: the environment's snapshot after the turn; None on terminal turns.
+    """
+
+    parent: int
+    action_ids: list[int]
+    logprobs: list[float]
+    versions: list[int]
+    observation_ids: list[int]
+    prediction: float | None = None
+    terminal: bool = False
+    reward: float = 0.0
+    malformed: bool = False
+    rollout: int = -1
+    state: dict[str, Any] | None = None
+
+
+@dataclass
+class Rollout:
+    """Where a rollout began and in which stage it was taken."""
+
+    anchor: Anchor
+    stage: Stage
+
+
+@dataclass
+class RolloutTree:
+    """A task and every turn sampled for it; parents come before their children in `turns`."""
+
+    task: dict[str, Any]
+    turns: list[Turn]
+    rollouts: list[Rollout] = field(default_factory=list)
+
+    @classmethod
+    def from_prompt(
+        cls,
+        task: dict[str, Any],
+        prompt_ids: Sequence[int],
+        *,
+        prediction: float | None,
+        state: dict[str, Any],
+    ) -> "RolloutTree":
+        """A tree of only its root."""
+        root = Turn(-1, [], [], [], list(prompt_ids), prediction=prediction, state=state)
+        return cls(task=task, turns=[root])
+
+    def path(self, turn: int) -> list[int]:
+        """Indices from the root to `turn`, both included."""
+        path = []
+        while turn >= 0:
+            path.append(turn)
+            turn = self.turns[turn].parent
+        return path[::-1]
+
+    def history_ids(self, anchor: Anchor) -> list[int]:
+        """All token ids up to the end of `anchor`: the very ids that were sampled and observed."""
+        return [
+            token
+            for index in self.path(anchor)
+            for token in (*self.turns[index].action_ids, *self.turns[index].observation_ids)
+        ]
+
+    def children(self) -> list[list[int]]:
+        """For each turn the indices of the turns that follow it."""
+        children: list[list[int]] = [[] for _ in self.turns]
+        for index, turn in enumerate(self.turns[1:], start=1):
+            children[turn.parent].append(index)
+        return children
+
+    def leaves(self) -> list[int]:
+        """Indices of the terminal turns, one per rollout."""
+        return [index for index, turn in enumerate(self.turns) if turn.terminal]
+
+    def prefixes(self) -> list[Anchor]:
+        """The anchors that stage 2 may expand: non-terminal turns of bare rollouts, root excluded."""
+        return [
+            index
+            for index, turn in enumerate(self.turns)
+            if index != ROOT and not turn.terminal and self.rollouts[turn.rollout].stage == "bare"
+        ]
+
+    def outcome_below(self, anchor: Anchor) -> float:
+        """Terminal reward of the rollout that added `anchor`."""
+        rollout = self.turns[anchor].rollout
+        return next(turn.reward for turn in self.turns if turn.rollout == rollout and turn.terminal)
+
+    def graft(self, anchor: Anchor, turns: Sequence[Turn], stage: Stage) -> None:
+        """Append one sampled rollout, a chain of turns that ends in a terminal one, below `anchor`.
+
+        Raises:
+            ValueError: the chain is empty, does not end in its only terminal turn, or `anchor` is terminal.
+        """
+        if [turn.terminal for turn in turns] != [False] * (len(turns) - 1) + [True]:
+            raise ValueError(
+                "a rollout is a chain of turns of which the last, and only the last, is terminal"
+            )
+        if self.turns[anchor].terminal:
+            raise ValueError(f"turn {anchor} is terminal and cannot be continued")
+        self.rollouts.append(Rollout(anchor, stage))
+        parent = anchor
+        for turn in turns:
+            turn.parent, turn.rollout = parent, len(self.rollouts) - 1
+            self.turns.append(turn)
+            parent = len(self.turns) - 1

@@ -1,0 +1,87 @@
+"""Tiny random policies, made on the spot, and an environment whose answer is a letter."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from megatron_trace.envs.environment import StepResult
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+
+STOP = ("</search>", "</answer>")
+
+
+class LetterEnvironment:
+    """Every turn but the last brings the number of turns; tasks are told apart by their letter."""
+
+    stop = STOP
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
+        self.state = {"letter": task["letter"], "turns": 0, "seen": ""}
+        return [{"role": "user", "content": f"Which letter is {task['letter']} ? " + "Think well . " * 8}]
+
+    def step(self, action: str) -> StepResult:
+        self.state["turns"] += 1
+        self.state["seen"] += action
+        if self.state["turns"] == 3:
+            return StepResult("", done=True, reward=float(len(self.state["seen"]) % 2), malformed=False)
+        observation = f"\n[{self.state['turns']} {len(self.state['seen'])}]\n"
+        return StepResult(observation, done=False, reward=0.0, malformed=False)
+
+    def snapshot(self) -> dict[str, Any]:
+        return dict(self.state)
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        self.state = dict(snapshot)
+
+
+def letter_environments() -> Callable[[], LetterEnvironment]:
+    return LetterEnvironment
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens(["</search>", "</answer>"])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    )
+    return fast
+
+
+def make_policy(folder: Path, *, tied: bool, vocabulary: int = 512) -> Path:
+    """A random Qwen3 whose stop tokens are likely enough to end turns."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+    )
+    model = Qwen3ForCausalLM(config)
+    tokenizer = make_tokenizer()
+    config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,35 @@
+"""The ReAct format: what parses and what does not."""
+
+import pytest
+
+from megatron_trace.envs.react import Action, parse
+
+
+def test_a_search_has_its_thought_and_its_query():
+    assert parse("I need it. <search> Lyon </search>") == Action("I need it.", "search", "Lyon")
+
+
+def test_an_answer_needs_no_thought_and_no_spaces():
+    assert parse("<answer>Paris</answer>\n") == Action("", "answer", "Paris")
+
+
+def test_a_content_may_span_lines():
+    assert parse("<answer> New\nYork </answer>") == Action("", "answer", "New\nYork")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I think it is Paris.",
+        "<search> Lyon",
+        "<search>  </search>",
+        "<search> Lyon </answer>",
+        "<search> Lyon </search> <answer> Paris </answer>",
+        "<search> <answer> Paris </answer>",
+        "<search> a </search> <search> b </search>",
+        "<answer> Paris </answer> I am sure.",
+    ],
+)
+def test_a_malformed_turn_has_no_action(text):
+    assert parse(text) is None

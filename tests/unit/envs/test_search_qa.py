@@ -1,0 +1,157 @@
+"""Search question answering: the episode, its reward, its forks, and what a search finds."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.envs.registry import environment_factory
+from megatron_trace.envs.search_qa import SEARCH_R1_INSTRUCTION, SearchIndex, exact_match, normalize_answer
+
+DOCUMENTS = [
+    {"title": "Lyon", "text": "A city . Country: France . Next larger city: Marseille ."},
+    {"title": "France", "text": "A country . Capital: Paris . Currency: Euro ."},
+    {"title": "Guinea", "text": "A country . Capital: Conakry . Currency: Franc ."},
+    {"title": "Equatorial Guinea", "text": "A country . Capital: Malabo . Currency: Franc ."},
+]
+TASK = {
+    "id": "t",
+    "question": "What is the capital of the country of Lyon ?",
+    "answers": ["Paris"],
+    "hops": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("corpus") / "corpus-000000.tar"
+    with tarfile.open(path, "w") as tar:
+        for number, document in enumerate(DOCUMENTS):
+            data = json.dumps(document).encode()
+            member = tarfile.TarInfo(f"{number}.json")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return str(path.with_name("corpus-*.tar"))
+
+
+@pytest.fixture
+def make(corpus: str):
+    return environment_factory("search_qa", corpus=corpus, top_k=1, max_turns=3, instruction="")
+
+
+def test_the_prompt_is_instruction_and_question(corpus):
+    episode = environment_factory("search_qa", corpus=corpus)()
+    assert episode.reset(TASK) == [{"role": "user", "content": SEARCH_R1_INSTRUCTION + TASK["question"]}]
+
+
+def test_search_then_right_answer_earns_one(make):
+    episode = make()
+    episode.reset(TASK)
+    found = episode.step("I need the country of Lyon. <search> Lyon </search>")
+    assert found.observation == (
+        "\n<information> Doc 1(Title: Lyon) A city . Country: France . Next larger city: Marseille . "
+        "</information>\n"
+    )
+    assert (found.done, found.reward, found.malformed) == (False, 0.0, False)
+    end = episode.step("<answer> the paris. </answer>")
+    assert (end.observation, end.done, end.reward, end.malformed) == ("", True, 1.0, False)
+
+
+def test_wrong_answer_ends_without_reward(make):
+    episode = make()
+    episode.reset(TASK)
+    end = episode.step("<answer> Lyon </answer>")
+    assert (end.done, end.reward, end.malformed) == (True, 0.0, False)
+
+
+def test_malformed_turn_ends_the_episode_and_says_so(make):
+    episode = make()
+    episode.reset(TASK)
+    end = episode.step("Paris, I believe.")
+    assert (end.done, end.reward, end.malformed) == (True, 0.0, True)
+
+
+def test_the_last_allowed_turn_must_answer(make):
+    episode = make()
+    episode.reset(TASK)
+    results = [episode.step("<search> Lyon </search>") for _ in range(3)]
+    assert [result.done for result in results] == [False, False, True]
+    assert (results[-1].observation, results[-1].reward, results[-1].malformed) == ("", 0.0, False)
+
+
+def test_forked_episode_sees_what_the_original_saw(make):
+    original, fork = make(), make()
+    original.reset(TASK)
+    original.step("<search> Lyon </search>")
+    fork.restore(json.loads(json.dumps(original.snapshot())))
+    for action in ("<search> France </search>", "<search> Guinea </search>"):
+        assert fork.step(action) == original.step(action)
+    assert fork.snapshot() == original.snapshot()
+
+
+def test_a_snapshot_is_not_changed_by_later_steps(make):
+    episode = make()
+    episode.reset(TASK)
+    before = episode.snapshot()
+    episode.step("<search> Lyon </search>")
+    assert before == {"task": TASK, "turns": 0}
+
+
+def test_an_exact_title_comes_first_and_words_find_the_rest(corpus):
+    index = SearchIndex.from_shards(corpus)
+    assert [title for title, _ in index.search("guinea", 2)] == ["Guinea", "Equatorial Guinea"]
+    assert index.search("Malabo capital", 1)[0][0] == "Equatorial Guinea"
+
+
+def test_a_search_without_a_hit_says_so(make):
+    episode = make()
+    episode.reset(TASK)
+    assert (
+        episode.step("<search> zzz </search>").observation
+        == "\n<information> Nothing found . </information>\n"
+    )
+
+
+def test_long_observations_are_cut(corpus):
+    episode = environment_factory("search_qa", corpus=corpus, top_k=4, max_observation_chars=10)()
+    episode.reset(TASK)
+    assert (
+        episode.step("<search> Lyon </search>").observation == "\n<information> Doc 1(Titl </information>\n"
+    )
+
+
+def test_several_documents_are_numbered(corpus):
+    episode = environment_factory("search_qa", corpus=corpus, top_k=2)()
+    episode.reset(TASK)
+    observation = episode.step("<search> Guinea </search>").observation
+    assert "Doc 1(Title: Guinea)" in observation and "Doc 2(Title: Equatorial Guinea)" in observation
+
+
+def test_normalisation_is_that_of_squad():
+    assert normalize_answer("  The  U.S. Dollar ") == "us dollar"
+    assert exact_match("an Euro", ["Franc", "euro"]) and not exact_match("Euros", ["Euro"])
+
+
+def test_a_missing_corpus_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing-\*"):
+        environment_factory("search_qa", corpus=str(tmp_path / "nothing-*.tar"))
+
+
+@pytest.mark.parametrize("option", ["top_k", "max_turns", "max_observation_chars"])
+def test_numbers_must_be_positive(corpus, option):
+    with pytest.raises(ValueError, match=option):
+        environment_factory("search_qa", corpus=corpus, **{option: 0})
+
+
+def test_an_unknown_environment_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'chess'.*search_qa"):
+        environment_factory("chess")
+
+
+def test_loading_the_environment_does_not_load_numba():
+    code = "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,118 @@
+"""HF folders and the predictor beside them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from megatron_trace.policy import hf
+from megatron_trace.policy.predictor import FILE, NAMES, PredictorHead, load_predictor
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "torch_dtype": "bfloat16"}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / hf.INDEX).write_text(json.dumps({"weight_map": {}}))
+    return folder
+
+
+TENSORS = {f"layer.{i}": torch.full((4, 4), float(i)) for i in range(5)}
+METADATA = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in TENSORS.items()]
+
+
+@pytest.mark.parametrize(("limit", "files"), [(1 << 30, 1), (130, 3)])
+def test_a_folder_reads_back_what_was_written(
+    tmp_path: Path, source: Path, limit: int, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf, "SHARD_BYTES", limit)
+    path = tmp_path / "out"
+    hf.write_folder(path, source, TENSORS.items(), METADATA, {FILE: {"predictor.fc2.bias": torch.ones(1)}})
+    assert len(list(path.glob("model*.safetensors"))) == files
+    reader = hf.HFReader(path)
+    assert reader.names() == TENSORS.keys()
+    assert all(torch.equal(reader.read(name), tensor) for name, tensor in TENSORS.items())
+    assert json.loads((path / "config.json").read_text()) == {"model_type": "qwen3", "dtype": "float32"}
+    assert (path / "tokenizer.json").exists()
+    assert (path / hf.INDEX).exists() is (files > 1)
+
+
+def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> None:
+    path = tmp_path / "out"
+    hf.write_folder(path, source, TENSORS.items(), METADATA, {})
+    before = sorted(file.name for file in path.iterdir())
+
+    def broken() -> Iterator[tuple[str, torch.Tensor]]:
+        yield "layer.0", torch.zeros(4, 4)
+        raise RuntimeError("a rank died")
+
+    with pytest.raises(RuntimeError, match="a rank died"):
+        hf.write_folder(path, source, broken(), METADATA, {})
+    assert sorted(file.name for file in path.iterdir()) == before
+    assert torch.equal(hf.HFReader(path).read("layer.1"), TENSORS["layer.1"])
+
+
+def test_an_export_replaces_the_old_folder(tmp_path: Path, source: Path) -> None:
+    path = tmp_path / "out"
+    hf.write_folder(path, source, TENSORS.items(), METADATA, {})
+    changed = {name: tensor + 1 for name, tensor in TENSORS.items()}
+    hf.write_folder(path, source, changed.items(), METADATA, {})
+    assert torch.equal(hf.HFReader(path).read("layer.1"), changed["layer.1"])
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds neither model\.safetensors"):
+        hf.HFReader(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"model\.path=.* holds no config\.json"):
+        hf.read_config(tmp_path)
+
+
+def test_a_new_predictor_says_one_half_and_depends_on_the_seed_only() -> None:
+    hidden = torch.randn(3, 8, requires_grad=True)
+    one, other = PredictorHead(8, 4, seed=3), PredictorHead(8, 4, seed=3)
+    assert torch.equal(one.fc1.weight, other.fc1.weight)
+    assert not torch.equal(one.fc1.weight, PredictorHead(8, 4, seed=4).fc1.weight)
+    assert torch.sigmoid(one(hidden)).tolist() == [0.5] * 3
+
+
+def test_no_gradient_reaches_the_policy_from_the_predictor() -> None:
+    hidden = torch.randn(3, 8, requires_grad=True)
+    head = PredictorHead(8, 4, seed=0)
+    torch.nn.init.ones_(head.fc2.weight)
+    head(hidden).sum().backward()
+    assert hidden.grad is None and head.fc1.weight.grad is not None
+
+
+def test_a_stored_predictor_is_used(tmp_path: Path) -> None:
+    stored = PredictorHead(8, 4, seed=9)
+    torch.nn.init.ones_(stored.fc2.weight)
+    save_file(
+        {name: dict(stored.named_parameters())[name.removeprefix("predictor.")] for name in NAMES},
+        tmp_path / FILE,
+    )
+    head = PredictorHead(8, 4, seed=0)
+    assert load_predictor(head, tmp_path)
+    hidden = torch.randn(2, 8)
+    assert torch.equal(head(hidden), stored(hidden))
+    assert not load_predictor(head, tmp_path / "elsewhere")
+
+
+def test_a_predictor_of_another_width_names_the_setting(tmp_path: Path) -> None:
+    save_file(
+        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()}, tmp_path / FILE
+    )
+    with pytest.raises(ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor_hidden"):
+        load_predictor(PredictorHead(8, 4, seed=0), tmp_path)
+
+
+def test_the_stored_file_holds_the_agreed_names(tmp_path: Path) -> None:
+    save_file(
+        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()}, tmp_path / FILE
+    )
+    assert sorted(load_file(tmp_path / FILE)) == sorted(NAMES)

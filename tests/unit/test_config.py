@@ -1,0 +1,118 @@
+"""A wrong setting is one line that names it, its value and what would be right."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.config import Config, Precision
+from megatron_trace.config_check import SettingError, check_config, load_config, parse_command
+
+MODEL = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 1024,
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    """Overrides that give a config without a fault."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(MODEL))
+    (tmp_path / "train-000000.tar").touch()
+    return [
+        f"model.path={tmp_path}/model",
+        f"data.train={tmp_path}/train-*.tar",
+        "rollout.weight_backend=ray",
+        "rollout.max_history_tokens=512",
+    ]
+
+
+def check(overrides: list[str], world_size: int = 1) -> Config:
+    config = load_config(None, overrides)
+    check_config(config, world_size=world_size)
+    return config
+
+
+def test_a_good_config_passes_and_keeps_its_types(settings):
+    config = check([*settings, "precision.train=float32", "allocation.root_cap=8"])
+    assert config.precision.train is Precision.float32
+    assert config.allocation.root_cap == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("allocation.bugdet=3", r"allocation.bugdet = 3: .*did you mean allocation.budget\?"),
+        ("alocation.budget=3", r"alocation.* no such setting"),
+        ("run.steps=many", r"run.steps = 'many': must be of type int"),
+        ("precision.train=fp4", r"precision.train = 'fp4': .*one of float32, bf16, fp8"),
+        ("run.steps=0", r"run.steps = 0: must be positive"),
+        ("learning.clip_low=1.5", r"learning.clip_low = 1.5: must be below 1"),
+        ("allocation.bare_rollouts=3", r"allocation.bare_rollouts = 3: is below allocation.floor \(4\)"),
+        ("allocation.budget=100", r"allocation.budget = 100: must be at least allocation.bare_rollouts"),
+        ("allocation.strategy=tracee", r"allocation.strategy = 'tracee': must be trace or uniform"),
+        ("allocation.pool=0", r"allocation.pool = 0"),
+        ("parallel.tensor=3", r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)"),
+        ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
+        ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
+        ("parallel.tensor=2", r"parallel.tensor = 2: .*the 1 processes"),
+        ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
+        ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
+        ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
+        ("learning.micro_batch_tokens=100", r"learning.micro_batch_tokens = 100: .*rollout.max_history_tokens"),
+        ("precision.train=fp8", r"precision.train = 'fp8': needs"),
+        ("noequals", r"override = 'noequals': write it as"),
+    ],
+)
+def test_a_mistake_is_one_line_with_setting_value_and_remedy(settings, override, message):
+    with pytest.raises(SettingError) as error:
+        check([*settings, override])
+    assert re.search(message, str(error.value))
+    assert "\n" not in str(error.value)
+
+
+def test_one_missing_part_of_a_brace_pattern_is_named(settings, tmp_path):
+    with pytest.raises(SettingError, match="train-000001.tar"):
+        check([*settings, f"data.train={tmp_path}/train-{{000000..000001}}.tar"])
+
+
+def test_uniform_budget_must_be_whole_groups(settings):
+    with pytest.raises(SettingError, match=r"allocation.budget = 100: must be a multiple of allocation.group \(8\)"):
+        check([*settings, "allocation.strategy=uniform", "allocation.budget=100"])
+
+
+@pytest.mark.parametrize("text", ["run: [", "- a list", "run: {steps: [1]}", "run:\n  stepps: 3\n"])
+def test_a_broken_config_file_is_a_setting_error(settings, tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(SettingError):
+        load_config(str(tmp_path / "bad.yaml"))
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    (tmp_path / "run.yaml").write_text("run: {steps: 5, seed: 3}\n")
+    config = load_config(str(tmp_path / "run.yaml"), ["run.steps=7"])
+    assert (config.run.steps, config.run.seed) == (7, 3)
+
+
+def test_help_lists_every_setting_with_its_meaning(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse_command(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for line in ("allocation.budget = 256", "rollouts a step, continuations included", "stop.kl = None"):
+        assert line in text
+
+
+def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path):
+    with pytest.raises(SettingError, match="holds no trees"):
+        parse_command([*settings, "--replay", str(tmp_path)])
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_config_has_only_known_settings_of_the_right_type(file):
+    load_config(str(file))

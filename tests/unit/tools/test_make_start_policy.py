@@ -1,0 +1,112 @@
+"""The start policy's demonstrations and tokenizer, and the shipped folder."""
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.data.tasks import load_tasks
+from megatron_trace.envs.search_qa import search_qa_factory
+
+SHIPPED = Path(__file__).parents[3] / "examples/geo_hop/start_policy"
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    return load_tool("make_start_policy")
+
+
+@pytest.fixture(scope="module")
+def world(geo_hop):
+    return {d["title"]: d["fields"] for d in load_tasks(str(geo_hop / "corpus-*.tar")) if not d["heldout"]}
+
+
+@pytest.fixture(scope="module")
+def tasks(geo_hop):
+    return load_tasks(str(geo_hop / "train-*.tar"))[::65]
+
+
+@pytest.fixture(scope="module")
+def play(tool, geo_hop, world):
+    make = search_qa_factory(str(geo_hop / "corpus-*.tar"), **tool.ENVIRONMENT)
+
+    def played(tasks, noise):
+        demonstrator, rng = tool.Demonstrator(make, world, noise), random.Random(0)
+        return [demonstrator.play(task, rng) for task in tasks]
+
+    return played
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(SHIPPED)
+
+
+def answered(segments):
+    found = re.findall(r"<answer> (.*?)</answer>", segments[-1].text)
+    return found[0] if found else None
+
+
+def test_the_competent_demonstrator_is_always_right(play, tasks):
+    assert [answered(segments) for segments in play(tasks, 0.0)] == [task["answers"][0] for task in tasks]
+
+
+def test_the_noisy_demonstrator_errs_more_on_longer_tasks(play, tasks):
+    right = [answered(s) == t["answers"][0] for s, t in zip(play(tasks * 5, 0.4), tasks * 5, strict=True)]
+    by_hops = {h: [r for r, t in zip(right, tasks * 5, strict=True) if t["hops"] == h] for h in (1, 4)}
+    assert 0.0 < sum(by_hops[4]) / len(by_hops[4]) < sum(by_hops[1]) / len(by_hops[1]) < 1.0
+
+
+def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks):
+    for segments in play(tasks, 0.4):
+        for n, segment in enumerate(segments):
+            history = "".join(earlier.text for earlier in segments[:n])
+            named = re.findall(r"<(?:search|answer)> (.*?)</", segment.text)
+            assert all(name in history for name in named)
+
+
+def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks):
+    rng = random.Random(0)
+    for task, segments in zip(tasks, play(tasks, 0.0), strict=True):
+        renamed = tool.rename(segments, world, rng)
+        assert [(s.kind, s.learn) for s in renamed] == [(s.kind, s.learn) for s in segments]
+        assert not any(f" {task['chain'][0]} " in s.text for s in renamed)
+        assert any(f" {answered(renamed)} " in s.text for s in renamed if s.kind == "observation")
+
+
+def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(tool, shipped):
+    assert len(shipped) == tool.VOCABULARY
+    assert shipped.convert_tokens_to_ids(tool.RESERVED) == [2_046, 2_047]
+    assert shipped.eos_token == "<|im_end|>" and shipped.pad_token == "<|endoftext|>"
+    for tag in tool.TAGS:
+        ids = shipped.encode(tag, add_special_tokens=False)
+        assert len(ids) == 1 and shipped.decode(ids, skip_special_tokens=True) == tag
+
+
+def test_the_shipped_chat_template_is_compact(tool, shipped):
+    ids = tool.prompt_ids(shipped, "What is the country of Lyon ?")
+    expected = "<|im_start|>user\nWhat is the country of Lyon ?<|im_end|>\n<|im_start|>assistant\n"
+    assert shipped.decode(ids) == expected
+
+
+def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped):
+    segments = play(tasks[:1], 0.0)[0]
+    ids, learn = tool.encode(shipped, segments)
+    assert len(ids) == len(learn)
+    actions = [s.text for s in segments if s.kind == "action"]
+    assert shipped.decode([t for t, flag in zip(ids, learn, strict=True) if flag]) == "".join(actions)
+    assert shipped.decode(ids).endswith("".join(s.text for s in segments[1:]))
+
+
+def test_the_shipped_policy_is_small_and_loads_in_float32(tool):
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 10_000_000
+    config = json.loads((SHIPPED / "config.json").read_text())
+    assert (
+        config["dtype"] == "float32"
+        and config["tie_word_embeddings"]
+        and config["vocab_size"] == tool.VOCABULARY
+    )

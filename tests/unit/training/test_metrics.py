@@ -1,0 +1,124 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from fake_run import answer, root, search, turn
+
+from megatron_trace.training.metrics import (
+    MetricsWriter,
+    auc,
+    calibration_bins,
+    read_metrics,
+    tree_metrics,
+)
+from megatron_trace.tree import RolloutTree
+
+
+def flipped_tree() -> RolloutTree:
+    """Two failed bare rollouts; one of two continuations of the first one's search succeeds."""
+    tree = root(0.25)
+    tree.graft(0, [search("Lyon", 0.75), answer("Graz", 0.0)], "bare")
+    tree.graft(0, [answer("Porto", 0.0)], "bare")
+    tree.graft(1, [answer("Paris", 1.0)], "continuation")
+    tree.graft(1, [answer("Split", 0.0)], "continuation")
+    return tree
+
+
+def test_bare_rollouts_are_measured_apart_from_what_continuations_add() -> None:
+    metrics = tree_metrics([flipped_tree()])
+    assert metrics["success_rate"] == 0.0
+    assert (metrics["effective_ratio_bare"], metrics["effective_ratio"]) == (0.0, 1.0)
+    assert (metrics["bare_rollouts"], metrics["continuations"]) == (2, 2)
+    assert metrics["mixed_probability"] == pytest.approx(1 - 0.25**2 - 0.75**2)
+
+
+def test_flips_are_counted_against_the_rollout_that_was_continued() -> None:
+    metrics = tree_metrics([flipped_tree()])
+    assert metrics["continuation_flip_rate"] == 0.5
+    assert metrics["predicted_flip_rate"] == 0.75
+
+
+def test_tokens_are_counted_where_they_were_sampled() -> None:
+    tree = flipped_tree()
+    metrics = tree_metrics([tree])
+    sampled = [len(one.action_ids) for one in tree.turns]
+    assert metrics["sampled_tokens"] == sum(sampled)
+    assert metrics["sampled_tokens_continuations"] == sampled[4] + sampled[5]
+    assert metrics["tokens_per_rollout"] == sum(sampled) / 4
+    assert metrics["history_tokens_max"] == max(len(tree.history_ids(leaf)) for leaf in tree.leaves())
+    assert metrics["turns_per_rollout"] == (2 + 1 + 2 + 2) / 4
+
+
+def test_malformed_turns_are_a_share_of_the_sampled_turns() -> None:
+    tree = root()
+    tree.graft(0, [search("Lyon", 0.5), turn("hm", terminal=True, malformed=True)], "bare")
+    assert tree_metrics([tree])["malformed_share"] == 0.5
+
+
+def test_what_cannot_be_measured_has_no_key() -> None:
+    tree = root(None)
+    tree.graft(0, [answer("Paris", 1.0)], "bare")
+    metrics = tree_metrics([tree])
+    assert not [name for name in metrics if name.startswith(("predictor", "continuation_flip", "predicted"))]
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert tree_metrics([]) == {"active_tasks": 0.0, "bare_rollouts": 0.0, "continuations": 0.0}
+
+
+def test_predictions_are_scored_against_the_backed_up_success() -> None:
+    metrics = tree_metrics([flipped_tree()])
+    assert metrics["predictor_brier_root"] == pytest.approx((0.25 - 1 / 4) ** 2)
+    assert metrics["predictor_brier_prefix"] == pytest.approx((0.75 - 1 / 3) ** 2)
+    assert calibration_bins([flipped_tree()]) == [(0.25, 0.25, 1), (0.75, pytest.approx(1 / 3), 1)]
+
+
+def test_auc_is_that_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    prediction, success = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40).astype(float)
+    pairs = [
+        1.0 if p > q else 0.5 if p == q else 0.0
+        for p, one in zip(prediction, success, strict=True)
+        for q, other in zip(prediction, success, strict=True)
+        if one == 1 and other == 0
+    ]
+    assert auc(prediction, success) == pytest.approx(np.mean(pairs))
+    assert auc(prediction, np.ones(40)) is None
+
+
+def test_a_torn_last_line_costs_only_itself(tmp_path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        writer.write({"step": 0, "entropy": 0.5})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "entr')
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0]
+    with MetricsWriter(tmp_path) as writer:
+        writer.write({"step": 1, "entropy": 0.4})
+    assert [row["entropy"] for row in read_metrics(tmp_path)] == [0.5, 0.4]
+
+
+def test_a_step_done_anew_after_a_crash_counts_once(tmp_path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        for value in (0.1, 0.2):
+            writer.write({"step": 3, "entropy": value})
+        writer.write({"step": 3, "evaluation": {"mean": 0.5}})
+    assert read_metrics(tmp_path) == [{"step": 3, "entropy": 0.2}, {"step": 3, "evaluation": {"mean": 0.5}}]
+
+
+def test_rows_reach_the_disk_before_the_writer_closes(tmp_path) -> None:
+    writer = MetricsWriter(tmp_path)
+    writer.write({"step": 0, "kl": np.float32(0.25), "events": ["a restart"]})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 0,
+        "kl": 0.25,
+        "events": ["a restart"],
+    }
+    writer.close()
+
+
+def test_training_goes_on_when_tensorboard_fails(tmp_path) -> None:
+    (tmp_path / "tensorboard").write_text("not a folder")
+    with pytest.warns(UserWarning, match="TensorBoard is off"):
+        writer = MetricsWriter(tmp_path)
+    writer.write({"step": 0, "kl": 1.0})
+    writer.close()
+    assert len(read_metrics(tmp_path)) == 1

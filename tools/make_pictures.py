@@ -1,0 +1,44 @@
+"""Draw a finished run for the documentation: `tree.svg` and `curves.svg`.
+
+python tools/make_pictures.py runs/trace --out docs/images
+"""
+
+import argparse
+from pathlib import Path
+
+from megatron_trace.training import charts, tree_drawing
+from megatron_trace.training.drawing import document
+from megatron_trace.training.exemplars import choose_exemplars
+from megatron_trace.training.history import decoder, read_history
+from megatron_trace.training.report import effective_ratio_chart, evaluation_chart
+
+
+def curves(run_dir: Path) -> str:
+    """Held-out success and effective ratio side by side."""
+    history, gap = read_history(run_dir), 16
+    left, right = evaluation_chart(history), effective_ratio_chart(history)
+    body = f'{left}<g transform="translate({charts.WIDTH + gap:.0f} 0)">{right}</g>'
+    return document(body, 2 * charts.WIDTH + gap, charts.HEIGHT, "Held-out success and effective ratio")
+
+
+def main() -> None:
+    """Parse the command line and write the pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--tree", type=int, default=0, help="which of the report's trees, counted from 0")
+    parser.add_argument("--tokenizer", help="HF folder of the tokenizer; by default the run's start policy")
+    args = parser.parse_args()
+    exemplars = choose_exemplars(args.run)
+    if args.tree >= len(exemplars):
+        raise SystemExit(f"{args.run} offers {len(exemplars)} trees to draw")
+    args.out.mkdir(parents=True, exist_ok=True)
+    picture = tree_drawing.svg(exemplars[args.tree].tree, decoder(args.run, args.tokenizer))
+    (args.out / "tree.svg").write_text(picture, encoding="utf-8")
+    (args.out / "curves.svg").write_text(curves(args.run), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

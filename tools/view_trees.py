@@ -1,0 +1,99 @@
+"""Look at the rollout trees of a step: a table of them all, one in the terminal, or one as a picture.
+
+python tools/view_trees.py runs/trace --step 12
+python tools/view_trees.py runs/trace --step 12 --task geo_hop/train/3/00042 --svg tree.svg
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from megatron_trace.training.exemplars import tree_files
+from megatron_trace.training.history import decoder
+from megatron_trace.training.metrics import bare_rewards, is_bare_mixed
+from megatron_trace.training.tree_drawing import Decode, action_parts, gold, outcome, question, svg, turn_text
+from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
+from megatron_trace.tree.backup import is_mixed
+
+
+def table_of(trees: Sequence[RolloutTree], decode: Decode) -> Table:
+    """One row per tree."""
+    table = Table("task", "question", "predicted", "bare", "continuations", "success", "contrast")
+    for tree in trees:
+        prediction, bare = tree.turns[ROOT].prediction, bare_rewards(tree)
+        contrast = "bare rollouts" if is_bare_mixed(tree) else "continuations" if is_mixed(tree) else "none"
+        table.add_row(
+            Text(str(tree.task.get("id", ""))),
+            Text(question(tree, decode)),
+            "" if prediction is None else f"{prediction:.2f}",
+            f"{sum(reward > 0.5 for reward in bare)}/{len(bare)}",
+            str(len(tree.rollouts) - len(bare)),
+            f"{leaf_statistics(tree)[1][ROOT]:.2f}",
+            contrast,
+        )
+    return table
+
+
+def terminal_tree(tree: RolloutTree, decode: Decode, *, full: bool = False) -> Tree:
+    """`tree` for the terminal; with `full`, every turn with its whole text."""
+    _, success, _ = leaf_statistics(tree)
+    head = Text()
+    head.append(question(tree, decode), style="bold")
+    head.append(f"\ngold answer {gold(tree.task)} · {outcome(tree)}", style="dim")
+    branches = [Tree(head)]
+    for index, turn in enumerate(tree.turns[1:], start=1):
+        kind, content = action_parts(decode(turn.action_ids))
+        continuation = tree.rollouts[turn.rollout].stage == "continuation"
+        text = Text()
+        text.append("» " if continuation else "", style="bold blue")
+        text.append("malformed " if turn.malformed else f"{kind} ", style="dim")
+        text.append(turn_text(tree, index, decode) if full else content)
+        text.append(f"  {success[index]:.2f}", style=_color(float(success[index])))
+        if turn.prediction is not None:
+            text.append(f"  predicted {turn.prediction:.2f}", style="dim")
+        branches.append(branches[turn.parent].add(text, guide_style="blue" if continuation else "dim"))
+    return branches[ROOT]
+
+
+def _color(success: float) -> str:
+    return "bold green" if success > 2 / 3 else "bold red" if success < 1 / 3 else "bold yellow"
+
+
+def main() -> None:
+    """Parse the command line and show what it asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--step", type=int, help="the step; by default the last one with trees")
+    parser.add_argument("--task", help="id of the task whose tree to show")
+    parser.add_argument("--full", action="store_true", help="whole texts, observations included")
+    parser.add_argument("--svg", type=Path, help="draw the task's tree into this file instead")
+    parser.add_argument("--tokenizer", help="HF folder of the tokenizer; by default the run's start policy")
+    args = parser.parse_args()
+    files = tree_files(args.run)
+    step = max(files, default=None) if args.step is None else args.step
+    if step not in files:
+        raise SystemExit(
+            f"{args.run} has no trees of step {step}; it has {', '.join(map(str, files)) or 'none'}"
+        )
+    trees, decode = load_trees(files[step]), decoder(args.run, args.tokenizer)
+    if args.task is None:
+        Console().print(table_of(trees, decode))
+        return
+    found = [tree for tree in trees if str(tree.task.get("id")) == args.task]
+    if not found:
+        raise SystemExit(f"step {step} has no tree of task {args.task!r}; leave --task out to list them")
+    if args.svg:
+        args.svg.write_text(svg(found[0], decode), encoding="utf-8")
+    else:
+        Console().print(terminal_tree(found[0], decode, full=args.full))
+
+
+if __name__ == "__main__":
+    main()
