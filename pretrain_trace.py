@@ -8,6 +8,9 @@ import sys
 
 from megatron_trace.config_check import SettingError, parse_command
 
+# On the CPU the train ranks and the engines take turns on the same cores: OpenMP threads must not spin while they wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def main() -> int:
     """Check the command, then hand over. Exit code 0, 2 for a wrong setting, 3 for a run that a threshold stopped."""

@@ -2,5 +2,7 @@
 
 from hypothesis import settings
 
-settings.register_profile("house", deadline=None, derandomize=True)  # machines differ in speed, runs should not
+settings.register_profile(
+    "house", deadline=None, derandomize=True
+)  # machines differ in speed, runs should not
 settings.load_profile("house")

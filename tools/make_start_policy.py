@@ -3,8 +3,8 @@
     python tools/make_start_policy.py --data data/geo_hop --out examples/geo_hop/start_policy --seed 0
 
 The competent phase teaches the format and copying; the noisy phase teaches wrong decisions (never wrong
-spelling), so that reinforcement learning has something to undo. `--competent DIR` keeps the result of the
-first phase there, or starts from it where it exists already.
+spelling), so that reinforcement learning has something to undo. `--competent DIR` keeps the rounds of
+the first phase there, and goes on from those that exist already.
 """
 
 import argparse
@@ -43,14 +43,34 @@ MAX_ACTION_TOKENS = 64
 
 HOP_WEIGHTS = {"competent": (0.2, 0.35, 0.3, 0.15), "noisy": (0.2, 0.25, 0.3, 0.25)}
 """Share of tasks with 1, 2, 3 and 4 hops among the demonstrations."""
-RENAMED_SHARE = 0.5
-"""Share of demonstrations whose names are replaced by invented ones, which makes copying general."""
 DETOUR_RATE = 0.05
 """Competent phase: rate of needless searches per turn. They are shown, not learnt; the recovery is learnt."""
-ERROR_RATE = {"country": 0.7, "next larger city": 1.3, "currency": 0.7, "largest neighbour": 1.3}
-"""Noisy phase: factor on `--noise` by the relation that the turn must follow; 1 for the others."""
-FIRST_TURN_ERROR_RATE = 0.3
-"""The same for the first turn, where only the question is known."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A run of steps with its own optimizer, warm-up and cosine.
+
+    Attributes:
+        steps: optimizer steps.
+        peak: the learning rate after the warm-up.
+        renamed: share of demonstrations whose names are replaced by invented ones, so that copying is general.
+        pieces: what invented names are made of, `titles` (pieces of real names) or `tokens` (any that fit).
+    """
+
+    steps: int
+    peak: float
+    renamed: float
+    pieces: str
+
+
+COMPETENT_ROUNDS = (
+    Round(1_600, 1.5e-3, renamed=0.5, pieces="titles"),
+    Round(1_600, 1.5e-3, renamed=0.5, pieces="titles"),
+    Round(1_400, 1.2e-3, renamed=0.9, pieces="tokens"),
+)
+NOISY_ROUND = Round(150, 2e-4, renamed=0.7, pieces="tokens")
+"""Copying is learnt on names like the real ones first, then on all tokens, or it fails on those never said."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,11 @@ class Segment:
 
 
 class Demonstrator:
-    """Plays tasks in the real environment with full knowledge of the facts, and errs where it is told to."""
+    """Plays tasks in the real environment with full knowledge of the facts, and errs where it is told to.
+
+    Its errors are decisions alone: it stops too early, or searches once too often. Whatever it decides, the
+    name that it says next is the same, so wrong decisions do not blur what is to be copied.
+    """
 
     def __init__(self, make: Callable[[], SearchQA], world: dict[str, dict[str, str]], noise: float) -> None:
         """Args: the maker of episodes; title -> relation -> value; the error rate per turn (0: competent)."""
@@ -74,47 +98,56 @@ class Demonstrator:
     def play(self, task: Task, rng: random.Random) -> list[Segment]:
         """One episode, from question to answer, as segments."""
         segments = [Segment("question", self._environment.reset(task)[0]["content"], learn=False)]
-        relations, entity, hop = task["relations"], task["chain"][0], 0
-        seen: dict[str, str] = {}  # the facts of the last document on the way
-        for turn in range(ENVIRONMENT["max_turns"]):
-            spare = ENVIRONMENT["max_turns"] - turn - (len(relations) - hop) - 1
-            error = self._draw_error(relations, hop, spare, rng)
-            others = [value for value in seen.values() if value != entity]
-            if error == "wrong" and others:
-                entity = rng.choice(others)
-            last = relations[max(hop - 1, 0)]
-            if error == "detour":
-                known = [
-                    value for value in [task["chain"][0], *others] if value in self._world and value != entity
-                ]
-                action = search(
-                    relations[min(hop, len(relations) - 1)], rng.choice(known or task["chain"][:1])
-                )
-            elif error == "answer" or hop == len(relations) or entity not in self._world:
-                action = answer(last, entity)
-            else:
-                action = search(relations[hop], entity)
-                seen = self._world[entity]
-                entity = seen.get(relations[hop]) or rng.choice(list(seen.values()))
-                hop += 1
-            segments.append(Segment("action", action, learn=self._noise > 0 or error is None))
+        for action, learn in self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng):
+            segments.append(Segment("action", action, learn))
             result = self._environment.step(action)
             if result.done:
                 break
             segments.append(Segment("observation", result.observation, learn=False))
         return segments
 
-    def _draw_error(self, relations: list[str], hop: int, spare: int, rng: random.Random) -> str | None:
-        """The error of this turn: a wasted search, a wrong field taken for the right one, a hasty answer."""
-        if self._noise == 0:
-            return "detour" if spare > 0 and rng.random() < DETOUR_RATE else None
-        if hop == 0:
-            return "answer" if rng.random() < self._noise * FIRST_TURN_ERROR_RATE else None
-        if rng.random() >= self._noise * ERROR_RATE.get(relations[hop - 1], 1.0):
-            return None
-        return rng.choice(
-            ["wrong", "wrong", "detour"] if hop == len(relations) else ["wrong", "answer", "detour"]
-        )
+    def _competent(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:
+        """The right actions; now and then a needless search is shown, not learnt, and the recovery is learnt."""
+        relations, entity, hop = task["relations"], task["chain"][0], 0
+        seen: dict[str, str] = {}
+        for turn in range(ENVIRONMENT["max_turns"]):
+            spare = ENVIRONMENT["max_turns"] - turn - (len(relations) - hop) - 1
+            if spare > 0 and rng.random() < DETOUR_RATE:
+                known = [
+                    value
+                    for value in [task["chain"][0], *seen.values()]
+                    if value in self._world and value != entity
+                ]
+                lost = rng.choice(known or task["chain"][:1])
+                yield search(relations[min(hop, len(relations) - 1)], lost), False
+            elif hop == len(relations):
+                yield answer(relations[-1], entity), True
+            else:
+                yield search(relations[hop], entity), True
+                seen = self._world[entity]
+                entity = seen[relations[hop]]
+                hop += 1
+
+    def _noisy(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:
+        """Stops early at `noise` a turn (half of it at the first), goes on too far at half of `noise`."""
+        relations, entity, hop, too_far = task["relations"], task["chain"][0], 0, False
+        for turn in range(ENVIRONMENT["max_turns"]):
+            found, last = relations[max(hop - 1, 0)], turn == ENVIRONMENT["max_turns"] - 1
+            if hop < len(relations):
+                stop = rng.random() < self._noise * (0.5 if hop == 0 else 1.0)
+            else:
+                stop = too_far or last or rng.random() >= self._noise * 0.5
+            if stop or last:
+                yield answer(found, entity), True
+            elif hop < len(relations):
+                yield search(relations[hop], entity), True
+                entity = self._world[entity][relations[hop]]
+                hop += 1
+            else:
+                yield search(found, entity), True
+                too_far = True
+                fields = self._world.get(entity, {})
+                entity = fields.get("capital") or fields.get("country") or entity
 
 
 def search(relation: str, entity: str) -> str:
@@ -127,12 +160,11 @@ def answer(relation: str, value: str) -> str:
     return f"I found the {relation}. <answer> {value}</answer>"
 
 
-def rename(segments: list[Segment], world: dict[str, dict[str, str]], rng: random.Random) -> list[Segment]:
-    """The same episode with an invented name, made of pieces of real ones, for every name in it."""
-    pool = list(world)
+def names_from_titles(titles: list[str]) -> Callable[[random.Random], str]:
+    """Invents names of two or three pieces of real ones."""
 
-    def invent() -> str:
-        parts = [rng.choice(pool) for _ in range(rng.choice((2, 2, 3)))]
+    def invent(rng: random.Random) -> str:
+        parts = [rng.choice(titles) for _ in range(rng.choice((2, 2, 3)))]
         pieces = [
             part[: rng.randint(2, 6)] if n % 2 == 0 else part[-rng.randint(2, 5) :]
             for n, part in enumerate(parts)
@@ -140,12 +172,37 @@ def rename(segments: list[Segment], world: dict[str, dict[str, str]], rng: rando
         letters = [re.sub("[^A-Za-z]", "", piece).lower() for piece in pieces]
         return rng.choice(("", "", "", " ", "-")).join(letters).strip(" -").title() or "Aba"
 
+    return invent
+
+
+def names_from_tokens(vocabulary: list[str]) -> Callable[[random.Random], str]:
+    """Invents names of any tokens that names can hold, so that each of them is at times what must be said."""
+    starts = sorted(token[1:] for token in vocabulary if re.fullmatch("Ġ[A-Z][a-z]*", token))
+    middles = sorted(token for token in vocabulary if re.fullmatch("[a-z]+", token))
+
+    def invent(rng: random.Random) -> str:
+        words = [
+            rng.choice(starts) + "".join(rng.choices(middles, k=rng.choice((0, 0, 1, 1, 2, 3))))
+            for _ in range(rng.choice((1, 1, 1, 2)))
+        ]
+        return rng.choice((" ", " ", " ", " of ", " and ", " of the ", "-", " de ")).join(words)
+
+    return invent
+
+
+def rename(
+    segments: list[Segment],
+    world: dict[str, dict[str, str]],
+    rng: random.Random,
+    invent: Callable[[random.Random], str],
+) -> list[Segment]:
+    """The same episode with an invented name for every name in it."""
     searched = {match for s in segments for match in re.findall(r"<search> (.*?)</search>", s.text)}
     names = searched | {value for title in searched for value in world.get(title, {}).values()}
     if not names:
         return segments
     invented = {
-        name: "." + invent()[:2].lower() if name.startswith(".") else invent() for name in sorted(names)
+        name: "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng) for name in sorted(names)
     }
     longest_first = sorted(invented, key=lambda name: (-len(name), name))
     pattern = re.compile(r"(?<= )(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
@@ -178,6 +235,13 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=1_024,
     )
+
+
+def tokenizer_texts(demonstrator: Demonstrator, tasks: list[Task], seed: int) -> list[str]:
+    """The texts of one demonstration of every task, without tags: what the tokenizer is trained on."""
+    rng = random.Random(f"{seed}/tokenizer")
+    shown = [segment.text for task in tasks for segment in demonstrator.play(task, rng)]
+    return [re.sub("|".join(map(re.escape, TAGS)), "", text) for text in shown]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
@@ -361,11 +425,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("examples/geo_hop/start_policy"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--competent", type=Path, default=Path("runs/geo_hop_competent"), help="first phase's folder"
+        "--competent", type=Path, default=Path("runs/geo_hop_competent"), help="first phase's rounds"
     )
-    parser.add_argument("--competent-steps", type=int, default=1_600)
-    parser.add_argument("--noisy-steps", type=int, default=250)
-    parser.add_argument("--noise", type=float, default=0.4, help="error rate per turn in the noisy phase")
+    parser.add_argument("--noise", type=float, default=0.33, help="error rate per turn in the noisy phase")
     parser.add_argument("--tokens-per-batch", type=int, default=2_048)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--report", type=Path, help="where to write the measured success as JSON")
@@ -381,39 +443,41 @@ def main() -> None:
 
 
 def make_policy(args: argparse.Namespace) -> None:
-    """Both phases; the first is skipped where its folder is there."""
+    """Both phases; rounds of the first are skipped where their folders are there."""
     documents = load_tasks(str(args.data / "corpus-*.tar"))
     tasks = load_tasks(str(args.data / "train-*.tar"))
     world = {document["title"]: document["fields"] for document in documents if not document["heldout"]}
     by_hops = [[task for task in tasks if task["hops"] == hops] for hops in (1, 2, 3, 4)]
     make = search_qa_factory(str(args.data / "corpus-*.tar"), **ENVIRONMENT)
 
-    def stream(phase: str, noise: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        rng = random.Random(f"{args.seed}/{phase}")
+    def clone(name: str, phase: str, noise: float, plan: Round) -> None:
+        rng = random.Random(f"{args.seed}/{name}")
         demonstrator = Demonstrator(make, world, noise)
+        if plan.pieces == "titles":
+            invent = names_from_titles(list(world))
+        else:
+            invent = names_from_tokens(list(tokenizer.get_vocab()))
 
         def draw() -> tuple[list[int], list[bool]]:
             task = rng.choice(rng.choices(by_hops, HOP_WEIGHTS[phase])[0])
             segments = demonstrator.play(task, rng)
-            return encode(
-                tokenizer, rename(segments, world, rng) if rng.random() < RENAMED_SHARE else segments
-            )
+            renamed = rng.random() < plan.renamed
+            return encode(tokenizer, rename(segments, world, rng, invent) if renamed else segments)
 
-        return batches(draw, args.tokens_per_batch, rng)
+        train(model, batches(draw, args.tokens_per_batch, rng), plan.steps, plan.peak, name)
 
-    if (args.competent / "config.json").exists():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.competent)
-        model = Qwen3ForCausalLM.from_pretrained(args.competent, dtype=torch.float32)
-    else:
-        rng, demonstrator = random.Random(f"{args.seed}/tokenizer"), Demonstrator(make, world, noise=0.0)
-        shown = [segment.text for task in tasks for segment in demonstrator.play(task, rng)]
-        untagged = [re.sub("|".join(map(re.escape, TAGS)), "", text) for text in shown]
-        tokenizer = train_tokenizer(untagged)
-        model = new_model(args.seed)
-        train(model, stream("competent", 0.0), args.competent_steps, 1.5e-3, "competent")
-        save(model, tokenizer, args.competent)
-        model = Qwen3ForCausalLM.from_pretrained(args.competent, dtype=torch.float32)
-    train(model, stream("noisy", args.noise), args.noisy_steps, 5e-4, "noisy")
+    for number, plan in enumerate(COMPETENT_ROUNDS, 1):
+        folder = args.competent / f"round_{number}"
+        if not (folder / "config.json").exists():
+            if number == 1:
+                demonstrator = Demonstrator(make, world, noise=0.0)
+                tokenizer = train_tokenizer(tokenizer_texts(demonstrator, tasks, args.seed))
+                model = new_model(args.seed)
+            clone("competent" if number == 1 else f"competent/{number}", "competent", 0.0, plan)
+            save(model, tokenizer, folder)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    clone("noisy", "noisy", args.noise, NOISY_ROUND)
     save(model, tokenizer, args.out)
 
 

@@ -5,6 +5,7 @@ with the CPU. It changes torch for the whole process, so only train ranks call i
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ def install() -> bool:
         return False
     if getattr(torch, "_trace_cpu_adapter", False):
         return True
+    warnings.filterwarnings("ignore", message="Transformer Engine and Apex are not installed")
     for name in FACTORIES:
         setattr(torch, name, _on_cpu(getattr(torch, name)))
     _patch_tensors()

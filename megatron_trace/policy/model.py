@@ -26,6 +26,8 @@ from megatron_trace.policy.weight_map import Family, Shape, expand, family_of
 from megatron_trace.policy.weights import ModelWeights
 
 VOCABULARY_MULTIPLE = 64
+RESERVED_ROWS = 2
+"""The last rows of the vocabulary carry the prediction in the sampler and have no mass; here neither."""
 
 
 @dataclass
@@ -153,7 +155,7 @@ def build_model(config: Config, place: Place) -> tuple[PolicyModel, ModelWeights
         config=megatron,
         transformer_layer_spec=_layer_spec(family),
         vocab_size=-(-hf["vocab_size"] // multiple) * multiple,
-        real_vocabulary=hf["vocab_size"],
+        real_vocabulary=hf["vocab_size"] - RESERVED_ROWS,
         temperature=config.rollout.temperature,
         max_sequence_length=hf["max_position_embeddings"],
         pre_process=place.pipeline == 0,

@@ -34,7 +34,7 @@ def engine_environment(config: Config, gpu: bool) -> dict[str, str]:
     return (
         common
         | {
-            "OMP_NUM_THREADS": os.environ.get("TT", str(threads)),
+            "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",
             "VLLM_CPU_KVCACHE_SPACE": str(config.rollout.cpu_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -83,7 +83,9 @@ class Engine:
 
         extension = f"{PolicyWorkerExtension.__module__}.{PolicyWorkerExtension.__qualname__}"
         prefill: dict[str, Any] = {}
-        if not gpu:  # its random generators cannot step back, as vLLM wants them to where it cuts a prefill in two
+        if (
+            not gpu
+        ):  # its random generators cannot step back, as vLLM wants them to where it cuts a prefill in two
             prefill["enable_chunked_prefill"] = False
             prefill["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, config.rollout.max_history_tokens)
         arguments = AsyncEngineArgs(
@@ -104,6 +106,28 @@ class Engine:
             **prefill,
         )
         return cls(AsyncLLM.from_engine_args(arguments), config, stop)
+
+    async def set_version(self, version: int) -> None:
+        """Label tokens with `version` from now on, and forget all cached histories.
+
+        Raises:
+            RuntimeError: rollouts are running.
+        """
+        await self.llm.update_weight_version(str(version))
+        self.version = version
+        if not await self.llm.reset_prefix_cache():
+            raise RuntimeError("the prefix cache is in use: weights were updated while rollouts were running")
+
+    async def take_fingerprint(self) -> int:
+        """Fingerprint of all weights loaded since the last call.
+
+        Raises:
+            RuntimeError: the tensor-parallel ranks received different weights.
+        """
+        received = set(await self.llm.collective_rpc("take_fingerprint"))
+        if len(received) > 1:
+            raise RuntimeError("the ranks of one engine received different weights")
+        return received.pop()
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample until a stop; see `agent.Generate`."""

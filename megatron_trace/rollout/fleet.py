@@ -1,6 +1,7 @@
 """The fleet: all rollout workers, as the training loop sees them."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -47,8 +48,8 @@ class Fleet:
             config: all settings.
             model_path: HF folder of the start policy, `predictor.safetensors` included where there is one.
             environments: makes, in each worker, the maker of episodes; None takes `config.environment`.
-            worker_class: what the actors are.
             resync: called with a restarted actor where weights travel by NCCL, to send them anew.
+            worker_class: what the actors are.
         """
         start_ray(config)
         tensor_parallel = config.rollout.tensor_parallel
@@ -140,6 +141,7 @@ def start_ray(config: Config) -> None:
     if config.rollout.ray_address is not None:
         ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
         return
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the engines beside any other process
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
     ray.init(
         address="local",

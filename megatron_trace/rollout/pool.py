@@ -174,9 +174,7 @@ class WorkerPool:
 
     def _restart(self, slot: Slot, error: Exception) -> None:
         lost = len(slot.jobs) + 1
-        self._note(
-            f"worker {slot.index} died, its {lost} unfinished calls are repeated: {_reason(error)}"
-        )
+        self._note(f"worker {slot.index} died, its {lost} unfinished calls are repeated: {_reason(error)}")
         if slot.restarts == self._max_restarts:
             raise RuntimeError(f"worker {slot.index} died after {slot.restarts} restarts") from error
         ray.kill(slot.actor)

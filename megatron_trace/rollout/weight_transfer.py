@@ -1,25 +1,17 @@
-"""Weights through Ray's object store, by vLLM's own weight-transfer interface.
+"""The engine's end of weights that come through Ray's object store, as a backend of vLLM's weight transfer.
 
-The driver puts a version's tensors into the store once (`put_weights`). Every worker maps the chunks without a copy
-and hands them to its engine (`send_to_engine`), where `RayWeightTransferEngine` loads them by vLLM's layerwise
-reload. Sender and receiver fingerprint what they hold; the caller compares.
+The driver puts a version's tensors into the store once (`weights.put_weights`). Every worker maps the chunks without
+a copy and hands them to its engine, where `RayWeightTransferEngine` loads them by vLLM's layerwise reload.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
     WeightTransferUpdateInfo,
-    WeightTransferUpdateRequest,
 )
-
-from megatron_trace.rollout.weights import Chunk, WeightUpdate
-
-if TYPE_CHECKING:
-    from vllm.v1.engine.async_llm import AsyncLLM
 
 
 @dataclass
@@ -73,37 +65,3 @@ class RayWeightTransferEngine(WeightTransferEngine[RayInitInfo, RayUpdateInfo]):
 
 def _tensor(dtype: str, shape: list[int], data: bytes) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape)
-
-
-async def take_fingerprint(engine: "AsyncLLM") -> int:
-    """Fingerprint of all weights that `engine` has loaded since the last call.
-
-    Raises:
-        RuntimeError: the engine's tensor-parallel ranks received different weights.
-    """
-    received = set(await engine.collective_rpc("take_fingerprint"))
-    if len(received) > 1:
-        raise RuntimeError("the ranks of one engine received different weights")
-    return received.pop()
-
-
-async def send_to_engine(engine: "AsyncLLM", update: WeightUpdate) -> int:
-    """Load `update` into `engine`, chunk by chunk; returns the fingerprint of what it received.
-
-    Raises:
-        RuntimeError: the engine does not hold what was sent.
-    """
-    await take_fingerprint(engine)
-    await engine.start_weight_update()
-    for reference in update.chunks:
-        chunk: Chunk = await reference
-        info = {**vars(chunk), "data": [array.tobytes() for array in chunk.data]}
-        await engine.update_weights(WeightTransferUpdateRequest(update_info=info))
-    await engine.finish_weight_update(weight_version=str(update.version))
-    received = await take_fingerprint(engine)
-    if received != update.fingerprint:
-        raise RuntimeError(
-            f"weights of version {update.version} changed on the way: fingerprint {received:x}, "
-            f"sent {update.fingerprint:x}"
-        )
-    return received

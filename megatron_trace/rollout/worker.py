@@ -47,7 +47,7 @@ class Worker:
         )
         engine_s = time.perf_counter() - begin - environment_s
         if update is None:
-            await self._engine.llm.update_weight_version("0")
+            await self._engine.set_version(0)
         else:
             await self.update_weights(update)
         await self._engine.generate(tokenizer.encode("a"), max_tokens=2, seed=0)
@@ -86,7 +86,7 @@ class Worker:
         )
 
     async def update_weights(self, update: WeightUpdate) -> int:
-        """Load a version's weights and forget the histories cached under the one before.
+        """Load a version's weights from Ray's object store, and sample as that version from now on.
 
         Returns:
             The weights' fingerprint, as the engine received them.
@@ -94,17 +94,45 @@ class Worker:
         Raises:
             RuntimeError: the weights changed on the way, or cached histories could not be dropped.
         """
-        from megatron_trace.rollout.weight_transfer import send_to_engine
+        await self.start_receiving()
+        for reference in update.chunks:
+            chunk = await reference
+            await self.receive({**vars(chunk), "data": [array.tobytes() for array in chunk.data]})
+        await self.finish_receiving()
+        received = await self.finish_version(update.version)
+        if received != update.fingerprint:
+            raise RuntimeError(f"weights of version {update.version} changed on the way to the fleet")
+        return received
 
-        fingerprint = await self._alive(send_to_engine(self._engine.llm, update))
-        await self.finish_version(update.version)
-        return fingerprint
+    async def join_trainer(self, init_info: dict[str, Any]) -> None:
+        """Join the trainer's group (NCCL)."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
-    async def finish_version(self, version: int) -> None:
-        """Sample as `version` from now on, whose weights the engine holds already."""
-        self._engine.version = version
-        if not await self._alive(self._engine.llm.reset_prefix_cache()):
-            raise RuntimeError("the prefix cache is in use: weights were updated while rollouts were running")
+        await self._alive(self._engine.llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info)))
+
+    async def start_receiving(self) -> None:
+        """Make the engine's layers ready to be loaded anew."""
+        await self._engine.take_fingerprint()  # forget that of what was loaded before
+        await self._alive(self._engine.llm.start_weight_update())
+
+    async def receive(self, update_info: dict[str, Any]) -> None:
+        """Load a part of the weights; `update_info` is what the weight-transfer backend takes."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._alive(self._engine.llm.update_weights(WeightTransferUpdateRequest(update_info)))
+
+    async def finish_receiving(self) -> None:
+        """All parts have come."""
+        await self._alive(self._engine.llm.finish_weight_update())
+
+    async def finish_version(self, version: int) -> int:
+        """Sample as `version` from now on, and forget the histories cached before.
+
+        Returns:
+            Fingerprint of what was loaded since `start_receiving`.
+        """
+        await self._alive(self._engine.set_version(version))
+        return await self._alive(self._engine.take_fingerprint())
 
     async def processes(self) -> dict[str, int]:
         """Process ids of this actor and of its engine."""
@@ -118,4 +146,6 @@ class Worker:
         try:
             return await work
         except EngineDeadError as error:
-            raise EngineDied(f"its engine died; for the cause see {os.readlink('/proc/self/fd/2')}") from error
+            raise EngineDied(
+                f"its engine died; for the cause see {os.readlink('/proc/self/fd/2')}"
+            ) from error

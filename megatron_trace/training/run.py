@@ -93,4 +93,3 @@ def new_run_dir(config: Config) -> Path:
         run_dir.rename(aside)
     run_dir.mkdir(parents=True)
     return run_dir
-

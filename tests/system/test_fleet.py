@@ -30,7 +30,7 @@ class Setup:
         self.config.precision.rollout = "float32"
         self.config.learning.predictor_hidden = WIDTH
         rollout = self.config.rollout
-        rollout.workers, rollout.temperature, rollout.concurrency = workers, temperature, 8
+        rollout.workers, rollout.temperature, rollout.concurrency = workers, temperature, 16
         rollout.max_turn_tokens, rollout.max_history_tokens, rollout.block_size = 64, 512, 32
         rollout.cpu_cache_gib, rollout.weight_backend, rollout.max_restarts = 1, WeightBackend.ray, 2
         self.model = Qwen3ForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
@@ -192,6 +192,13 @@ def test_an_error_in_a_job_is_raised_and_leaves_the_fleet_usable(tied: Setup) ->
     with pytest.raises(ValueError, match="no room"):
         tied.fleet.sample([*tied.bare(trees, 4), too_long])
     assert len(tied.fleet.sample(tied.bare(trees, 4))) == 4
+
+
+def test_more_prompt_tokens_than_a_step_takes_are_sampled(tied: Setup) -> None:
+    tied.update()
+    state = {"letter": "a", "turns": 2, "seen": ""}
+    requests = [RolloutRequest(f"r{i}", [i + 5] * 490, state) for i in range(32)]
+    assert len(tied.fleet.sample(requests)) == 32
 
 
 def test_sampling_survives_the_death_of_an_engine_and_of_an_actor(tied: Setup) -> None:

@@ -64,7 +64,10 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
         ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
-        ("learning.micro_batch_tokens=100", r"learning.micro_batch_tokens = 100: .*rollout.max_history_tokens"),
+        (
+            "learning.micro_batch_tokens=100",
+            r"learning.micro_batch_tokens = 100: .*rollout.max_history_tokens",
+        ),
         ("precision.train=fp8", r"precision.train = 'fp8': needs"),
         ("noequals", r"override = 'noequals': write it as"),
     ],
@@ -77,12 +80,14 @@ def test_a_mistake_is_one_line_with_setting_value_and_remedy(settings, override,
 
 
 def test_one_missing_part_of_a_brace_pattern_is_named(settings, tmp_path):
-    with pytest.raises(SettingError, match="train-000001.tar"):
+    with pytest.raises(SettingError, match=r"train-000001\.tar"):
         check([*settings, f"data.train={tmp_path}/train-{{000000..000001}}.tar"])
 
 
 def test_uniform_budget_must_be_whole_groups(settings):
-    with pytest.raises(SettingError, match=r"allocation.budget = 100: must be a multiple of allocation.group \(8\)"):
+    with pytest.raises(
+        SettingError, match=r"allocation.budget = 100: must be a multiple of allocation.group \(8\)"
+    ):
         check([*settings, "allocation.strategy=uniform", "allocation.budget=100"])
 
 

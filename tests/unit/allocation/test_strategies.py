@@ -34,7 +34,11 @@ def test_trace_expands_where_the_predictor_disagrees_with_the_outcome():
     assert trace(budget=3, bare_rollouts=2, floor=2).plan_prefixes([tree]) == [{1: 1}]
 
 
-@given(st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=5), st.integers(0, 30), st.sampled_from([None, 1, 3]))
+@given(
+    st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=5),
+    st.integers(0, 30),
+    st.sampled_from([None, 1, 3]),
+)
 def test_trace_spends_all_continuations_even_without_prefixes(turns, continuations, cap):
     trees = [bare_tree([1.0, 0.0], turns=n) for n in turns]
     strategy = trace(budget=10 + continuations, bare_rollouts=10, prefix_cap=cap)

@@ -153,5 +153,7 @@ def test_an_unknown_environment_is_named_with_the_known_ones():
 
 
 def test_loading_the_environment_does_not_load_numba():
-    code = "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    code = (
+        "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -72,7 +72,7 @@ def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks):
 def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks):
     rng = random.Random(0)
     for task, segments in zip(tasks, play(tasks, 0.0), strict=True):
-        renamed = tool.rename(segments, world, rng)
+        renamed = tool.rename(segments, world, rng, tool.names_from_titles(list(world)))
         assert [(s.kind, s.learn) for s in renamed] == [(s.kind, s.learn) for s in segments]
         assert not any(f" {task['chain'][0]} " in s.text for s in renamed)
         assert any(f" {answered(renamed)} " in s.text for s in renamed if s.kind == "observation")

@@ -1,0 +1,51 @@
+"""vLLM and Megatron say the same of the same tokens, before training and after several weight updates."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import make_policy
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = [
+    "precision.train=float32",
+    "precision.rollout=float32",
+    "rollout.weight_backend=ray",
+    "rollout.max_turn_tokens=12",
+    "rollout.max_history_tokens=512",
+    "rollout.concurrency=16",
+    "rollout.cpu_cache_gib=1",
+    "rollout.block_size=32",
+    "learning.learning_rate=0.003",
+    "learning.predictor_learning_rate=0.03",
+    "learning.predictor_hidden=32",
+    "allocation.budget=24",
+    "allocation.bare_rollouts=16",
+    "allocation.floor=2",
+]
+
+
+@pytest.mark.parametrize(("tied", "layout"), [(True, "parallel.tensor=2"), (False, "parallel.pipeline=2")])
+def test_sampler_and_trainer_agree_on_every_version(tmp_path, tied, layout):
+    model, out = make_policy(tmp_path / "model", tied=tied), tmp_path / "seen.json"
+    torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*torchrun, "tests/system/coupled.py", str(out), str(model), *SETTINGS, layout],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    versions = json.loads(out.read_text())
+    assert len(versions) == 4
+    for seen in versions:
+        assert seen["logprob_gap"] < 1e-4
+        assert seen["prediction_gap"] < 1e-4
+    assert versions[-1]["prediction_spread"] > 1e-3  # the predictor has learned something to disagree about
