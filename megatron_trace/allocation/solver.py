@@ -145,13 +145,14 @@ def _prefix_gains(q: Floats) -> Gains:
 
 def _root_gains(v: Floats, floor: int) -> Gains:
     """v(1−v)[(1−v)^{m−1} + v^{m−1}]: one rollout more on top of m = floor + k, for v ≤ ½."""
-    spread, log_v, log_rest = v * (1.0 - v), _log(v), _log(1.0 - v)
+    spread: Floats = v * (1.0 - v)
+    log_v, log_rest = _log(v), _log(1.0 - v)
 
     def at(items: NDArray[np.intp] | slice, k: Counts) -> Floats:
         powers = _power(log_rest[items], floor - 1 + k) + _power(log_v[items], floor - 1 + k)
         return _round_to_bits(spread[items] * powers, 36)
 
-    return Gains(at, first=spread * _power(log_rest, np.int64(floor - 1)), ratio=1.0 - v)
+    return Gains(at, first=spread * _power(log_rest, np.full(len(v), floor - 1)), ratio=1.0 - v)
 
 
 LOG_ZERO = -1e6

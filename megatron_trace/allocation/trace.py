@@ -48,7 +48,8 @@ class Trace:
 
 
 def _expand(tree: RolloutTree, anchors: list[Anchor], share: int, cap: int | None) -> dict[Anchor, int]:
-    predictions = [tree.turns[a].prediction for a in anchors]
+    # A prefix has a prediction: the turn after it was sampled.
+    predictions = np.array([tree.turns[a].prediction for a in anchors], dtype=np.float64)
     outcomes = [tree.outcome_below(a) for a in anchors]
     counts = solve_prefixes(same_outcome(predictions, outcomes), share, cap=cap)
     return {anchor: int(count) for anchor, count in zip(anchors, counts, strict=True) if count}

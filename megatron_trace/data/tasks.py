@@ -36,7 +36,8 @@ def load_tasks(shards: str) -> list[Task]:
         FileNotFoundError: no file matches.
         KeyError: a sample has no `.json` member.
     """
-    samples = wds.WebDataset(shard_paths(shards), shardshuffle=False)
+    # Every reader wants all rows; left to itself webdataset refuses to under torchrun with several ranks.
+    samples = wds.WebDataset(shard_paths(shards), shardshuffle=False, nodesplitter=None)
     return [json.loads(sample["json"]) for sample in samples]
 
 

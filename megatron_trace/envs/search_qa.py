@@ -75,7 +75,8 @@ class SearchIndex:
         paths = [path for pattern in braceexpand.braceexpand(corpus) for path in sorted(glob.glob(pattern))]
         if not paths:
             raise FileNotFoundError(f"no corpus shard matches {corpus!r}")
-        return cls([json.loads(sample["json"]) for sample in wds.WebDataset(paths, shardshuffle=False)])
+        samples = wds.WebDataset(paths, shardshuffle=False, nodesplitter=None)  # whole, whatever torchrun says
+        return cls([json.loads(sample["json"]) for sample in samples])
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
         """At most `top_k` (title, text) pairs, best first; a document without a word of `query` is no hit."""

@@ -143,6 +143,8 @@ def start_ray(config: Config) -> None:
         return
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the engines beside any other process
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
+    # Its own cluster's token is none of the user's business.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(
         address="local",
         include_dashboard=False,

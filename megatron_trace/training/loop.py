@@ -4,21 +4,20 @@ TRACE (arXiv 2606.11119) a line at a time; everything it calls is in the rooms b
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import task_stream
-from megatron_trace.learning import rows_from_trees
-from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.training.evaluation import evaluate
 from megatron_trace.training.health import check_health
 from megatron_trace.training.metrics import MetricsWriter, calibration_bins, tree_metrics
 from megatron_trace.training.progress import RunProgress
 from megatron_trace.training.sampling import Spending, sample_trees
+from megatron_trace.training.trainer import Trainer
 from megatron_trace.tree import RolloutTree, load_trees, save_trees
 
 Tasks = Sequence[dict[str, Any]]
@@ -27,22 +26,22 @@ Tasks = Sequence[dict[str, Any]]
 def train(
     config: Config,
     run_dir: Path,
-    ranks: RankGroup | None,
     fleet: Fleet,
+    trainer: Trainer | None,
     tasks: Tasks,
-    heldout: dict[str, Tasks],
+    heldout: Mapping[str, Tasks],
     writer: MetricsWriter,
     progress: RunProgress,
 ) -> None:
-    """Take `run.steps` steps; without `ranks` only the rollouts of each.
+    """Take `run.steps` steps; without a `trainer` only the rollouts of each.
 
     Raises:
         UnhealthyRun: a threshold of `stop` was crossed.
     """
     strategy = make_strategy(config.allocation)
     stream = task_stream(tasks, config.run.seed)
-    if ranks is not None:
-        push_weights(ranks, fleet, version=0)
+    if trainer is not None:
+        trainer.push(fleet, version=0)
         report_evaluation(config, 0, fleet, heldout, writer, progress)
     for step in range(1, config.run.steps + 1):
         candidates = [next(stream) for _ in range(strategy.candidates)]
@@ -50,21 +49,22 @@ def train(
         if config.run.save_trees:
             save_trees(trees_file(run_dir, step), trees)
         row = {"step": step, "policy_version": step - 1} | sampling_metrics(trees, spending)
-        if ranks is not None:
-            row |= learn(ranks, trees, spending, progress)
+        if trainer is not None:
+            with spending.phase("learning", progress):
+                row |= trainer.learn(trees)
             with spending.phase("weights", progress):
-                push_weights(ranks, fleet, version=step)
+                trainer.push(fleet, version=step)
         row |= {f"time/{name}": seconds for name, seconds in spending.seconds.items()}
         row["events"] = fleet.take_events()
         writer.write(row)
         progress.step_done(row)
-        if ranks is not None:
+        if trainer is not None:
             check_health(row, config.stop)
             report_evaluation(config, step, fleet, heldout, writer, progress)
 
 
 def replay(
-    config: Config, replay_dir: Path, ranks: RankGroup, writer: MetricsWriter, progress: RunProgress
+    config: Config, replay_dir: Path, trainer: Trainer, writer: MetricsWriter, progress: RunProgress
 ) -> None:
     """Take the training step of every saved step of `replay_dir`, without a fleet."""
     for step in range(1, config.run.steps + 1):
@@ -73,31 +73,19 @@ def replay(
             return
         trees, spending = load_trees(file), Spending()
         row = {"step": step, "policy_version": step - 1} | sampling_metrics(trees, spending)
-        row |= learn(ranks, trees, spending, progress)
+        with spending.phase("learning", progress):
+            row |= trainer.learn(trees)
         row |= {f"time/{name}": seconds for name, seconds in spending.seconds.items()}
         writer.write(row)
         progress.step_done(row)
         check_health(row, config.stop)
 
 
-def learn(
-    ranks: RankGroup, trees: Sequence[RolloutTree], spending: Spending, progress: RunProgress
-) -> dict[str, float]:
-    """One training step on `trees`: backup, predictor targets, tree-aware advantages, update."""
-    with spending.phase("learning", progress):
-        return ranks.call("update", rows_from_trees(trees))
-
-
-def push_weights(ranks: RankGroup, fleet: Fleet, version: int) -> None:
-    """Send the policy and its predictor to every worker as `version`."""
-    fleet.update_weights(ranks.call("weights"), version)
-
-
 def report_evaluation(
     config: Config,
     step: int,
     fleet: Fleet,
-    heldout: dict[str, Tasks],
+    heldout: Mapping[str, Tasks],
     writer: MetricsWriter,
     progress: RunProgress,
 ) -> None:

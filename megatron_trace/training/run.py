@@ -9,12 +9,16 @@ from rich.console import Console
 from megatron_trace.config import Config
 from megatron_trace.config_check import Command
 from megatron_trace.data.tasks import load_tasks
+from megatron_trace.policy.policy import Policy
+from megatron_trace.policy.ranks import RankGroup
+from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.training import loop
 from megatron_trace.training.health import UnhealthyRun
 from megatron_trace.training.history import decoder
 from megatron_trace.training.metrics import MetricsWriter
 from megatron_trace.training.progress import RunProgress, summary_table
 from megatron_trace.training.report import write_report
+from megatron_trace.training.trainer import Trainer
 
 
 def run(command: Command) -> None:
@@ -28,18 +32,15 @@ def run(command: Command) -> None:
         if leader:
             lead(command, None)
         return
-    from megatron_trace.policy.policy import Policy
-    from megatron_trace.policy.ranks import RankGroup
-
     ranks = RankGroup(Policy(command.config))
     if not leader:
         ranks.follow()
         return
-    lead(command, ranks)
+    lead(command, Trainer(command.config, ranks))
     ranks.stop()
 
 
-def lead(command: Command, ranks: "loop.RankGroup | None") -> None:
+def lead(command: Command, trainer: Trainer | None) -> None:
     """Rank 0's part of `run`."""
     config = command.config
     run_dir = new_run_dir(config)
@@ -48,15 +49,15 @@ def lead(command: Command, ranks: "loop.RankGroup | None") -> None:
     with MetricsWriter(run_dir) as writer, RunProgress(config.run.steps, console=console) as progress:
         try:
             if command.replay is not None:
-                assert ranks is not None
-                loop.replay(config, command.replay, ranks, writer, progress)
+                assert trainer is not None
+                loop.replay(config, command.replay, trainer, writer, progress)
             else:
-                train_with_fleet(config, run_dir, ranks, writer, progress)
+                train_with_fleet(config, run_dir, trainer, writer, progress)
         except UnhealthyRun as error:  # what was learned up to here is worth a look
             stopped = error
         progress.phase("saving")
-        if ranks is not None:
-            ranks.call("save_hf", run_dir / "policy")
+        if trainer is not None:
+            trainer.save(run_dir / "policy")
         write_report(run_dir, decode=decoder(run_dir))
     console.print(summary_table(run_dir))
     if stopped is not None:
@@ -66,19 +67,18 @@ def lead(command: Command, ranks: "loop.RankGroup | None") -> None:
 def train_with_fleet(
     config: Config,
     run_dir: Path,
-    ranks: "loop.RankGroup | None",
+    trainer: Trainer | None,
     writer: MetricsWriter,
     progress: RunProgress,
 ) -> None:
-    """Sample and, given `ranks`, train."""
-    from megatron_trace.rollout.fleet import Fleet
-
+    """Sample and, given a `trainer`, train."""
     tasks = load_tasks(config.data.train)
     heldout = {name: load_tasks(s)[: config.evaluation.tasks] for name, s in config.data.heldout.items()}
     progress.phase("starting the fleet")
-    fleet = Fleet(config, config.model.path)
+    fleet = Fleet(config, config.model.path, resync=None if trainer is None else trainer.resync)
     try:
-        loop.train(config, run_dir, ranks, fleet, tasks, heldout, writer, progress)
+        fleet.wait()
+        loop.train(config, run_dir, fleet, trainer, tasks, heldout, writer, progress)
     finally:
         fleet.close()
 

@@ -84,7 +84,8 @@ def grow(
     spending: Spending,
 ) -> None:
     """Sample the planned rollouts of every tree at once and graft them."""
-    places, requests = [], []
+    places: list[tuple[RolloutTree, Anchor]] = []
+    requests: list[RolloutRequest] = []
     for tree, plan in zip(trees, plans, strict=True):
         for anchor, count in plan.items():
             history_ids, state = tree.history_ids(anchor), tree.turns[anchor].state

@@ -44,3 +44,10 @@ def test_every_epoch_has_every_task_once_in_an_order_of_its_own():
 def test_an_empty_stream_is_an_error():
     with pytest.raises(ValueError, match="0 tasks"):
         next(task_stream([], seed=0))
+
+
+def test_every_rank_of_torchrun_may_read_all_tasks(tmp_path, monkeypatch):
+    write_shards([{"id": "a"}, {"id": "b"}], str(tmp_path / "tasks-%06d.tar"))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert [task["id"] for task in load_tasks(str(tmp_path / "tasks-*.tar"))] == ["a", "b"]

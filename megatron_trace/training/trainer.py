@@ -1,0 +1,64 @@
+"""The train ranks as the loop sees them: they learn from trees and push their weights to the fleet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from megatron_trace.config import Config, WeightBackend
+from megatron_trace.learning import rows_from_trees
+from megatron_trace.policy.ranks import RankGroup
+from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.tree import RolloutTree
+
+
+class Trainer:
+    """Lives on rank 0, whose calls the other train ranks follow."""
+
+    def __init__(self, config: Config, ranks: RankGroup) -> None:
+        """`ranks` are the train ranks, ready to be called."""
+        self._nccl = config.rollout.weight_backend is WeightBackend.nccl
+        self._tensor_parallel = config.rollout.tensor_parallel
+        self._ranks = ranks
+        self._version = 0
+        self._sender: Any = None
+        self._receivers: list[Any] = []
+
+    def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
+        """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
+        return self._ranks.call("update", rows_from_trees(trees))
+
+    def save(self, folder: Path) -> None:
+        """Write the policy and its predictor as a HF folder."""
+        self._ranks.call("save_hf", folder)
+
+    def push(self, fleet: Fleet, version: int) -> None:
+        """Send policy and predictor to every worker as `version`, by the backend of `rollout.weight_backend`.
+
+        Raises:
+            RuntimeError: a worker holds other weights than were sent.
+        """
+        self._version = version
+        if not self._nccl:
+            fleet.update_weights(self._ranks.call("weights"), version)
+            return
+        if self._receivers != fleet.workers:  # a restarted worker is in no group
+            if self._sender is not None:
+                self._sender.close()
+            self._receivers = fleet.workers
+            self._sender = self._join(self._receivers)
+        self._sender.send(version)
+
+    def resync(self, worker: Any) -> None:
+        """Bring one restarted worker to the current version; the object store needs no help with that."""
+        if self._nccl:
+            sender = self._join([worker])
+            sender.send(self._version)
+            sender.close()
+
+    def _join(self, workers: list[Any]) -> Any:
+        from megatron_trace.rollout.nccl import MegatronWeightSource, NCCLSender
+
+        source = MegatronWeightSource(
+            self._ranks.call("weight_metadata"), lambda: self._ranks.call("weights")
+        )
+        return NCCLSender(workers, self._tensor_parallel, source, rank=0)
