@@ -2,7 +2,7 @@
 
 usage: coupled.py OUT.json MODEL section.name=value ...
 Rank 0 writes, for every policy version, the mean |Δ| between sampler and trainer of the log-probabilities of the
-sampled tokens and of the predictions, and both sides' entropy-changing step, as a list of dicts.
+sampled tokens and of the predictions, and how much the predictions vary, as a list of dicts.
 """
 
 import json
@@ -70,7 +70,7 @@ def main(out: Path, config: Config) -> None:
         fleet.update_weights(group.call("weights"), version)
         trees, _ = sample_trees(fleet, strategy, TASKS, f"step {version}", Silent())
         seen.append(compare(group, trees))
-        seen[-1]["loss"] = group.call("update", rows_from_trees(trees))["policy_loss"]
+        group.call("update", rows_from_trees(trees))
     fleet.close()
     group.stop()
     out.write_text(json.dumps(seen))
