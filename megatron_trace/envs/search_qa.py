@@ -75,7 +75,9 @@ class SearchIndex:
         paths = [path for pattern in braceexpand.braceexpand(corpus) for path in sorted(glob.glob(pattern))]
         if not paths:
             raise FileNotFoundError(f"no corpus shard matches {corpus!r}")
-        samples = wds.WebDataset(paths, shardshuffle=False, nodesplitter=None)  # whole, whatever torchrun says
+        samples = wds.WebDataset(
+            paths, shardshuffle=False, nodesplitter=None
+        )  # whole, whatever torchrun says
         return cls([json.loads(sample["json"]) for sample in samples])
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
