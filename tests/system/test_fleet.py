@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import ray
 import torch
-from conftest import letter_environments, make_policy
 from transformers import Qwen3ForCausalLM
 
 from megatron_trace.config import Config, WeightBackend
 from megatron_trace.rollout import Fleet, RolloutRequest
 from megatron_trace.tree import ROOT, RolloutTree
+from tests.system.conftest import letter_environments, make_policy
 
 WIDTH = 32
 TASKS = [{"letter": letter} for letter in "abcdef"]

@@ -3,7 +3,6 @@ import math
 
 import numpy as np
 import pytest
-from fake_run import answer, root, search, turn
 
 from megatron_trace.training.metrics import (
     MetricsWriter,
@@ -13,6 +12,7 @@ from megatron_trace.training.metrics import (
     tree_metrics,
 )
 from megatron_trace.tree import RolloutTree
+from tests.unit.training.fake_run import answer, root, search, turn
 
 
 def flipped_tree() -> RolloutTree:

@@ -1,9 +1,9 @@
 import io
 
-from fake_run import fake_run
 from rich.console import Console
 
 from megatron_trace.training.progress import RunProgress, summary_table
+from tests.unit.training.fake_run import fake_run
 
 ROW = {
     "step": 1,

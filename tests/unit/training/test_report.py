@@ -2,12 +2,12 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_run import answer, decode, fake_run, root, search
 
 from megatron_trace.training.exemplars import BARE_MIXED, FOUND, MISSED, SHARPENED, choose_exemplars, kind_of
 from megatron_trace.training.metrics import MetricsWriter
 from megatron_trace.training.report import write_report
 from megatron_trace.tree import save_trees
+from tests.unit.training.fake_run import answer, decode, fake_run, root, search
 
 
 def report(run_dir: Path) -> str:

@@ -1,10 +1,9 @@
 from xml.etree import ElementTree
 
-from fake_run import answer, decode, root, search, turn
-
 from megatron_trace.training.drawing import text_width
 from megatron_trace.training.tree_drawing import action_parts, outcome, svg
 from megatron_trace.tree import RolloutTree
+from tests.unit.training.fake_run import answer, decode, root, search, turn
 
 NS = "{http://www.w3.org/2000/svg}"
 
