@@ -111,6 +111,9 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
 def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
     name = error.full_key or ""
     value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
+    while isinstance(value, DictConfig) and len(value) and name not in _settings():  # an unknown section
+        key = next(iter(value))
+        name, value = f"{name}.{key}", value[key]
     if isinstance(error, ConfigKeyError) or name not in _settings():
         close = difflib.get_close_matches(name, list(_settings()), n=1, cutoff=0.5)
         remedy = f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"

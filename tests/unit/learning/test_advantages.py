@@ -41,6 +41,15 @@ def test_two_contrasts_above_a_turn_are_averaged():
     assert advantages[5] == pytest.approx(((0 - root_mean) / root_deviation + (0 - 0.5) / 0.5) / 2, abs=1e-5)
 
 
+def test_a_history_where_nothing_branches_is_no_contrast():
+    tree = empty_tree()
+    tree.graft(ROOT, chain(100, 3, 1.0), "bare")  # 1, 2, 3
+    tree.graft(ROOT, chain(200, 1, 0.0), "bare")  # 4
+    tree.graft(2, chain(500, 1, 0.0), "continuation")  # 5
+    # Turn 1 has the same leaves as turn 2 below it; comparing the two would halve the credit of turn 2.
+    assert tree_advantages(tree)[2] == pytest.approx((0.5 - 1 / 3) / np.std([1, 0, 0]), abs=1e-5)
+
+
 @given(grown_trees())
 def test_a_tree_of_one_outcome_teaches_nothing(tree):
     for turn in tree.turns:
