@@ -124,7 +124,9 @@ class StopConfig:
     logprob_gap: float | None = setting(
         None, "stop when mean |Δ log-probability| sampler/trainer exceeds this"
     )
-    kl: float | None = setting(None, "stop when the KL of an update exceeds this")
+    kl: float | None = setting(
+        None, "stop when the KL of the updates on one step exceeds this; 0 with updates_per_step = 1"
+    )
     gradient_norm: float | None = setting(None, "stop when the gradient norm exceeds this")
     malformed: float | None = setting(None, "stop when the share of malformed turns exceeds this")
     entropy_below: float | None = setting(None, "stop when the token entropy falls below this, in nats")

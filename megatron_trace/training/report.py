@@ -136,7 +136,7 @@ def _health_charts(history: History) -> list[str]:
         ("Log-probability gap, sampler to trainer", "logprob_gap", False),
         ("Entropy, nats per token", "entropy", False),
         ("Gradient norm", "gradient_norm", False),
-        ("KL of an update", "kl", False),
+        ("KL, trainer to sampler", "kl_sampler", False),
         ("Effective sample size", "effective_sample_size", False),
         ("Malformed turns", "malformed_share", True),
     ]

@@ -126,7 +126,7 @@ def _row(rng: np.random.Generator, step: int, done: float, trees: list[RolloutTr
         "logprob_gap": 0.004 * noise,
         "entropy": 0.6 - 0.2 * done + 0.02 * noise,
         "gradient_norm": 0.8 * noise,
-        "kl": 0.001 * noise,
+        "kl_sampler": 0.001 * noise,
         "effective_sample_size": 0.97 - 0.01 * noise,
         "time/roots": 2.0,
         "time/bare rollouts": 21.0 * noise,
