@@ -4,6 +4,7 @@ Megatron-Core asks for "cuda" by name in factories, random states and type check
 with the CPU. It changes torch for the whole process, so only train ranks call it, before `megatron.core` is used.
 """
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable
@@ -30,6 +31,8 @@ def install() -> bool:
     _patch_tensors()
     _patch_cuda()
     _patch_random_states()
+    _patch_token_dispatcher()
+    _patch_unequal_slices()
     torch._trace_cpu_adapter = True  # type: ignore[attr-defined]
     return True
 
@@ -75,6 +78,60 @@ def _patch_cuda() -> None:
     torch.cuda.manual_seed = torch.manual_seed  # type: ignore[assignment]
     torch.cuda.get_rng_state = lambda device="cuda": torch.get_rng_state()
     torch.cuda.set_rng_state = lambda state, device="cuda": torch.set_rng_state(state)
+
+
+class _Stream:
+    """A CUDA stream, and an event on it, where all that was asked for is already done."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def wait_stream(self, stream: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def record_event(self, event: Any = None) -> "_Stream":
+        return self
+
+
+def _patch_token_dispatcher() -> None:
+    """The dispatcher of tokens to experts copies its counts to the host on a stream of its own."""
+    from megatron.core.transformer.moe import token_dispatcher
+
+    torch.cuda.Stream = _Stream  # type: ignore[misc,assignment]
+    torch.cuda.current_stream = lambda device=None: _Stream()  # type: ignore[assignment,return-value]
+    torch.cuda.stream = lambda stream: contextlib.nullcontext()  # type: ignore[assignment,return-value,misc]
+    move = token_dispatcher.maybe_move_tensor_to_cpu
+
+    def to_host(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
+        # Megatron converts what it moves; here nothing has to move, and collectives take no tensors as sizes.
+        return tensor.numpy() if as_numpy and torch.is_tensor(tensor) else move(tensor, as_numpy)
+
+    token_dispatcher.maybe_move_tensor_to_cpu = to_host
+
+
+def _patch_unequal_slices() -> None:
+    """Tensor-parallel ranks exchange slices of unequal length for their experts, which gloo refuses; it can add."""
+    from megatron.core.tensor_parallel import mappings
+
+    gather, scatter = mappings._gather_along_first_dim, mappings._reduce_scatter_along_first_dim
+
+    def gather_slices(own: torch.Tensor, group: Any, sizes: Any = None, *rest: Any) -> torch.Tensor:
+        if sizes is None or group.size() == 1:
+            return gather(own, group, sizes, *rest)
+        whole = own.new_zeros(sum(sizes), *own.shape[1:])
+        whole.split(sizes)[group.rank()].copy_(own)
+        torch.distributed.all_reduce(whole, group=group)
+        return whole
+
+    def scatter_slices(whole: torch.Tensor, group: Any, sizes: Any = None, *rest: Any) -> torch.Tensor:
+        if sizes is None or group.size() == 1:
+            return scatter(whole, group, sizes, *rest)
+        total = whole.clone()
+        torch.distributed.all_reduce(total, group=group)
+        return total.split(sizes)[group.rank()].clone()
+
+    mappings._gather_along_first_dim = gather_slices
+    mappings._reduce_scatter_along_first_dim = scatter_slices
 
 
 def _patch_random_states() -> None:

@@ -17,7 +17,8 @@ class Place:
 
     Attributes:
         device: where its tensors live.
-        tensor, pipeline, data: its rank in each kind of parallelism, and `*_size` the number of such ranks.
+        tensor, pipeline, data, expert: its rank in each kind of parallelism, and `*_size` the number of such ranks.
+            Expert-parallel ranks are data-parallel ranks that share the experts among them.
     """
 
     device: torch.device
@@ -27,6 +28,8 @@ class Place:
     pipeline_size: int
     data: int
     data_size: int
+    expert: int
+    expert_size: int
 
     @property
     def last_stage(self) -> bool:
@@ -43,16 +46,16 @@ def start(config: ParallelConfig, seed: int) -> Place:
     """Join the train ranks of this run (torchrun's environment, or a single process) and lay them out.
 
     Raises:
-        ValueError: the number of train ranks does not fit `parallel.tensor` times `parallel.pipeline`.
+        ValueError: the number of train ranks is no multiple of the parallel sizes' product.
     """
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    block = config.tensor * config.pipeline
+    block = config.tensor * config.pipeline * config.expert
     if world % block:
         raise ValueError(
             f"{world} train ranks cannot be split into parallel.tensor={config.tensor} x "
-            f"parallel.pipeline={config.pipeline}; start a multiple of {block}"
+            f"parallel.pipeline={config.pipeline} x parallel.expert={config.expert}; start a multiple of {block}"
         )
     if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -75,7 +78,9 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
     if parallel_state.model_parallel_is_initialized():
         parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(
-        tensor_model_parallel_size=config.tensor, pipeline_model_parallel_size=config.pipeline
+        tensor_model_parallel_size=config.tensor,
+        pipeline_model_parallel_size=config.pipeline,
+        expert_model_parallel_size=config.expert,
     )
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
     return Place(
@@ -86,6 +91,8 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
         pipeline_size=parallel_state.get_pipeline_model_parallel_world_size(),
         data=parallel_state.get_data_parallel_rank(),
         data_size=parallel_state.get_data_parallel_world_size(),
+        expert=parallel_state.get_expert_model_parallel_rank(),
+        expert_size=parallel_state.get_expert_model_parallel_world_size(),
     )
 
 

@@ -8,6 +8,9 @@ from megatron_trace.config import Precision, PrecisionConfig
 
 RECIPES = ("delayed", "tensorwise", "blockwise", "mxfp8")
 
+FP8_MULTIPLE = 16
+"""Rows of an FP8 matrix must come in multiples of this."""
+
 
 def has_transformer_engine() -> bool:
     """Whether Transformer Engine can be used: it is installed and there is a CUDA device."""

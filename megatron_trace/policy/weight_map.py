@@ -1,15 +1,24 @@
 """Which Hugging Face tensors make which Megatron-Core parameter: one table per model family.
 
-Loading, weight sync and export all read these tables, so they cannot disagree. A family is its rows; a row is
-the parameter's names (local spec, then Transformer Engine's, where layernorms are fused into the next linear),
-the HF names, and the rule between them.
+Loading, weight sync, conversion and export all read these tables, so they cannot disagree. A family is its rows; a
+row is the parameter's names (local spec, then Transformer Engine's, where layernorms are fused into the next linear
+and experts are grouped), the HF names, and the rule between them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from megatron_trace.policy.architecture import (
+    head_width,
+    key_value_heads,
+    number_of_experts,
+    sparse_layers,
+)
+from megatron_trace.policy.architecture import padded_vocabulary as padded_vocabulary
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ DIRECT, COLUMN, ROW, VOCABULARY, QKV, GATE_UP = Rule(), Column(), Row(), Vocabul
 
 @dataclass(frozen=True)
 class WeightRow:
-    """One row of a table; `{layer}` in a name stands for the layer's number, counted from 0 over all stages."""
+    """One row of a table; in a name `{layer}` stands for the layer's number, counted from 0 over all stages, and
+    `{expert}` for the expert's in that layer, counted from 0 over all expert-parallel ranks."""
 
     megatron: tuple[str, ...]
     hf: tuple[str, ...]
@@ -136,9 +146,14 @@ HF_HEAD = "lm_head.weight"
 
 _M, _H = "decoder.layers.{layer}.", "model.layers.{layer}."
 _Q, _K, _V = (_H + f"self_attn.{part}_proj." for part in "qkv")
+_LOCAL, _GROUPED = _M + "mlp.experts.local_experts.{expert}.", _M + "mlp.experts."
+_EXPERT = _H + "mlp.experts.{expert}."
 
-_DECODER = (
-    WeightRow((EMBEDDING,), (HF_EMBEDDING,), VOCABULARY),
+_FIRST = (WeightRow((EMBEDDING,), (HF_EMBEDDING,), VOCABULARY),)
+_LAST = (WeightRow(("decoder.final_layernorm.weight",), ("model.norm.weight",), DIRECT),)
+_OUTPUT = (WeightRow((HEAD,), (HF_HEAD,), VOCABULARY),)
+
+_ATTENTION = (
     WeightRow(
         (_M + "input_layernorm.weight", _M + "self_attention.linear_qkv.layer_norm_weight"),
         (_H + "input_layernorm.weight",),
@@ -146,6 +161,15 @@ _DECODER = (
     ),
     WeightRow((_M + "self_attention.linear_qkv.weight",), (_Q + "weight", _K + "weight", _V + "weight"), QKV),
     WeightRow((_M + "self_attention.linear_proj.weight",), (_H + "self_attn.o_proj.weight",), ROW),
+)
+_QKV_BIAS = (
+    WeightRow((_M + "self_attention.linear_qkv.bias",), (_Q + "bias", _K + "bias", _V + "bias"), QKV),
+)
+_QK_NORM = (
+    WeightRow((_M + "self_attention.q_layernorm.weight",), (_H + "self_attn.q_norm.weight",), DIRECT),
+    WeightRow((_M + "self_attention.k_layernorm.weight",), (_H + "self_attn.k_norm.weight",), DIRECT),
+)
+_DENSE = (
     WeightRow(
         (_M + "pre_mlp_layernorm.weight", _M + "mlp.linear_fc1.layer_norm_weight"),
         (_H + "post_attention_layernorm.weight",),
@@ -155,31 +179,52 @@ _DECODER = (
         (_M + "mlp.linear_fc1.weight",), (_H + "mlp.gate_proj.weight", _H + "mlp.up_proj.weight"), GATE_UP
     ),
     WeightRow((_M + "mlp.linear_fc2.weight",), (_H + "mlp.down_proj.weight",), ROW),
-    WeightRow(("decoder.final_layernorm.weight",), ("model.norm.weight",), DIRECT),
-    WeightRow((HEAD,), (HF_HEAD,), VOCABULARY),
 )
-_QK_NORM = (
-    WeightRow((_M + "self_attention.q_layernorm.weight",), (_H + "self_attn.q_norm.weight",), DIRECT),
-    WeightRow((_M + "self_attention.k_layernorm.weight",), (_H + "self_attn.k_norm.weight",), DIRECT),
+_SPARSE = (
+    WeightRow((_M + "pre_mlp_layernorm.weight",), (_H + "post_attention_layernorm.weight",), DIRECT),
+    WeightRow((_M + "mlp.router.weight",), (_H + "mlp.gate.weight",), DIRECT),
+)
+_EXPERTS = (
+    WeightRow(
+        (_LOCAL + "linear_fc1.weight", _GROUPED + "linear_fc1.weight{expert}"),
+        (_EXPERT + "gate_proj.weight", _EXPERT + "up_proj.weight"),
+        GATE_UP,
+    ),
+    WeightRow(
+        (_LOCAL + "linear_fc2.weight", _GROUPED + "linear_fc2.weight{expert}"),
+        (_EXPERT + "down_proj.weight",),
+        ROW,
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: its table and what its layers have.
+    """A model family: what its layers hold.
 
     Attributes:
-        rows: the table; rows with `{layer}` are repeated for every layer.
+        attention: the rows of every layer's attention.
+        dense: the rows of a layer whose MLP is one network.
+        sparse: the rows of a layer whose MLP is a mixture of experts, the experts left out.
+        experts: the rows of each of its experts.
         qk_layernorm: queries and keys are normalised.
         qkv_bias: the query, key and value projections have biases.
     """
 
-    rows: tuple[WeightRow, ...]
+    attention: tuple[WeightRow, ...]
+    dense: tuple[WeightRow, ...] = _DENSE
+    sparse: tuple[WeightRow, ...] = ()
+    experts: tuple[WeightRow, ...] = ()
     qk_layernorm: bool = False
     qkv_bias: bool = False
 
 
-FAMILIES = {"qwen3": Family(_DECODER + _QK_NORM, qk_layernorm=True)}
+FAMILIES = {
+    "qwen3": Family(_ATTENTION + _QK_NORM, qk_layernorm=True),
+    "qwen3_moe": Family(_ATTENTION + _QK_NORM, sparse=_SPARSE, experts=_EXPERTS, qk_layernorm=True),
+    "qwen2": Family(_ATTENTION + _QKV_BIAS, qkv_bias=True),
+    "llama": Family(_ATTENTION),
+}
 """Model type in config.json -> family."""
 
 
@@ -197,15 +242,39 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def expand(family: Family, layers: int, *, tied: bool) -> list[WeightRow]:
-    """The family's rows with every layer's number filled in, in HF order; without the output layer if tied."""
+def shape_of(hf: dict[str, Any]) -> Shape:
+    """The sizes that the rules need, from config.json."""
+    return Shape(
+        groups=key_value_heads(hf),
+        heads=hf["num_attention_heads"],
+        head_dim=head_width(hf),
+        vocabulary=hf["vocab_size"],
+    )
 
-    def numbered(row: WeightRow, layer: int) -> WeightRow:
-        fill = [tuple(name.format(layer=layer) for name in names) for names in (row.megatron, row.hf)]
-        return WeightRow(fill[0], fill[1], row.rule)
 
-    each = [row for row in family.rows if "{layer}" in row.hf[0]]
-    once = [
-        row for row in family.rows if "{layer}" not in row.hf[0] and not (tied and row.megatron[0] == HEAD)
-    ]
-    return once[:1] + [numbered(row, layer) for layer in range(layers) for row in each] + once[1:]
+def expand(family: Family, hf: dict[str, Any], *, tied: bool) -> list[WeightRow]:
+    """All rows of one model, the numbers of layers and experts filled in.
+
+    Args:
+        family: the model's.
+        hf: its config.json.
+        tied: the output layer is the embedding and has no row.
+
+    Returns:
+        embedding, layer after layer with the experts of each, final norm, output layer.
+    """
+    rows = list(_FIRST)
+    for layer, sparse in enumerate(sparse_layers(hf)):
+        rows += [
+            _numbered(row, layer) for row in family.attention + (family.sparse if sparse else family.dense)
+        ]
+        for expert in range(number_of_experts(hf) if sparse else 0):
+            rows += [_numbered(row, layer, expert) for row in family.experts]
+    return rows + list(_LAST) + ([] if tied else list(_OUTPUT))
+
+
+def _numbered(row: WeightRow, layer: int, expert: int = 0) -> WeightRow:
+    megatron, hf = (
+        tuple(name.format(layer=layer, expert=expert) for name in names) for names in (row.megatron, row.hf)
+    )
+    return WeightRow(megatron, hf, row.rule)

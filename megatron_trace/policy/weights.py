@@ -1,5 +1,7 @@
 """The weights of a model spread over train ranks, in Hugging Face's names: loading and gathering."""
 
+import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +24,25 @@ from megatron_trace.policy.weight_map import (
     WeightRow,
 )
 
+BLOCK_BYTES = 256 << 20
+"""Experts are gathered in blocks of about this size, not one by one."""
+
+LAYER = re.compile(r"^(decoder\.layers\.)(\d+)")
+EXPERT = re.compile(r"(\.mlp\.experts\.(?:local_experts\.|linear_fc[12]\.weight))(\d+)")
+
 
 @dataclass(frozen=True)
 class _Held:
-    """What every rank must know of a row: the stage that holds it, and its shard's shape and dtype there."""
+    """What every rank must know of a row: which ranks hold it, and its shard's shape and dtype there.
+
+    Attributes:
+        stage: the pipeline stage.
+        expert_rank: the expert-parallel rank of an expert's row; None where all hold it.
+    """
 
     row: WeightRow
     stage: int
+    expert_rank: int | None
     shape: tuple[int, ...]
     dtype: torch.dtype
 
@@ -44,24 +58,29 @@ class ModelWeights:
         place: Place,
         *,
         first_layer: int,
+        first_expert: int,
         tied: bool,
     ) -> None:
-        """Match the table with the parameters of this stage.
+        """Match the table with the parameters of this rank.
 
         Args:
             module: the GPT model of this rank, not wrapped.
-            rows: the family's rows for all layers.
-            first_layer: number of this stage's first layer.
+            rows: the family's rows for all layers and experts.
+            first_layer, first_expert: numbers of this rank's first ones.
             tied: the output layer is the embedding.
 
         Raises:
-            ValueError: a parameter has no row, or a row no parameter on any stage.
+            ValueError: a parameter has no row, or a row no parameter on any rank.
         """
         self.shape, self.place, self.tied = shape, place, tied
         rows = [*rows, *(WeightRow((name,), (name,), DIRECT) for name in PREDICTOR)]
-        self._parameters = {_global_name(name, first_layer): p for name, p in module.named_parameters()}
+        self._parameters = {
+            _global_name(name, first_layer, first_expert): parameter
+            for name, parameter in module.named_parameters()
+        }
         self._groups: dict[str, Any] = {}
-        self._held = self._survey(rows)
+        self._blocks = _in_blocks(self._survey(rows), place)
+        self._held = [held for block in self._blocks for held in block]
         self._mark_shards()
 
     def _survey(self, rows: list[WeightRow]) -> list[_Held]:
@@ -69,24 +88,31 @@ class ModelWeights:
 
         self._groups = {
             "tensor": parallel_state.get_tensor_model_parallel_group(),
+            "expert tensor": parallel_state.get_expert_tensor_parallel_group(),
+            "expert": parallel_state.get_expert_model_parallel_group(),
             "pipeline": parallel_state.get_pipeline_model_parallel_group(),
         }
-        own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items()}
-        stages: list[dict[str, tuple[tuple[int, ...], torch.dtype]]] = [{}] * self.place.pipeline_size
-        distributed.all_gather_object(stages, own, group=self._groups["pipeline"])
+        # Which stage, expert-parallel rank, shape and dtype every parameter has.
+        replica = parallel_state.get_expert_tensor_model_pipeline_parallel_group()
+        everyone: list[Any] = [None] * replica.size()
+        speaks = self.place.tensor == 0
+        own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items() if speaks}
+        distributed.all_gather_object(everyone, (self.place.pipeline, self.place.expert, own), group=replica)
+        found = {name: (stage, rank, *meta) for stage, rank, own in everyone for name, meta in own.items()}
         held, matched = [], set()
         for row in rows:
-            found = [(s, n, stages[s][n]) for s in range(len(stages)) for n in row.megatron if n in stages[s]]
-            if not found:
+            name = next((name for name in row.megatron if name in found), None)
+            if name is None:
                 raise ValueError(
-                    f"no stage of the model has a parameter for {', '.join(row.hf)} ({row.megatron[0]})"
+                    f"no rank of the model has a parameter for {', '.join(row.hf)} ({row.megatron[0]})"
                 )
-            stage, name, (shape, dtype) = found[0]
             matched.add(name)
-            held.append(_Held(WeightRow((name,), row.hf, row.rule), stage, shape, dtype))
+            stage, rank, shape, dtype = found[name]
+            row = WeightRow((name,), row.hf, row.rule)
+            held.append(_Held(row, stage, rank if EXPERT.search(name) else None, shape, dtype))
         # With tied embeddings on several stages the last holds a copy of the embedding as its output layer.
         allowed = {HEAD} if self.tied else set()
-        for name in sorted(set().union(*stages) - matched - allowed):
+        for name in sorted(found.keys() - matched - allowed):
             raise ValueError(f"the model's parameter {name} has no row in its family's weight map")
         return held
 
@@ -138,29 +164,30 @@ class ModelWeights:
             parameter.copy_(held.row.rule.shard(full, self.place.tensor, self.place.tensor_size))
 
     def stream(self, *, with_tied_head: bool, with_predictor: bool) -> Iterator[tuple[str, Tensor]]:
-        """Every HF tensor, whole, on every train rank, in the order of `metadata`; one is held at a time.
+        """Every HF tensor, whole, on every train rank, in the order of `metadata`; one, or one block of experts, is
+        held at a time.
 
         Collective: all ranks must use the stream up, or the others wait for ever.
         """
-        for held in self._chosen(with_predictor):
-            full = self._gather(held)
-            parts = held.row.rule.split(full, self.shape)
-            yield from zip(held.row.hf, parts, strict=True)
-            if self._doubles_as_head(held, with_tied_head):
-                yield HF_HEAD, parts[0]
+        for block in self._chosen(with_predictor):
+            for held, full in zip(block, self._gather(block), strict=True):
+                parts = held.row.rule.split(full, self.shape)
+                yield from zip(held.row.hf, parts, strict=True)
+                if self._doubles_as_head(held, with_tied_head):
+                    yield HF_HEAD, parts[0]
 
     def metadata(self, *, with_tied_head: bool, with_predictor: bool) -> list[TensorMeta]:
         """Name, dtype and shape of what `stream` yields, element for element. Moves no data."""
         result = []
-        for held in self._chosen(with_predictor):
+        for held in (held for block in self._chosen(with_predictor) for held in block):
             metas = self._hf_metadata(held)
             result += metas
             if self._doubles_as_head(held, with_tied_head):
                 result.append((HF_HEAD, *metas[0][1:]))
         return result
 
-    def _chosen(self, with_predictor: bool) -> list[_Held]:
-        return [held for held in self._held if with_predictor or held.row.hf[0] not in PREDICTOR]
+    def _chosen(self, with_predictor: bool) -> list[list[_Held]]:
+        return [block for block in self._blocks if with_predictor or block[0].row.hf[0] not in PREDICTOR]
 
     def _doubles_as_head(self, held: _Held, wanted: bool) -> bool:
         return wanted and self.tied and held.row.hf[0] == HF_EMBEDDING
@@ -170,30 +197,70 @@ class ModelWeights:
         parts = held.row.rule.split(held.row.rule.join(shards), self.shape)
         return [(n, p.dtype, tuple(p.shape)) for n, p in zip(held.row.hf, parts, strict=True)]
 
-    def _gather(self, held: _Held) -> Tensor:
-        rule, mine = held.row.rule, self.place.pipeline == held.stage
-        if mine:
-            shard = self._parameters[held.row.megatron[0]].detach().contiguous()
-            shards = [shard]
-            if rule is not DIRECT and self.place.tensor_size > 1:
-                shards = [torch.empty_like(shard) for _ in range(self.place.tensor_size)]
-                distributed.all_gather(shards, shard, group=self._groups["tensor"])
-            full = rule.join(shards)
+    def _gather(self, block: list[_Held]) -> list[Tensor]:
+        """The whole Megatron tensors of a block's rows, on every rank: one collective for each kind of parallelism."""
+        first, place = block[0], self.place
+        experts = 1 if first.expert_rank is None else place.expert_size
+        shards = 1 if first.row.rule is DIRECT else place.tensor_size
+        length = sum(torch.Size(held.shape).numel() for held in block) // experts
+        if place.pipeline == first.stage:
+            mine = [self._parameters.get(held.row.megatron[0]) for held in block]
+            parts = [parameter.detach().flatten() for parameter in mine if parameter is not None]
+            flat = parts[0] if len(parts) == 1 else torch.cat(parts)
+            flat = self._gathered(flat, shards, "tensor" if first.expert_rank is None else "expert tensor")
+            flat = self._gathered(flat, experts, "expert")
         else:
-            full = rule.join(
-                [torch.empty(held.shape, dtype=held.dtype, device="meta")] * self.place.tensor_size
-            )
-            full = torch.empty(full.shape, dtype=held.dtype, device=self.place.device)
-        if self.place.pipeline_size > 1:
-            source = distributed.get_global_rank(self._groups["pipeline"], held.stage)
-            distributed.broadcast(full, src=source, group=self._groups["pipeline"])
-        return full
+            flat = torch.empty(experts * shards * length, dtype=first.dtype, device=place.device)
+        if place.pipeline_size > 1:
+            source = distributed.get_global_rank(self._groups["pipeline"], first.stage)
+            distributed.broadcast(flat, src=source, group=self._groups["pipeline"])
+        return _joined(block, flat.view(experts, shards, length))
+
+    def _gathered(self, flat: Tensor, size: int, group: str) -> Tensor:
+        if size == 1:
+            return flat
+        whole = flat.new_empty(size * len(flat))
+        distributed.all_gather_into_tensor(whole, flat.contiguous(), group=self._groups[group])
+        return whole
 
 
-def _global_name(name: str, first_layer: int) -> str:
-    """`name` with its layer counted from the model's first layer, not the stage's."""
-    prefix = "decoder.layers."
-    if not name.startswith(prefix):
-        return name
-    number, rest = name.removeprefix(prefix).split(".", 1)
-    return f"{prefix}{int(number) + first_layer}.{rest}"
+def _in_blocks(rows: list[_Held], place: Place) -> list[list[_Held]]:
+    """Rows that are gathered together: every row by itself, and a layer's experts in blocks to which every
+    expert-parallel rank gives rows of the same shapes."""
+    blocks: list[list[_Held]] = []
+    for of_experts, found in itertools.groupby(rows, _is_expert):
+        if not of_experts:
+            blocks += [[held] for held in found]
+            continue
+        ranks: list[list[_Held]] = [[] for _ in range(place.expert_size)]
+        for held in found:
+            ranks[held.expert_rank or 0].append(held)
+        largest = max(torch.Size(held.shape).numel() * held.dtype.itemsize for held in ranks[0])
+        step = max(1, BLOCK_BYTES // (largest * place.tensor_size * place.expert_size))
+        for start in range(0, len(ranks[0]), step):
+            blocks.append([held for own in ranks for held in own[start : start + step]])
+    return blocks
+
+
+def _is_expert(held: _Held) -> bool:
+    return held.expert_rank is not None
+
+
+def _joined(block: list[_Held], flat: Tensor) -> list[Tensor]:
+    """Cut the gathered [expert-parallel rank, shard, elements] of a block up into its rows' whole tensors."""
+    wholes, taken = [], [0] * len(flat)
+    for held in block:
+        rank = held.expert_rank or 0
+        start = taken[rank]
+        taken[rank] += torch.Size(held.shape).numel()
+        shards = [shard[start : taken[rank]].view(held.shape) for shard in flat[rank]]
+        wholes.append(held.row.rule.join(shards))
+    return wholes
+
+
+def _global_name(name: str, first_layer: int, first_expert: int) -> str:
+    """`name` with its layer and expert counted from the model's first, not the rank's."""
+    for pattern, first in ((LAYER, first_layer), (EXPERT, first_expert)):
+        if match := pattern.search(name):
+            name = f"{name[: match.start(2)]}{int(match[2]) + first}{name[match.end(2) :]}"
+    return name

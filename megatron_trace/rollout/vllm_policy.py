@@ -9,8 +9,8 @@ Neither carries probability mass, so the sampled token and its log-probability s
 `SamplingParams(logprob_token_ids=...)` brings back the predictor's logit as a difference: no extra forward pass.
 At the first token of a turn that is the prediction for the whole history before it.
 
-Importing this module registers the model. A vLLM worker process imports it because `PolicyWorkerExtension` is its
-`worker_extension_cls`; the process that configures the engine imports it itself.
+Importing this module registers the model families. A vLLM worker process imports it because `PolicyWorkerExtension`
+is its `worker_extension_cls`; the process that configures the engine imports it itself.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,9 +21,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
+from vllm.model_executor.models.llama import LlamaForCausalLM
+from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
+from vllm.model_executor.models.qwen3_moe import Qwen3MoeForCausalLM
 from vllm.model_executor.models.registry import ModelRegistry
+from vllm.platforms import current_platform
 
+from megatron_trace import stacks
 from megatron_trace.rollout.weights import MODULUS, fingerprint
 
 if TYPE_CHECKING:
@@ -52,11 +58,16 @@ class PredictorHead(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """[tokens, hidden] -> logits [tokens]."""
-        return self.fc2(nn.functional.gelu(self.fc1(hidden.float()), approximate="tanh")).squeeze(-1)
+        # On the CPU the order of a float32 sum depends on what else is in the batch, and so would the allocation that
+        # the prediction steers. Summed in float64 and rounded, it does not show.
+        dtype = torch.float64 if hidden.device.type == "cpu" else torch.float32
+        w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
+        inner = nn.functional.gelu(nn.functional.linear(hidden.to(dtype), w1, b1), approximate="tanh")
+        return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
 
 
-class Qwen3WithPredictor(Qwen3ForCausalLM):
-    """Qwen3 whose last two vocabulary rows carry the prediction."""
+class WithPredictor(nn.Module):
+    """Mixed into a language model of vLLM: its last two vocabulary rows carry the prediction."""
 
     def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
         """`additional_config["predictor_hidden"]` is the width of the head's hidden layer."""
@@ -103,6 +114,34 @@ class Qwen3WithPredictor(Qwen3ForCausalLM):
             yield "lm_head.weight", tied
 
 
+class Qwen3WithPredictor(WithPredictor, Qwen3ForCausalLM):
+    """Qwen3 with the predictor."""
+
+
+class Qwen3MoeWithPredictor(WithPredictor, Qwen3MoeForCausalLM):
+    """Qwen3-MoE with the predictor."""
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """As for the other families; experts that are loaded anew are packed anew.
+
+        vLLM 0.32 packs experts for the CPU's kernel only where it makes that kernel. With the one of the first
+        loading still there, an update's weights would lie unpacked where packed ones are read.
+        """
+        if current_platform.is_cpu():
+            for module in self.modules():
+                if isinstance(module, RoutedExperts) and module.w13_weight.is_meta:
+                    module.quant_method.moe_kernel = None
+        return super().load_weights(weights)
+
+
+class Qwen2WithPredictor(WithPredictor, Qwen2ForCausalLM):
+    """Qwen2 and Qwen2.5 with the predictor."""
+
+
+class LlamaWithPredictor(WithPredictor, LlamaForCausalLM):
+    """Llama 3 with the predictor."""
+
+
 class PolicyWorkerExtension:
     """Methods that vLLM mixes into its worker, callable by `collective_rpc`."""
 
@@ -113,8 +152,10 @@ class PolicyWorkerExtension:
         return received
 
 
-ModelRegistry.register_model("Qwen3ForCausalLM", Qwen3WithPredictor)
+for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, LlamaWithPredictor):
+    ModelRegistry.register_model(family.__name__.replace("WithPredictor", "ForCausalLM"), family)
 if "ray" not in WeightTransferEngineFactory._registry:
     WeightTransferEngineFactory.register_engine(
         "ray", "megatron_trace.rollout.weight_transfer", "RayWeightTransferEngine"
     )
+stacks.register("engine", watch=True)

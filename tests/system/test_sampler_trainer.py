@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
 from tests.system.conftest import make_policy
 
@@ -41,9 +42,62 @@ def add_predictor(model: Path) -> None:
     save_file(head, model / "predictor.safetensors")
 
 
-@pytest.mark.parametrize(("tied", "layout"), [(True, "parallel.tensor=2"), (False, "parallel.pipeline=2")])
-def test_sampler_and_trainer_agree_on_every_version(tmp_path, tied, layout):
-    model, out = make_policy(tmp_path / "model", tied=tied), tmp_path / "seen.json"
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2}
+CASES = [
+    (Qwen3Config, True, "parallel.tensor=2", {}),
+    (Qwen3Config, False, "parallel.pipeline=2", {}),
+    (
+        Qwen2Config,
+        True,
+        "parallel.tensor=2",
+        {
+            "num_attention_heads": 2,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 900.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 128,
+                "attention_factor": 1.3,
+            },
+        },
+    ),
+    (
+        LlamaConfig,
+        False,
+        "parallel.pipeline=2",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 700.0,
+                "factor": 4.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+    ),
+    (
+        Qwen3MoeConfig,
+        False,
+        "parallel.expert=2",
+        EXPERTS | {"moe_intermediate_size": 32, "norm_topk_prob": True},
+    ),
+    (
+        Qwen3MoeConfig,  # vLLM pads the experts' width on the CPU
+        True,
+        "parallel.expert=2",
+        EXPERTS | {"moe_intermediate_size": 40, "norm_topk_prob": False, "mlp_only_layers": [0]},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "layout", "special"),
+    [*CASES[:2], *(pytest.param(*c, marks=pytest.mark.slow) for c in CASES[2:])],
+)
+def test_sampler_and_trainer_agree_on_every_version(tmp_path, family, tied, layout, special):
+    model = make_policy(tmp_path / "model", tied=tied, family=family, **special)
+    out = tmp_path / "seen.json"
     add_predictor(model)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2"]
     result = subprocess.run(

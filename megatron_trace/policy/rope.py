@@ -1,0 +1,40 @@
+"""Rotary position embeddings as `transformers` computes them, put into Megatron's.
+
+`rope_scaling` has as many readings as implementations. So the frequencies, and YaRN's factor on cosine and sine, are
+taken from `transformers` itself, which reads both of config.json's notations.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
+    """Frequencies, float32 [head_dim / 2], and the factor of cosine and sine.
+
+    Args:
+        hf: config.json, which `check_architecture` has let pass.
+    """
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[hf["model_type"]].from_dict(hf)
+    parameters = config.rope_parameters
+    if parameters["rope_type"] != "default":
+        return ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, torch.device("cpu"))
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 1.0 / parameters["rope_theta"] ** (torch.arange(0, width, 2).float() / width), 1.0
+
+
+def put_into(model: Any, frequencies: Tensor, factor: float) -> None:
+    """Make a GPTModel rotate with `frequencies` and multiply cosine and sine by `factor`. Before its first pass.
+
+    Megatron's attention takes the factor from the settings of its own YaRN, 1 + 0.1·m·ln(scale) over the same with
+    `yarn_mscale_all_dim`; scale = e and m = 10·(factor − 1) make that `factor`.
+    """
+    model.rotary_pos_emb.inv_freq = frequencies
+    if factor != 1.0:
+        model.config.yarn_rotary_scaling_factor = math.e
+        model.config.yarn_mscale, model.config.yarn_mscale_all_dim = 10.0 * (factor - 1.0), 0.0

@@ -1,0 +1,65 @@
+"""How experts that are spread over ranks are gathered: in blocks, one collective for each, nothing lost or mixed up."""
+
+import pytest
+import torch
+
+from megatron_trace.policy import weights
+from megatron_trace.policy.distributed import Place
+from megatron_trace.policy.weight_map import FAMILIES, GATE_UP, Rule, expand
+from megatron_trace.policy.weights import _Held, _in_blocks, _joined
+
+LAYERS, EXPERTS, TENSOR, EXPERT_RANKS = 2, 6, 2, 3
+CONFIG = {"model_type": "qwen3_moe", "num_hidden_layers": LAYERS, "num_experts": EXPERTS}
+PLACE = Place(torch.device("cpu"), 0, TENSOR, 0, 1, 0, EXPERT_RANKS, 0, EXPERT_RANKS)
+
+
+def held_rows() -> list[_Held]:
+    rows = []
+    for row in expand(FAMILIES["qwen3_moe"], CONFIG, tied=False):
+        name = row.megatron[0]
+        number = name.split("local_experts.")[1].split(".")[0] if "local_experts" in name else None
+        rank = None if number is None else int(number) // (EXPERTS // EXPERT_RANKS)
+        shape = (4, 3) if row.rule is GATE_UP else (3, 2)
+        rows.append(_Held(row, 0, rank, shape, torch.float32))
+    return rows
+
+
+@pytest.mark.parametrize("limit", [1, 4 * 12 * TENSOR * EXPERT_RANKS * 3, 1 << 30])
+def test_every_row_is_in_one_block_and_ranks_give_equally_much(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "BLOCK_BYTES", limit)
+    rows = held_rows()
+    blocks = _in_blocks(rows, PLACE)
+    assert sorted(held.row.hf for block in blocks for held in block) == sorted(held.row.hf for held in rows)
+    for block in blocks:
+        assert len(block) == 1 or all(held.expert_rank is not None for held in block)
+        given = [[held.shape for held in block if held.expert_rank == rank] for rank in range(EXPERT_RANKS)]
+        assert len(block) == 1 or given[0] == given[1] == given[2]
+        assert len({held.row.hf[0].split(".mlp.")[0] for held in block}) == 1
+    of_experts = sum(len(block) > 1 for block in blocks)
+    assert of_experts == LAYERS * {1: 4, 1 << 30: 1}.get(limit, 2)
+
+
+def test_a_gathered_block_falls_apart_into_the_tensors_it_was_made_of() -> None:
+    block = next(block for block in _in_blocks(held_rows(), PLACE) if len(block) > 1)
+    whole = [torch.randn(held.shape[0], held.shape[1] * TENSOR) for held in block]
+    whole = [
+        tensor if held.row.rule is not GATE_UP else torch.randn(held.shape[0] * TENSOR, held.shape[1])
+        for held, tensor in zip(block, whole, strict=True)
+    ]
+
+    def sent(rank: int, shard: int) -> torch.Tensor:
+        """What one rank contributes: its shards of the experts it holds, in the block's order."""
+        rules: list[tuple[Rule, torch.Tensor]] = [
+            (held.row.rule, tensor)
+            for held, tensor in zip(block, whole, strict=True)
+            if held.expert_rank == rank
+        ]
+        return torch.cat([rule.shard(tensor, shard, TENSOR).flatten() for rule, tensor in rules])
+
+    flat = torch.stack(
+        [torch.stack([sent(rank, shard) for shard in range(TENSOR)]) for rank in range(EXPERT_RANKS)]
+    )
+    for found, right in zip(_joined(block, flat), whole, strict=True):
+        assert torch.equal(found, right)
