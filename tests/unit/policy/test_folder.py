@@ -18,6 +18,8 @@ def source(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "torch_dtype": "bfloat16"}))
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
     (folder / hf.INDEX).write_text(json.dumps({"weight_map": {}}))
     return folder
 
@@ -27,19 +29,61 @@ METADATA = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in TENSOR
 
 
 @pytest.mark.parametrize(("limit", "files"), [(1 << 30, 1), (130, 3)])
-def test_a_folder_reads_back_what_was_written(
-    tmp_path: Path, source: Path, limit: int, files: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hf, "SHARD_BYTES", limit)
+def test_a_folder_reads_back_what_was_written(tmp_path: Path, source: Path, limit: int, files: int) -> None:
     path = tmp_path / "out"
-    hf.write_folder(path, source, TENSORS.items(), METADATA, {FILE: {"predictor.fc2.bias": torch.ones(1)}})
+    extra = {FILE: {"predictor.fc2.bias": torch.ones(1)}}
+    hf.write_folder(path, source, TENSORS.items(), METADATA, extra, max_shard_bytes=limit)
     assert len(list(path.glob("model*.safetensors"))) == files
     reader = hf.HFReader(path)
     assert reader.names() == TENSORS.keys()
     assert all(torch.equal(reader.read(name), tensor) for name, tensor in TENSORS.items())
-    assert json.loads((path / "config.json").read_text()) == {"model_type": "qwen3", "dtype": "float32"}
-    assert (path / "tokenizer.json").exists()
+    assert [reader.meta(name) for name in TENSORS] == METADATA
+    assert (path / "tokenizer.json").exists() and (path / "additional_chat_templates/tools.jinja").exists()
     assert (path / hf.INDEX).exists() is (files > 1)
+    stored = [
+        name for file in path.glob("model*") if file.suffix == ".safetensors" for name in load_file(file)
+    ]
+    assert sorted(stored) == sorted(TENSORS)
+
+
+def test_a_tensor_may_come_in_pieces_and_of_another_dtype(tmp_path: Path, source: Path) -> None:
+    one, other = torch.randn(5, 3), torch.randn(7).bfloat16()
+    pieces = [("one", one[:2]), ("one", one[2:4]), ("one", one[4:]), ("other", other)]
+    metadata = [("one", torch.bfloat16, (5, 3)), ("other", torch.float32, (7,))]
+    hf.write_folder(tmp_path / "out", source, pieces, metadata, {})
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(stored["one"], one.bfloat16())
+    assert torch.equal(stored["other"], other.float())
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [("one", torch.zeros(2, 3))],
+        [("one", torch.zeros(4, 3)), ("other", torch.zeros(2))],
+        [("other", torch.zeros(2)), ("one", torch.zeros(3, 3))],
+        [("one", torch.zeros(3, 3)), ("other", torch.zeros(2)), ("third", torch.zeros(1))],
+    ],
+    ids=["too few rows", "too many rows", "another order", "one more"],
+)
+def test_pieces_that_are_not_the_announced_tensors_are_refused(
+    tmp_path: Path, source: Path, pieces: list[tuple[str, torch.Tensor]]
+) -> None:
+    metadata = [("one", torch.float32, (3, 3)), ("other", torch.float32, (2,))]
+    with pytest.raises(ValueError, match=r"where one .* was due|is not among the announced"):
+        hf.write_folder(tmp_path / "out", source, pieces, metadata, {})
+    assert [folder.name for folder in tmp_path.iterdir()] == ["source"]
+
+
+def test_config_json_travels_byte_for_byte_unless_it_must_state_another_dtype(
+    tmp_path: Path, source: Path
+) -> None:
+    before = (source / "config.json").read_bytes()
+    for dtype, after in ((None, before), (torch.bfloat16, before)):
+        hf.write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=dtype)
+        assert (tmp_path / "out" / "config.json").read_bytes() == after
+    hf.write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=torch.float32)
+    assert hf.read_config(tmp_path / "out") == {"model_type": "qwen3", "dtype": "float32"}
 
 
 def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> None:
@@ -54,6 +98,7 @@ def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> 
     with pytest.raises(RuntimeError, match="a rank died"):
         hf.write_folder(path, source, broken(), METADATA, {})
     assert sorted(file.name for file in path.iterdir()) == before
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["out", "source"]
     assert torch.equal(hf.HFReader(path).read("layer.1"), TENSORS["layer.1"])
 
 
@@ -69,7 +114,7 @@ def test_an_export_replaces_the_old_folder(tmp_path: Path, source: Path) -> None
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds neither model\.safetensors"):
         hf.HFReader(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"model\.path=.* holds no config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         hf.read_config(tmp_path)
 
 

@@ -1,0 +1,16 @@
+"""A policy's folder: a Hugging Face folder, or a checkpoint, which carries one without weights. Without torch."""
+
+from pathlib import Path
+
+HF = "hf"
+"""Configuration, tokenizer and chat template within a checkpoint."""
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether `folder` is a checkpoint of a run or of tools/convert_hf_to_megatron.py."""
+    return (folder / HF / "config.json").exists() and not (folder / "config.json").exists()
+
+
+def companions(folder: Path) -> Path:
+    """Where configuration and tokenizer lie."""
+    return folder / HF if is_checkpoint(folder) else folder

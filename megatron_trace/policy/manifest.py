@@ -1,0 +1,85 @@
+"""A checkpoint's manifest: size and checksum of every file, so that a truncated or changed one is noticed."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+FILE = "manifest.json"
+NOTES = "checksums_{rank}.json"
+BLOCK_BYTES = 1 << 20
+
+Entry = dict[str, int | str]
+"""`bytes` and `crc32` (eight hexadecimal digits) of one file."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint is incomplete, or a file is not what was written; the message names it."""
+
+
+def checksum(path: Path) -> Entry:
+    """Size and CRC-32 of a file."""
+    size, value = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            size, value = size + len(block), zlib.crc32(block, value)
+    return {"bytes": size, "crc32": f"{value:08x}"}
+
+
+def note_checksums(folder: Path, rank: int, files: Iterable[Path]) -> None:
+    """Leave the entries of `files`, which train rank `rank` has just written, for `written_checksums`."""
+    entries = {str(path.relative_to(folder)): checksum(path) for path in files}
+    (folder / NOTES.format(rank=rank)).write_text(json.dumps(entries), encoding="utf-8")
+
+
+def written_checksums(folder: Path) -> dict[str, Entry]:
+    """Take the entries that the ranks noted."""
+    known: dict[str, Entry] = {}
+    for file in folder.glob(NOTES.format(rank="*")):
+        known |= json.loads(file.read_text(encoding="utf-8"))
+        file.unlink()
+    return known
+
+
+def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> None:
+    """Describe every file of `folder` in its manifest.json, which appears whole.
+
+    Args:
+        folder: a finished checkpoint.
+        known: entries that are already computed, by path relative to `folder`.
+    """
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    known = known or {}
+    files = {name: known.get(name) or checksum(folder / name) for name in names if name != FILE}
+    partial = folder / f"{FILE}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump({"files": files}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / FILE)
+
+
+def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
+    """Compare the files of `folder` with its manifest.
+
+    Args:
+        part, parts: read only every `parts`-th file, starting with number `part`, so that ranks share the work.
+
+    Raises:
+        DamagedCheckpoint: there is no manifest, or a file is missing or is not what was written.
+    """
+    try:
+        files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{folder} is no complete checkpoint: no readable {FILE} ({error})") from None
+    for name, expected in sorted(files.items())[part::parts]:
+        try:
+            found = checksum(folder / name)
+        except OSError as error:
+            raise DamagedCheckpoint(f"{folder / name} cannot be read: {error.strerror}") from None
+        if found != expected:
+            raise DamagedCheckpoint(
+                f"{folder / name} is damaged: {found['bytes']} bytes with CRC-32 {found['crc32']}, "
+                f"but {expected['bytes']} bytes with {expected['crc32']} were written"
+            )
