@@ -2,13 +2,20 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import torch
 
+from megatron_trace import stacks
 from megatron_trace.config import Config
 from megatron_trace.rollout.pool import Job, WorkerPool
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
@@ -21,6 +28,9 @@ OPEN_BATCH = 16
 
 OBJECT_STORE_BYTES = 512 << 20
 """Object store of a Ray that is started here, where there is no GPU."""
+
+VITAL = ("gcs_server", "raylet")
+"""Processes without which a Ray cannot go on."""
 
 
 class Fleet:
@@ -51,13 +61,14 @@ class Fleet:
             resync: called with a restarted actor where weights travel by NCCL, to send them anew.
             worker_class: what the actors are.
         """
-        start_ray(config)
+        self._temp = start_ray(config)
         tensor_parallel = config.rollout.tensor_parallel
         gpu = ray.cluster_resources().get("GPU", 0) >= tensor_parallel
         actor = ray.remote(worker_class).options(
             num_cpus=0,
             num_gpus=tensor_parallel if gpu else 0,
             max_concurrency=2 * config.rollout.concurrency + 16,
+            runtime_env=guarded_environment(config),
         )
         environments = environments or partial(configured_environments, config)
         self._dtype = getattr(torch, config.precision.rollout)
@@ -121,9 +132,30 @@ class Fleet:
         self.events.clear()
         return taken
 
+    def vital_processes(self) -> dict[str, int]:
+        """Name -> pid of what must live, or waiting for the workers may never end: of a Ray that was started here."""
+        return {one.name(): one.pid for one in psutil.Process().children() if one.name() in VITAL}
+
+    def interrupt(self, reason: Exception) -> None:
+        """Raise `reason` from the call that waits for the workers, or from the next. A signal handler may call it."""
+        self._pool.interrupt(reason)
+
     def close(self) -> None:
-        """Stop all workers. Ray itself stays: others may use it."""
-        self._pool.close()
+        """Stop all workers, and the Ray that this fleet has started: none of their processes or files is left.
+
+        Where a worker has died the logs stay, for they say why.
+        """
+        if self._temp is None or len(self.vital_processes()) == len(VITAL):
+            self._pool.close()
+        if self._temp is None:
+            return
+        ray.shutdown()
+        if not self._pool.deaths:
+            shutil.rmtree(self._temp, ignore_errors=True)
+        for path in self._temp.rglob("*"):
+            if path.is_socket():
+                path.unlink()
+        self._temp = None
 
 
 def configured_environments(config: Config) -> Callable[[], Any]:
@@ -134,21 +166,61 @@ def configured_environments(config: Config) -> Callable[[], Any]:
     return environment_factory(settings.name, max_turns=settings.max_turns, **dict(settings.options))
 
 
-def start_ray(config: Config) -> None:
-    """Join `rollout.ray_address`, or start a quiet Ray on this machine; nothing where Ray already runs."""
+def start_ray(config: Config) -> Path | None:
+    """Join `rollout.ray_address`, or start a quiet Ray on this machine; nothing where Ray already runs.
+
+    Returns:
+        The folder of the temporary files of a Ray that was started, those of its workers included; else None.
+    """
     if ray.is_initialized():
-        return
+        return None
     if config.rollout.ray_address is not None:
-        ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
-        return
+        with own_signals():
+            ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
+        return None
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the engines beside any other process
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
     # Its own cluster's token is none of the user's business.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        **store,
-    )
+    temp = tempfile.mkdtemp(prefix="ray_")
+    with own_signals(), temporary_folder(temp):
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            _temp_dir=temp,
+            **store,
+        )
+    return Path(temp)
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep this program's SIGTERM handler, which Ray replaces by one that exits on the spot."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def temporary_folder(path: str) -> Iterator[None]:
+    """Where processes started meanwhile put their temporary files: vLLM leaves its own lying about."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = path
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR")
+        if before is not None:
+            os.environ["TMPDIR"] = before
+
+
+def guarded_environment(config: Config) -> dict[str, Any] | None:
+    """Ray's runtime environment by which a cluster's workers belong to this run; one started here inherits it."""
+    if config.rollout.ray_address is None:
+        return None
+    return {"env_vars": {name: os.environ[name] for name in stacks.INHERITED if name in os.environ}}

@@ -17,6 +17,9 @@ from megatron_trace.rollout.weights import WeightUpdate
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 5.0
+"""How long closing waits for the engines to end by themselves."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -56,6 +59,7 @@ class WorkerPool:
     Attributes:
         slots: the workers.
         events: what went wrong and what was done about it, in order.
+        deaths: workers that died.
         startup: seconds of each phase of every worker's last start.
     """
 
@@ -81,11 +85,12 @@ class WorkerPool:
         self._max_restarts = max_restarts
         self._resync = resync
         self._router = Router()
-        self._ended: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
         self._update: WeightUpdate | None = None
         self._run = 0
         self.slots = [Slot(index) for index in range(size)]
         self.events: list[str] = []
+        self.deaths = 0
         self.startup: list[dict[str, float]] = [{} for _ in self.slots]
         for slot in self.slots:
             self._start(slot)
@@ -107,7 +112,7 @@ class WorkerPool:
         results: dict[int, Any] = {}
         while len(results) < len(jobs):
             self._dispatch(jobs, waiting)
-            event = self._ended.get()
+            event = self._next()
             if event.job is None:
                 self._prepared(event)
             elif event.run != self._run:
@@ -130,16 +135,30 @@ class WorkerPool:
         while any(not slot.ready and slot.update is update for slot in live):
             self._take_idle_event()
 
+    def interrupt(self, reason: Exception) -> None:
+        """Raise `reason` from the wait under way, or from the next one. A signal handler may call it."""
+        self._ended.put(reason)
+
     def close(self) -> None:
-        """Stop all workers."""
+        """Stop all workers: their engines gently, as far as that is quick, then the actors."""
+        engines = [slot.actor.stop.remote() for slot in self.slots if slot.ready]
+        if engines:
+            ray.wait(engines, num_returns=len(engines), timeout=PATIENCE_S)
         for slot in self.slots:
             ray.kill(slot.actor)
+        self.slots.clear()
 
     def _take_idle_event(self) -> None:
         """Handle what ends while no run is under way; jobs that still end are those of a run that was broken off."""
-        event = self._ended.get()
+        event = self._next()
         if event.job is None:
             self._prepared(event)
+
+    def _next(self) -> Event:
+        event = self._ended.get()
+        if isinstance(event, Exception):
+            raise event
+        return event
 
     def _dispatch(self, jobs: Sequence[Job], waiting: deque[int]) -> None:
         load = {slot.index: len(slot.jobs) for slot in self.slots if slot.ready}
@@ -174,6 +193,7 @@ class WorkerPool:
 
     def _restart(self, slot: Slot, error: Exception) -> None:
         lost = len(slot.jobs) + 1
+        self.deaths += 1
         self._note(f"worker {slot.index} died, its {lost} unfinished calls are repeated: {_reason(error)}")
         if slot.restarts == self._max_restarts:
             raise RuntimeError(f"worker {slot.index} died after {slot.restarts} restarts") from error

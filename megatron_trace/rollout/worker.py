@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from megatron_trace import stacks
 from megatron_trace.config import Config
 from megatron_trace.envs.environment import Environment
 from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
@@ -24,6 +25,7 @@ class Worker:
 
     def __init__(self, config: Config, model_path: str, environments: EnvironmentMaker, gpu: bool) -> None:
         """Nothing happens before `start`."""
+        stacks.register("worker", watch=True)
         self._config = config
         self._model_path = model_path
         self._environments = environments
@@ -133,6 +135,10 @@ class Worker:
         """
         await self._alive(self._engine.set_version(version))
         return await self._alive(self._engine.take_fingerprint())
+
+    async def stop(self) -> None:
+        """End the engine's process, which takes its sockets and semaphores along."""
+        await asyncio.to_thread(self._engine.llm.shutdown)
 
     async def processes(self) -> dict[str, int]:
         """Process ids of this actor and of its engine."""

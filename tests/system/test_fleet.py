@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 import torch
@@ -226,3 +227,17 @@ def test_an_untied_model_at_another_temperature_has_the_same_parity(untied: Setu
     for _ in range(2):
         untied.update()
     check_parity(untied, grown_trees(untied))
+
+
+def test_a_closed_fleet_leaves_no_process_and_no_file(tied: Setup) -> None:
+    """The last test of this file: the fleet that started Ray is closed."""
+    temp = tied.fleet._temp
+    assert temp is not None
+    processes = ray.get([worker.processes.remote() for worker in tied.fleet.workers])
+    pids = [pid for process in processes for pid in process.values()]
+    pids += tied.fleet.vital_processes().values()
+    assert len(pids) == 6
+    tied.fleet.close()
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not [path for path in temp.rglob("*") if path.is_socket()]
+    assert not ray.is_initialized()
