@@ -5,8 +5,15 @@ torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml 
 
 import os
 import sys
+import traceback
+from pathlib import Path
 
-from megatron_trace.config_check import SettingError, parse_command
+from megatron_trace.config_check import Command, SettingError, parse_command
+from megatron_trace.training.guard import Guard, leave_group
+from megatron_trace.training.stop import Stop
+
+if __name__ == "__mp_main__":  # spawned by a train rank
+    leave_group()
 
 # On the CPU the train ranks and the engines take turns on the same cores: OpenMP threads must not spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -21,16 +28,45 @@ def main() -> int:
         if leader:
             print(f"error: {error}", file=sys.stderr)
         return 2
+    # Before anything is spawned, and before imports that take seconds.
+    from megatron_trace.training import guard
+
+    run, settings = command.config.run, command.config.stop
+    try:
+        keeper = guard.start(Path(run.directory) / run.name, hang_s=settings.hang_s, grace_s=settings.grace_s)
+    except OSError as error:
+        print(f"error: run.directory = {run.directory!r}: {error.strerror}", file=sys.stderr)
+        return 2
+    limit = settings.time_limit_min
+    stop = Stop(None if limit is None else 60 * limit - settings.grace_s)
+    code, words = guarded(command, keeper, stop)
+    keeper.leave(code, words)
+    return code
+
+
+def guarded(command: Command, keeper: Guard, stop: Stop) -> tuple[int, str]:
+    """Run; returns the exit code and why it is not 0."""
     # Only now: importing the run takes seconds, and a typo should not.
+    from megatron_trace.policy.ranks import LeaderLost
     from megatron_trace.training.health import UnhealthyRun
+    from megatron_trace.training.identity import OtherRun
     from megatron_trace.training.run import run
+    from megatron_trace.training.stop import Stopped
 
     try:
-        run(command)
+        run(command, keeper, stop)
     except UnhealthyRun as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 3
-    return 0
+        return 3, f"stopped: {error}"
+    except OtherRun as error:
+        return 2, f"error: {error}"
+    except Stopped as error:
+        return error.exit_code, str(error)
+    except LeaderLost:
+        return 1, ""
+    except Exception as error:
+        traceback.print_exc()
+        return 1, f"ended by {type(error).__name__}: {error}"
+    return 0, ""
 
 
 if __name__ == "__main__":  # dist_checkpointing and Ray spawn processes that import this file

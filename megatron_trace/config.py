@@ -39,13 +39,14 @@ class RunConfig:
 
 @dataclass
 class ModelConfig:
-    path: str = setting("", "HF folder of the start policy (config, tokenizer, safetensors)")
+    path: str = setting("", "start policy: a HF folder (config, tokenizer, safetensors) or a checkpoint")
 
 
 @dataclass
 class ParallelConfig:
     tensor: int = setting(1, "tensor-parallel size of the train ranks")
     pipeline: int = setting(1, "pipeline-parallel size of the train ranks")
+    expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)")
 
 
 @dataclass
@@ -130,6 +131,17 @@ class StopConfig:
     gradient_norm: float | None = setting(None, "stop when the gradient norm exceeds this")
     malformed: float | None = setting(None, "stop when the share of malformed turns exceeds this")
     entropy_below: float | None = setting(None, "stop when the token entropy falls below this, in nats")
+    time_limit_min: float | None = setting(
+        None, "minutes after which the run has ended: it saves a checkpoint stop.grace_s before"
+    )
+    hang_s: float | None = setting(
+        1800.0, "seconds without progress of a phase after which all stacks are printed and the run ends"
+    )
+    grace_s: float = setting(
+        25.0,
+        "seconds to save and end after Ctrl-C, SIGTERM or a hang, then the run is killed; torchrun itself kills it "
+        "after 30 (--shutdown-timeout)",
+    )
 
 
 @dataclass
@@ -138,6 +150,17 @@ class EvaluationConfig:
         10, "steps between evaluations; the first and last policy are always evaluated; 0: never"
     )
     tasks: int = setting(128, "tasks taken of each held-out set, one rollout each")
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = setting(10, "steps between checkpoints; the last step is always saved; 0: none at all")
+    keep_last: int = setting(2, "newest checkpoints that are kept")
+    keep_every: int = setting(0, "also keep the checkpoint of every so many steps; 0: of none")
+    export_hf_every: int = setting(0, "steps between exports of the policy as HF folder; 0: only at the end")
+    resume: bool = setting(
+        True, "go on with an unfinished run of this name; false moves it aside and starts anew"
+    )
 
 
 @dataclass
@@ -155,3 +178,4 @@ class Config:
     learning: LearningConfig = field(default_factory=LearningConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

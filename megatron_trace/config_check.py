@@ -6,6 +6,7 @@ import difflib
 import glob
 import json
 import os
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -18,6 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from megatron_trace.config import Config, Precision, WeightBackend
+from megatron_trace.policy.architecture import (
+    ARCHITECTURES,
+    VOCABULARY_MULTIPLE,
+    check_architecture,
+    key_value_heads,
+    number_of_experts,
+)
+from megatron_trace.policy.folders import companions, is_checkpoint
 
 
 class SettingError(ValueError):
@@ -73,6 +82,9 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise SettingError(
             "--replay", str(options.replay), "holds no trees/step_*.jsonl.gz; name a run's folder"
         )
+    if options.rollout_only and is_checkpoint(Path(config.model.path)):
+        remedy = "rollouts alone need a HF folder; make one with tools/convert_megatron_to_hf.py"
+        raise SettingError("model.path", config.model.path, remedy)
     return Command(config, options.replay, options.rollout_only)
 
 
@@ -166,22 +178,27 @@ def check_config(config: Config, *, world_size: int) -> None:
     _check_model(config)
     _check_parallel(config, world_size)
     _check_shards(config)
+    _check_run_directory(config)
 
 
 def _check_numbers(config: Config) -> None:
     positive = [
-        "run.steps", "parallel.tensor", "parallel.pipeline", "environment.max_turns", "allocation.budget",
-        "rollout.workers", "rollout.tensor_parallel", "rollout.temperature", "rollout.max_turn_tokens",
-        "rollout.max_history_tokens", "rollout.concurrency", "rollout.cpu_cache_gib", "learning.learning_rate",
+        "run.steps", "parallel.tensor", "parallel.pipeline", "parallel.expert", "environment.max_turns",
+        "allocation.budget", "rollout.workers", "rollout.tensor_parallel", "rollout.temperature",
+        "rollout.max_turn_tokens", "rollout.max_history_tokens", "rollout.concurrency",
+        "rollout.cpu_cache_gib", "learning.learning_rate",
         "learning.predictor_learning_rate", "learning.predictor_hidden", "learning.gradient_clip",
         "learning.clip_low", "learning.clip_high", "learning.importance_cap", "learning.updates_per_step",
-        "learning.micro_batch_tokens", "evaluation.tasks",
+        "learning.micro_batch_tokens", "evaluation.tasks", "checkpoint.keep_last", "stop.grace_s",
     ]  # fmt: skip
     not_negative = [
         "learning.weight_decay",
         "learning.predictor_weight",
         "learning.warmup_steps",
         "evaluation.every",
+        "checkpoint.every",
+        "checkpoint.keep_every",
+        "checkpoint.export_hf_every",
     ]
     for name in positive + not_negative:
         value = _get(config, name)
@@ -189,6 +206,11 @@ def _check_numbers(config: Config) -> None:
             raise SettingError(
                 name, value, "must be positive" if name in positive else "must not be negative"
             )
+    if config.stop.hang_s is not None and config.stop.hang_s <= 0:
+        raise SettingError("stop.hang_s", config.stop.hang_s, "must be positive, or null to wait for ever")
+    limit, grace = config.stop.time_limit_min, config.stop.grace_s
+    if limit is not None and 60 * limit <= grace:
+        raise SettingError("stop.time_limit_min", limit, f"must be longer than stop.grace_s ({grace:g} s)")
     if not 0.0 < config.rollout.memory <= 1.0:
         raise SettingError("rollout.memory", config.rollout.memory, "must be a share, above 0 and at most 1")
     if config.learning.clip_low >= 1.0:
@@ -244,31 +266,34 @@ def _check_allocation(config: Config) -> None:
 
 
 def read_model_config(path: str) -> dict[str, Any]:
-    """The `config.json` of the HF folder `model.path`.
+    """The `config.json` of `model.path`, a HF folder or a checkpoint.
 
     Raises:
         SettingError: there is none, or it is no JSON.
     """
-    file = Path(path) / "config.json"
+    file = companions(Path(path)) / "config.json"
     try:
         return json.loads(file.read_text())
     except OSError:
-        raise SettingError("model.path", path, "must be a HF model folder; it has no config.json") from None
+        raise SettingError(
+            "model.path", path, "must be a HF model folder or a checkpoint; it has no config.json"
+        ) from None
     except json.JSONDecodeError:
         raise SettingError(
             "model.path", path, "its config.json is not JSON; fetch the folder again"
         ) from None
 
 
-SUPPORTED = ("Qwen3ForCausalLM",)
-
-
 def _check_model(config: Config) -> None:
     model = read_model_config(config.model.path)
     architectures = model.get("architectures") or ["none"]
-    if architectures[0] not in SUPPORTED:
-        remedy = f"holds a {architectures[0]}; supported is {', '.join(SUPPORTED)}"
+    if architectures[0] not in ARCHITECTURES:
+        remedy = f"holds a {architectures[0]}; supported is {', '.join(ARCHITECTURES)}"
         raise SettingError("model.path", config.model.path, remedy)
+    try:
+        check_architecture(model)
+    except ValueError as error:
+        raise SettingError("model.path", config.model.path, str(error)) from None
     longest = model["max_position_embeddings"]
     if config.rollout.max_history_tokens > longest:
         remedy = f"is more than the model's {longest} positions; lower it"
@@ -279,24 +304,39 @@ def _check_model(config: Config) -> None:
 
 
 def _check_parallel(config: Config, world_size: int) -> None:
-    model, tensor, pipeline = (
-        read_model_config(config.model.path),
-        config.parallel.tensor,
-        config.parallel.pipeline,
-    )
-    for name, size in (
-        ("parallel.tensor", tensor),
-        ("rollout.tensor_parallel", config.rollout.tensor_parallel),
+    model, parallel = read_model_config(config.model.path), config.parallel
+    heads = {
+        "num_attention_heads": model["num_attention_heads"],
+        "num_key_value_heads": key_value_heads(model),
+    }
+    widths = {"intermediate_size": model["intermediate_size"]}
+    if number_of_experts(model):
+        widths["moe_intermediate_size"] = model["moe_intermediate_size"]
+    for name, size, divided in (
+        ("parallel.tensor", parallel.tensor, heads | widths),
+        ("rollout.tensor_parallel", config.rollout.tensor_parallel, heads),
+        ("parallel.pipeline", parallel.pipeline, {"num_hidden_layers": model["num_hidden_layers"]}),
     ):
-        for key in ("num_attention_heads", "num_key_value_heads"):
-            if model[key] % size:
-                raise SettingError(name, size, f"must divide the model's {key} ({model[key]})")
-    if model["num_hidden_layers"] % pipeline:
-        remedy = f"must divide the model's num_hidden_layers ({model['num_hidden_layers']})"
-        raise SettingError("parallel.pipeline", pipeline, remedy)
-    if world_size % (tensor * pipeline):
-        remedy = f"times parallel.pipeline ({pipeline}) must divide the {world_size} processes that torchrun started"
-        raise SettingError("parallel.tensor", tensor, remedy)
+        for key, value in divided.items():
+            if value % size:
+                raise SettingError(name, size, f"must divide the model's {key} ({value})")
+    if VOCABULARY_MULTIPLE % parallel.tensor:
+        remedy = f"must divide {VOCABULARY_MULTIPLE}, to a multiple of which the vocabulary is padded"
+        raise SettingError("parallel.tensor", parallel.tensor, remedy)
+    experts = number_of_experts(model)
+    if parallel.expert > 1 and (not experts or experts % parallel.expert):
+        remedy = (
+            f"must divide the model's num_experts ({experts})"
+            if experts
+            else "the model has no experts; use 1"
+        )
+        raise SettingError("parallel.expert", parallel.expert, remedy)
+    if world_size % (parallel.tensor * parallel.pipeline * parallel.expert):
+        remedy = (
+            f"times parallel.pipeline ({parallel.pipeline}) times parallel.expert ({parallel.expert}) "
+            f"must divide the {world_size} processes that torchrun started"
+        )
+        raise SettingError("parallel.tensor", parallel.tensor, remedy)
     _check_devices(config)
 
 
@@ -324,6 +364,21 @@ def _check_devices(config: Config) -> None:
         if importlib.util.find_spec("transformer_engine") is None:
             remedy = "needs Transformer Engine: pip install 'transformer-engine[pytorch]', or use bf16"
             raise SettingError("precision.train", config.precision.train, remedy)
+
+
+def _check_run_directory(config: Config) -> None:
+    directory = Path(config.run.directory)
+    if not config.run.name or "/" in config.run.name:
+        raise SettingError("run.name", config.run.name, "must be the name of a folder, without a slash")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for folder in (directory, directory / config.run.name, directory / config.run.name / "checkpoints"):
+            if folder.exists():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+    except OSError as error:
+        remedy = f"results cannot be written there ({error.strerror}); choose a folder that is writable"
+        raise SettingError("run.directory", config.run.directory, remedy) from None
 
 
 def _check_shards(config: Config) -> None:

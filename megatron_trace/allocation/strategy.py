@@ -1,7 +1,7 @@
 """What a strategy of allocation is, and which there are."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ class Strategy(Protocol):
 
     def plan_prefixes(self, trees: Sequence[RolloutTree]) -> list[dict[Anchor, int]]:
         """Stage 2: continuations of each anchor of each tree of bare rollouts."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What it has learned so far and a resumed run must know, as JSON data."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
         ...
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.allocation.solver import solve_prefixes, solve_roots
+from megatron_trace.allocation.stateless import Stateless
 from megatron_trace.allocation.value import same_outcome
 from megatron_trace.config import AllocationConfig
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
 
-class Trace:
-    """Both stages of TRACE."""
+class Trace(Stateless):
+    """Both stages of TRACE. What it learns lies in the predictor, which is part of the policy."""
 
     def __init__(self, settings: AllocationConfig):
         self._settings = settings

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron_trace.allocation.stateless import Stateless
 from megatron_trace.config import AllocationConfig
 from megatron_trace.tree import Anchor, RolloutTree
 
 
-class Uniform:
+class Uniform(Stateless):
     """`group` rollouts of each of budget / group tasks."""
 
     def __init__(self, settings: AllocationConfig):

@@ -1,5 +1,6 @@
 """Megatron's data-parallel wrapper and distributed optimizer. What differs between Megatron versions is here."""
 
+from functools import partial
 from typing import Any
 
 from megatron.core.distributed import (
@@ -29,7 +30,7 @@ class Optimizer:
         """Over the parameters of the wrapped `model` as they are now: load weights before."""
         self.learning = learning
         self.updates = 0
-        self._optimizer = get_megatron_optimizer(
+        self.megatron = get_megatron_optimizer(
             OptimizerConfig(
                 optimizer="adam",
                 lr=learning.learning_rate,
@@ -48,9 +49,58 @@ class Optimizer:
             },
         )
 
+        self._settings = [
+            {name: value for name, value in group.items() if name not in ("params", "step")}
+            for group in self.megatron.param_groups
+        ]
+
+    def sharded_state(self, model_state: Any, *, loading: bool, metadata: dict[str, Any]) -> list[Any]:
+        """Where the moments and main parameters of this rank lie within a checkpoint.
+
+        Args:
+            model_state: the model's sharded state dict.
+            loading: they are to be filled.
+            metadata: for Megatron.
+        """
+        if loading:  # torch's Adam has no state before its first step
+            for part in self._parts():
+                if not part.optimizer.state:
+                    part._init_optimizer_states_with_dummy_values()
+        return [
+            part.sharded_state_dict(model_state, is_loading=loading, metadata=metadata)["param_state"]
+            for part in self._parts()
+        ]
+
+    def load(self, states: list[Any], updates: int) -> None:
+        """Take what a checkpoint of `updates` updates filled in; groups and their settings stay this run's."""
+        for part, state in zip(self._parts(), states, strict=True):
+            own = part.state_dict()
+            for group in own["optimizer"]["param_groups"]:
+                group["step"] = updates
+            part._set_main_param_and_optimizer_states = partial(_fill, part)
+            part.load_state_dict(
+                own | {"param_state": state, "param_state_sharding_type": "fully_reshardable"}
+            )
+            for moments in part.optimizer.state.values():
+                if (
+                    "step" in moments
+                ):  # Megatron lets all parameters share one counter, which each then advances
+                    moments["step"] = moments["step"].clone()
+        # Megatron tells groups apart by multipliers alone and has mixed up their max_lr.
+        for group, settings in zip(self.megatron.param_groups, self._settings, strict=True):
+            group.update(settings)
+        self.updates = updates
+
+    def _parts(self) -> list[Any]:
+        """Megatron's optimizers of this rank: one, and one for the experts where they are spread over ranks."""
+        # (A pipeline stage without experts has an optimizer for them that holds nothing.)
+        return [
+            part for part in self.megatron.chained_optimizers if not part.is_stub_optimizer and part.buffers
+        ]
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        self._optimizer.zero_grad()
+        self.megatron.zero_grad()
 
     def step(self) -> float:
         """One update with the gradients at hand. Returns the policy's gradient norm before clipping.
@@ -59,15 +109,21 @@ class Optimizer:
             FloatingPointError: a gradient is not finite.
         """
         warmth = min(1.0, (self.updates + 1) / (self.learning.warmup_steps + 1))
-        for group in self._optimizer.param_groups:
+        for group in self.megatron.param_groups:
             group["lr"] = warmth * group["max_lr"]
             group["weight_decay"] = self.learning.weight_decay * group["wd_mult"]
-        succeeded, norm, _ = self._optimizer.step()
+        succeeded, norm, _ = self.megatron.step()
         norm = float(norm)
         if not succeeded or norm != norm or norm == float("inf"):
             raise FloatingPointError(f"the gradient norm of update {self.updates} is {norm}")
         self.updates += 1
         return norm
+
+
+def _fill(part: Any, parameter: Tensor, tensors: dict[str, Tensor]) -> None:
+    """As Megatron's method, but what is not stored stays: torch's Adam keeps its step beside the moments."""
+    own = part._get_main_param_and_optimizer_states(parameter)
+    type(part)._set_main_param_and_optimizer_states(part, parameter, own | tensors)
 
 
 def _is_vector(parameter: Tensor) -> bool:

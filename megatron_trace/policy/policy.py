@@ -14,11 +14,10 @@ from megatron_trace.learning.batches import Batch, make_batch, plan_micro_batche
 from megatron_trace.learning.losses import token_metrics
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.distributed import start
+from megatron_trace.policy.folders import companions, is_checkpoint
 from megatron_trace.policy.hf import TensorMeta, drain, write_folder
-from megatron_trace.policy.precision import check_precision
-
-# Rows of an FP8 matrix must come in multiples of this.
-FP8_MULTIPLE = 16
+from megatron_trace.policy.manifest import DamagedCheckpoint, verify
+from megatron_trace.policy.precision import FP8_MULTIPLE, check_precision
 
 Arrays = list[NDArray[np.float32]]
 
@@ -36,12 +35,18 @@ class Policy:
         self.config = config
         self.place = start(config.parallel, config.run.seed)
         # These import Megatron-Core, which needs the CPU adapter that `start` installs.
+        from megatron_trace.policy.checkpoint import CheckpointWriter, load_start
         from megatron_trace.policy.model import build_model
         from megatron_trace.policy.optimizer import Optimizer, wrap
 
         model, self._weights = build_model(config, self.place)
         self._model = wrap(model)
+        if is_checkpoint(folder := Path(config.model.path)):
+            if problem := self.verify_checkpoint(folder):
+                raise DamagedCheckpoint(problem)
+            load_start(self._model, folder)
         self._optimizer = Optimizer(self._model, config.learning)
+        self._checkpoint = CheckpointWriter(self._model, self._optimizer)
         self._multiple = FP8_MULTIPLE if config.precision.train is Precision.fp8 else 1
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
@@ -107,8 +112,46 @@ class Policy:
                     else:
                         yield name, tensor
 
-            write_folder(path, Path(self.config.model.path), model_only(), metadata, {FILE: predictor})
+            source, dtype = companions(Path(self.config.model.path)), metadata[0][1]
+            write_folder(path, source, model_only(), metadata, {FILE: predictor}, config_dtype=dtype)
         distributed.barrier()
+
+    def begin_checkpoint(self, folder: Path) -> None:
+        """Copy all state and start writing it to the existing `folder`, while training goes on.
+
+        Raises:
+            RuntimeError: the checkpoint before is not finished.
+        """
+        self._checkpoint.begin(folder)
+
+    def finish_checkpoint(self, wait: bool) -> str | None:
+        """See `CheckpointWriter.finish`."""
+        return self._checkpoint.finish(wait=wait)
+
+    def verify_checkpoint(self, folder: Path) -> str:
+        """What is wrong with a checkpoint's files, or "". The ranks share the reading."""
+        try:
+            verify(folder, distributed.get_rank(), distributed.get_world_size())
+            mine = ""
+        except DamagedCheckpoint as error:
+            mine = str(error)
+        problems = [""] * distributed.get_world_size()
+        distributed.all_gather_object(problems, mine)
+        return "; ".join(dict.fromkeys(filter(None, problems)))
+
+    def load_checkpoint(self, folder: Path, updates: int) -> None:
+        """Go on from a checkpoint that any layout wrote.
+
+        Args:
+            updates: optimizer updates done when it was written.
+        """
+        from megatron_trace.policy.checkpoint import load
+
+        load(self._model, self._optimizer, folder, updates)
+
+    def updates(self) -> int:
+        """Optimizer updates done so far."""
+        return self._optimizer.updates
 
     def _update_once(
         self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None

@@ -13,6 +13,10 @@ PATIENCE = timedelta(days=7)
 STOP = "stop"
 
 
+class LeaderLost(RuntimeError):
+    """Rank 0 is gone; it, or torchrun, says why."""
+
+
 class RankGroup:
     """Makes every train rank call the same method of its `Policy` with rank 0's arguments.
 
@@ -39,9 +43,16 @@ class RankGroup:
         return getattr(self.policy, method)(*arguments)
 
     def follow(self) -> None:
-        """Do what rank 0 calls until it stops. Not on rank 0."""
+        """Do what rank 0 calls until it stops. Not on rank 0.
+
+        Raises:
+            LeaderLost: rank 0 ended without a word.
+        """
         while True:
-            method, arguments = self._share(None)
+            try:
+                method, arguments = self._share(None)
+            except RuntimeError as error:  # of the connection
+                raise LeaderLost(str(error)) from None
             if method == STOP:
                 return
             result = getattr(self.policy, method)(*arguments)

@@ -1,5 +1,6 @@
 """A vLLM engine that samples turns, each with the prediction for the history before it."""
 
+import glob
 import itertools
 import math
 import os
@@ -90,6 +91,8 @@ class Engine:
             prefill["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, config.rollout.max_history_tokens)
         arguments = AsyncEngineArgs(
             model=model_path,
+            # A checkpoint's folder holds no safetensors: the trainer sends the weights before anything is sampled.
+            load_format="auto" if glob.glob(f"{model_path}/*.safetensors") else "dummy",
             dtype=config.precision.rollout,
             max_model_len=config.rollout.max_history_tokens,
             max_num_seqs=config.rollout.concurrency,

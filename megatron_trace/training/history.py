@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from megatron_trace.policy.folders import companions
 from megatron_trace.training.metrics import CALIBRATION_BINS, Row, read_metrics
 
 Bin = tuple[float, float, int]
@@ -133,7 +134,7 @@ def decoder(run_dir: Path | str, tokenizer: str | None = None) -> Callable[[list
     path = tokenizer or (read_history(run_dir).config.get("model") or {}).get("path")
     if not path:
         raise ValueError(f"{run_dir}/config.yaml names no model; name a tokenizer")
-    return AutoTokenizer.from_pretrained(path).decode
+    return AutoTokenizer.from_pretrained(companions(Path(path))).decode
 
 
 def seconds_text(seconds: float) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.allocation import make_strategy
-from megatron_trace.config import Config
 from megatron_trace.data.tasks import task_stream
 from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.training.checkpoints import RunState
 from megatron_trace.training.evaluation import evaluate
 from megatron_trace.training.health import check_health
-from megatron_trace.training.metrics import MetricsWriter, calibration_bins, tree_metrics
-from megatron_trace.training.progress import RunProgress
+from megatron_trace.training.metrics import calibration_bins, tree_metrics
 from megatron_trace.training.sampling import Spending, sample_trees
+from megatron_trace.training.session import Session
 from megatron_trace.training.trainer import Trainer
 from megatron_trace.tree import RolloutTree, load_trees, save_trees
 
@@ -24,80 +24,77 @@ Tasks = Sequence[dict[str, Any]]
 
 
 def train(
-    config: Config,
-    run_dir: Path,
-    fleet: Fleet,
-    trainer: Trainer | None,
-    tasks: Tasks,
-    heldout: Mapping[str, Tasks],
-    writer: MetricsWriter,
-    progress: RunProgress,
+    session: Session, fleet: Fleet, trainer: Trainer | None, tasks: Tasks, heldout: Mapping[str, Tasks]
 ) -> None:
-    """Take `run.steps` steps; without a `trainer` only the rollouts of each.
+    """Take the steps from `session.state` to `run.steps`; without a `trainer` only the rollouts of each.
 
     Raises:
         UnhealthyRun: a threshold of `stop` was crossed.
+        Stopped: the run was asked to end.
     """
+    config, state = session.config, session.state
     strategy = make_strategy(config.allocation)
-    stream = task_stream(tasks, config.run.seed)
+    strategy.restore(state.allocation)
+    stream = task_stream(tasks, config.run.seed, start=state.tasks_taken)
     if trainer is not None:
-        trainer.push(fleet, version=0)
-        report_evaluation(config, 0, fleet, heldout, writer, progress)
-    for step in range(1, config.run.steps + 1):
+        trainer.push(fleet, version=state.step)
+        report_evaluation(session, state.step, fleet, heldout)
+    for step in range(state.step + 1, config.run.steps + 1):
         candidates = [next(stream) for _ in range(strategy.candidates)]
-        trees, spending = sample_trees(fleet, strategy, candidates, f"step {step}", progress)
+        trees, spending = sample_trees(fleet, strategy, candidates, f"step {step}", session)
         if config.run.save_trees:
-            save_trees(trees_file(run_dir, step), trees)
+            save_trees(trees_file(session.run_dir, step), trees)
         row = {"step": step, "policy_version": step - 1} | sampling_metrics(trees, spending)
+        taken = session.state.tasks_taken + len(candidates)
         if trainer is not None:
-            with spending.phase("learning", progress):
+            with spending.phase("learning", session):
                 row |= trainer.learn(trees)
-            with spending.phase("weights", progress):
+            with spending.phase("weights", session):
                 trainer.push(fleet, version=step)
+            with spending.phase("checkpoint", session):
+                reached = RunState(step, trainer.updates(), taken, strategy.state(), state.identity)
+                session.keep(reached, trainer)
         row |= {f"time/{name}": seconds for name, seconds in spending.seconds.items()}
-        row["events"] = fleet.take_events()
-        writer.write(row)
-        progress.step_done(row)
+        session.write(row | {"events": fleet.take_events()})
         if trainer is not None:
             check_health(row, config.stop)
-            report_evaluation(config, step, fleet, heldout, writer, progress)
+            report_evaluation(session, step, fleet, heldout)
+        session.stop.check()
 
 
-def replay(
-    config: Config, replay_dir: Path, trainer: Trainer, writer: MetricsWriter, progress: RunProgress
-) -> None:
-    """Take the training step of every saved step of `replay_dir`, without a fleet."""
-    for step in range(1, config.run.steps + 1):
+def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
+    """Take the training step of every saved step of `replay_dir`, without a fleet.
+
+    Raises:
+        UnhealthyRun: a threshold of `stop` was crossed.
+        Stopped: the run was asked to end.
+    """
+    config, state = session.config, session.state
+    for step in range(state.step + 1, config.run.steps + 1):
         if not (file := trees_file(replay_dir, step)).exists():
-            progress.message(f"{replay_dir} holds {step - 1} steps; replay ends here")
+            session.progress.message(f"{replay_dir} holds {step - 1} steps; replay ends here")
             return
         trees, spending = load_trees(file), Spending()
         row = {"step": step, "policy_version": step - 1} | sampling_metrics(trees, spending)
-        with spending.phase("learning", progress):
+        with spending.phase("learning", session):
             row |= trainer.learn(trees)
+        with spending.phase("checkpoint", session):
+            session.keep(RunState(step, trainer.updates(), identity=state.identity), trainer)
         row |= {f"time/{name}": seconds for name, seconds in spending.seconds.items()}
-        writer.write(row)
-        progress.step_done(row)
+        session.write(row)
         check_health(row, config.stop)
+        session.stop.check()
 
 
-def report_evaluation(
-    config: Config,
-    step: int,
-    fleet: Fleet,
-    heldout: Mapping[str, Tasks],
-    writer: MetricsWriter,
-    progress: RunProgress,
-) -> None:
+def report_evaluation(session: Session, step: int, fleet: Fleet, heldout: Mapping[str, Tasks]) -> None:
     """Evaluate where `evaluation.every` or the run's end asks for it, and write it down."""
-    every = config.evaluation.every
-    if not heldout or every == 0 or (step % every and step != config.run.steps):
+    every, last = session.config.evaluation.every, session.config.run.steps
+    if not heldout or every == 0 or (step % every and step != last) or step in session.evaluated:
         return
     begin = time.perf_counter()
-    row = {"step": step} | evaluate(fleet, heldout, progress)
+    row = {"step": step} | evaluate(fleet, heldout, session)
     row["time/evaluation"] = time.perf_counter() - begin
-    writer.write(row)
-    progress.step_done(row)
+    session.write(row)
 
 
 def sampling_metrics(trees: Sequence[RolloutTree], spending: Spending) -> dict[str, Any]:

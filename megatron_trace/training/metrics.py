@@ -148,17 +148,17 @@ class MetricsWriter:
     is a convenience: when it fails, a warning says so once and training goes on without it.
     """
 
-    def __init__(self, run_dir: Path | str) -> None:
-        """Open the files, creating the folder where needed; earlier rows stay."""
+    def __init__(self, run_dir: Path | str, *, done: int = 0) -> None:
+        """Open the files, creating the folder where needed; earlier rows stay, those after step `done` do not."""
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(run_dir / FILE)
+        _drop_rows(run_dir / FILE, done)
         self._file = (run_dir / FILE).open("a", encoding="utf-8")
         self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(run_dir / "tensorboard"))
+            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=done + 1)
         except Exception as error:
             self._without_board(error)
 
@@ -194,26 +194,22 @@ class MetricsWriter:
 
 
 def read_metrics(run_dir: Path | str) -> list[Row]:
-    """All rows in the order of their steps; of a step that a resumed run did anew, the later row counts.
-
-    A torn last line is left out. A run without metrics gives an empty list.
-    """
+    """All rows in order. A torn last line is left out. A run without metrics gives an empty list."""
     path = Path(run_dir) / FILE
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
-    rows = [json.loads(line) for line in lines if line.strip()]
-    last = {(row["step"], "evaluation" in row): row for row in rows}
-    return sorted(last.values(), key=lambda row: row["step"])
+    return [json.loads(line) for line in lines if line.strip()]
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_rows(path: Path, done: int) -> None:
+    """Leave only whole rows of steps up to `done`: the steps after it are done anew."""
     if path.exists():
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            with path.open("r+b") as file:
-                file.truncate(whole)
+        lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
+        kept = [line for line in lines if json.loads(line)["step"] <= done]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(b"".join(line + b"\n" for line in kept))
+        partial.replace(path)
 
 
 def _numbers(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

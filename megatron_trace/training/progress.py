@@ -1,7 +1,7 @@
 """What a person sees while a run trains: a live display in a terminal, one plain line per step in a log file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,9 +25,20 @@ class RunProgress:
     lines without control characters: one for each finished step, and the messages.
     """
 
-    def __init__(self, steps: int, *, done: int = 0, console: Console | None = None) -> None:
-        """Show a run of `steps` steps, numbered from 1, of which `done` were done before it started."""
+    def __init__(
+        self,
+        steps: int,
+        *,
+        done: int = 0,
+        console: Console | None = None,
+        beat: Callable[[str], None] = lambda phase: None,
+    ) -> None:
+        """Show a run of `steps` steps, numbered from 1, of which `done` were done before it started.
+
+        `beat` is told the phase whenever it goes forward.
+        """
         self._console = console or Console()
+        self._beat, self._phase = beat, "starting"
         self._steps, self._first, self._done = steps, done, done
         self._metrics: dict[str, Any] = {}
         self._heldout: tuple[float, int] | None = None
@@ -47,12 +58,15 @@ class RunProgress:
 
     def phase(self, name: str, total: int | None = None) -> None:
         """Begin phase `name`, of `total` units where that is known (rollouts, tasks, micro-batches)."""
+        self._phase = name
+        self._beat(name)
         self._phase_began, self._phase_done = time.monotonic(), 0
         self._bars.remove_task(self._phase_bar)
         self._phase_bar = self._bars.add_task(name, total=total, note="")
 
     def advance(self, n: int = 1) -> None:
         """`n` more units of the phase are done."""
+        self._beat(self._phase)
         self._phase_done += n
         rate = self._phase_done / max(time.monotonic() - self._phase_began, 1e-3)
         self._bars.update(self._phase_bar, advance=n, note=f"{rate:.1f}/s")

@@ -1,6 +1,8 @@
 """The train ranks as the loop sees them: they learn from trees and push their weights to the fleet."""
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,32 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write the policy and its predictor as a HF folder."""
         self._ranks.call("save_hf", folder)
+
+    def updates(self) -> int:
+        """Optimizer updates done so far."""
+        return self._ranks.call("updates")
+
+    @cached_property
+    def checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: the weights, and the optimizer's float32 weights and two moments."""
+        tensors = self._ranks.call("weight_metadata")
+        return sum(math.prod(shape) * (dtype.itemsize + 12) for _, dtype, shape in tensors)
+
+    def begin_checkpoint(self, folder: Path) -> None:
+        """Copy all weights and moments and start writing them to the existing `folder`."""
+        self._ranks.call("begin_checkpoint", folder)
+
+    def finish_checkpoint(self, wait: bool) -> str | None:
+        """None while the checkpoint is being written, "" when it is complete, or what went wrong."""
+        return self._ranks.call("finish_checkpoint", wait)
+
+    def verify_checkpoint(self, folder: Path) -> str:
+        """What is wrong with a checkpoint's files, or ""."""
+        return self._ranks.call("verify_checkpoint", folder)
+
+    def load_checkpoint(self, folder: Path, updates: int) -> None:
+        """Take weights and moments from a checkpoint of `updates` optimizer updates."""
+        self._ranks.call("load_checkpoint", folder, updates)
 
     def push(self, fleet: Fleet, version: int) -> None:
         """Send policy and predictor to every worker as `version`, by the backend of `rollout.weight_backend`.

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast, Qwen3Config
 
 from megatron_trace.envs.environment import StepResult
+from tests.system.program import finish
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
 
@@ -63,25 +65,47 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_policy(folder: Path, *, tied: bool, vocabulary: int = 512) -> Path:
-    """A random Qwen3 whose stop tokens are likely enough to end turns."""
+def make_policy(
+    folder: Path,
+    *,
+    tied: bool,
+    vocabulary: int = 512,
+    family: type[PreTrainedConfig] = Qwen3Config,
+    **special: Any,
+) -> Path:
+    """A random policy, a Qwen3 unless `family` says otherwise, whose stop tokens are likely enough to end turns."""
     torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=vocabulary,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=1024,
-        tie_word_embeddings=tied,
-        initializer_range=0.2,
-    )
-    model = Qwen3ForCausalLM(config)
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 1024,
+        "initializer_range": 0.2,
+    }
+    config = family(vocab_size=vocabulary, tie_word_embeddings=tied, **sizes | special)
+    model = AutoModelForCausalLM.from_config(config)
     tokenizer = make_tokenizer()
     config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps on two data-parallel ranks, which nobody disturbed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "trained"
+    finish(run_dir, ranks=2)
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def replayed(trained: Path) -> Path:
+    """The training steps of `trained` on its trees, by one rank."""
+    run_dir = trained.with_name("replayed")
+    finish(run_dir, "--replay", str(trained))
+    return run_dir

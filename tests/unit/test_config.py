@@ -11,6 +11,8 @@ from megatron_trace.config_check import SettingError, check_config, load_config,
 
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "intermediate_size": 96,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
     "num_hidden_layers": 4,
@@ -61,6 +63,7 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
         ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
         ("parallel.tensor=2", r"parallel.tensor = 2: .*the 1 processes"),
+        ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
         ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
         ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),

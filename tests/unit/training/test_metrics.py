@@ -96,12 +96,18 @@ def test_a_torn_last_line_costs_only_itself(tmp_path) -> None:
     assert [row["entropy"] for row in read_metrics(tmp_path)] == [0.5, 0.4]
 
 
-def test_a_step_done_anew_after_a_crash_counts_once(tmp_path) -> None:
+def test_steps_after_the_checkpoint_are_forgotten_when_a_run_continues(tmp_path) -> None:
+    rows = [
+        {"step": 3, "entropy": 0.1},
+        {"step": 3, "evaluation": {"mean": 0.5}},
+        {"step": 4, "entropy": 0.2},
+    ]
     with MetricsWriter(tmp_path) as writer:
-        for value in (0.1, 0.2):
-            writer.write({"step": 3, "entropy": value})
-        writer.write({"step": 3, "evaluation": {"mean": 0.5}})
-    assert read_metrics(tmp_path) == [{"step": 3, "entropy": 0.2}, {"step": 3, "evaluation": {"mean": 0.5}}]
+        for row in rows:
+            writer.write(row)
+    with MetricsWriter(tmp_path, done=3) as writer:
+        writer.write({"step": 4, "entropy": 0.3})
+    assert read_metrics(tmp_path) == [*rows[:2], {"step": 4, "entropy": 0.3}]
 
 
 def test_rows_reach_the_disk_before_the_writer_closes(tmp_path) -> None:

@@ -1,0 +1,143 @@
+"""Megatron distributed checkpoints of policy, predictor and optimizer: written in the background, loaded anywhere."""
+
+import gc
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.serialization import load_sharded_metadata
+from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
+from torch import distributed
+from torch.distributed.checkpoint import CheckpointException
+
+from megatron_trace.policy.manifest import note_checksums
+
+CONTENT = {
+    # One entry for each parameter, whatever the layout that wrote it: the checkpoint loads in any other.
+    "distrib_optim_sharding_type": "fully_reshardable",
+    "chained_optim_avoid_prefix": True,
+    "singleton_local_shards": False,
+}
+# It warns of every folder that is not empty; ours holds the run's state already.
+logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
+
+WRITERS = 2
+"""Processes that write one rank's part."""
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time while training goes on. Every method is collective over all train ranks."""
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        """For the wrapped `model` and the `Optimizer` of this rank."""
+        self._model, self._optimizer = model, optimizer
+        self._calls = AsyncCallsQueue()
+        # The structure never changes, so that Megatron need not gather and check it anew each time.
+        self._strategy = TorchDistSaveShardedStrategy(
+            "torch_dist", 1, thread_count=WRITERS, cached_metadata=True
+        )
+        self._validated = False
+        # Megatron collects garbage in every save. It need not look at what lives as long as the process.
+        gc.collect()
+        gc.freeze()
+
+    def begin(self, folder: Path) -> None:
+        """Take a copy of all state and start writing it to `folder`, which exists.
+
+        Raises:
+            RuntimeError: the checkpoint before this one is not finished.
+        """
+        if self._calls.get_num_unfinalized_calls():
+            raise RuntimeError("a checkpoint is still being written; finish it first")
+        request = dist_checkpointing.save(
+            sharded_state(self._model, self._optimizer, loading=False),
+            str(folder),
+            sharded_strategy=self._strategy,
+            validate_access_integrity=not self._validated,
+            async_sharded_save=True,
+            content_metadata=CONTENT,
+        )
+        if request.async_fn is not None:
+            write = partial(_write_and_sum, request.async_fn, folder, distributed.get_rank())
+            request = request._replace(async_fn=write)
+        self._calls.schedule_async_request(request)
+        self._validated = True
+
+    def finish(self, *, wait: bool) -> str | None:
+        """Complete the checkpoint if all ranks have written their parts.
+
+        Args:
+            wait: until they have.
+
+        Returns:
+            None while it is being written (or there is none), "" when it is complete, or what went wrong.
+        """
+        try:
+            return "" if self._calls.maybe_finalize_async_calls(blocking=wait) else None
+        except CheckpointException as error:
+            self._calls = AsyncCallsQueue()
+            causes = [str(failure[0]) for failure in error.failures.values()]
+            return "; ".join(causes) or "another train rank could not write its part"
+
+
+def load(model: Any, optimizer: Any | None, folder: Path, updates: int = 0) -> None:
+    """Fill model, predictor and, where one is given, optimizer from `folder`. Collective over all train ranks.
+
+    Args:
+        updates: optimizer updates done when it was written.
+
+    Raises:
+        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
+    """
+    state = dist_checkpointing.load(sharded_state(model, optimizer, loading=True), str(folder))
+    model.module.load_state_dict(state["model"])
+    if optimizer is not None:
+        optimizer.load(state["optimizer"], updates)
+
+
+def load_start(model: Any, folder: Path) -> None:
+    """Fill the model from a checkpoint that a run starts from: converted, or another run's, its predictor included.
+
+    What the checkpoint does not hold stays as it is made: the predictor, and Transformer Engine's FP8 statistics.
+
+    Raises:
+        DamagedCheckpoint: a file is not what was written.
+        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
+    """
+    stored = load_sharded_metadata(str(folder))
+    names = {getattr(entry, "key", key) for key, entry in stored.items()}
+    state = {
+        name: entry
+        for name, entry in sharded_state(model, None, loading=True)["model"].items()
+        if entry is None
+        or entry.key in names
+        or not (name.startswith("predictor.") or "_extra_state" in name)
+    }
+    model.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
+
+
+def sharded_state(model: Any, optimizer: Any | None, *, loading: bool) -> dict[str, Any]:
+    """Where this rank's tensors lie within the whole checkpoint."""
+    content = dict(CONTENT)  # Megatron notes a process group of the present layout in it
+    state = {"model": model.module.sharded_state_dict(metadata=content)}
+    if optimizer is not None:
+        state["optimizer"] = optimizer.sharded_state(state["model"], loading=loading, metadata=content)
+    return state
+
+
+def _write_and_sum(
+    write: Callable[..., None], folder: Path, rank: int, *arguments: Any, **options: Any
+) -> None:
+    """In the writing process: the checksums too, so that nobody has to read the files again."""
+    os.nice(5)
+    write(*arguments, **options)
+    with suppress(
+        OSError
+    ):  # a disk that is full has been reported; the checksums alone can be made up for later
+        note_checksums(folder, rank, sorted(folder.glob(f"__{rank}_*.distcp")))

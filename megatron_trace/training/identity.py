@@ -1,0 +1,74 @@
+"""What must be the same where a run is continued: its model, its tasks, and every setting that shapes learning."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from megatron_trace.config import Config
+
+FREE = (
+    "run.name", "run.directory", "run.steps", "run.save_trees", "run.time_limit_min", "run.hang_min",
+    "parallel.", "evaluation.", "checkpoint.", "stop.", "data.", "model.path", "environment.options.corpus",
+    "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
+    "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
+    "learning.micro_batch_tokens",
+)  # fmt: skip
+"""Settings that may change: where things are and how the work is spread. Data and model count by their content."""
+
+IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
+"""Keys of config.json that say nothing about the model."""
+
+
+def identity(config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Dotted names with their values.
+
+    Args:
+        model: the start policy's config.json.
+        tasks: of training; their order and ids count.
+    """
+    settings = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+    settings |= {"model": {f"config.{key}": value for key, value in model.items() if key not in IGNORED}}
+    flat = {name: value for name, value in flatten(settings).items() if not name.startswith(FREE)}
+    ids = json.dumps([task["id"] for task in tasks]).encode()
+    return flat | {
+        "data.train": f"{len(tasks)} tasks, ids with SHA-256 {hashlib.sha256(ids).hexdigest()[:16]}"
+    }
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to continue another run.
+
+    Raises:
+        OtherRun: model, tasks or settings differ; the message lists the keys with both values.
+    """
+    absent = "absent"
+    differing = [
+        f"  {name}: {stored.get(name, absent)!r} in the checkpoint, {now.get(name, absent)!r} now"
+        for name in sorted(stored.keys() | now.keys())
+        if stored.get(name, absent) != now.get(name, absent)
+    ]
+    if differing:
+        raise OtherRun(
+            f"{checkpoint} belongs to another model or configuration:\n" + "\n".join(differing) + "\n"
+            "set them back to continue it, choose another run.name, or set checkpoint.resume=false "
+            "to move it aside and start anew"
+        )
+
+
+class OtherRun(ValueError):
+    """A checkpoint is of another model or configuration."""

@@ -1,0 +1,180 @@
+"""Which checkpoints a run keeps, believes and continues from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from megatron_trace.config import CheckpointConfig, Config
+from megatron_trace.policy.manifest import verify, write_manifest
+from megatron_trace.training.checkpoints import (
+    Checkpoints,
+    RunState,
+    complete,
+    newest_whole,
+    read_state,
+    superseded,
+)
+from megatron_trace.training.identity import OtherRun, check_same, identity
+
+MODEL = {"model_type": "qwen3", "hidden_size": 64, "rope_parameters": {"rope_theta": 1e4}, "dtype": "float32"}
+TASKS = [{"id": "a"}, {"id": "b"}]
+
+
+class FakeTrainer:
+    """Writes one file a checkpoint; `problem` is what it then reports."""
+
+    checkpoint_bytes = 100
+
+    def __init__(self) -> None:
+        self.problem: str | None = ""
+        self.folder = Path()
+
+    def begin_checkpoint(self, folder: Path) -> None:
+        (folder / "__0_0.distcp").write_text("weights")
+
+    def finish_checkpoint(self, wait: bool) -> str | None:
+        return self.problem if not wait or self.problem is not None else ""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "qwen3"}')
+    return tmp_path / "model"
+
+
+def make(tmp_path: Path, model: Path, **settings) -> tuple[Checkpoints, FakeTrainer, Path]:
+    trainer, folder = FakeTrainer(), tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder, CheckpointConfig(**settings), trainer, model, torch.float32)  # type: ignore[arg-type]
+    return checkpoints, trainer, folder
+
+
+def problem_of(path: Path) -> str:
+    try:
+        verify(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_a_checkpoint_appears_only_when_it_is_complete(tmp_path: Path, model: Path) -> None:
+    checkpoints, trainer, folder = make(tmp_path, model)
+    trainer.problem = None  # still writing
+    checkpoints.begin(RunState(step=3, tasks_taken=7))
+    checkpoints.poll()
+    assert complete(folder) == []
+    assert not (folder / "latest").exists()
+    trainer.problem = ""
+    checkpoints.poll()
+    assert complete(folder) == [3]
+    assert (folder / "latest").read_text() == "step_00003"
+    assert read_state(folder / "step_00003") == RunState(step=3, tasks_taken=7)
+    assert (folder / "step_00003" / "hf" / "config.json").exists()
+    verify(folder / "step_00003")
+
+
+def test_the_newest_and_every_kth_are_kept(tmp_path: Path, model: Path) -> None:
+    checkpoints, _, folder = make(tmp_path, model, keep_last=2, keep_every=4)
+    for step in range(1, 11):
+        checkpoints.begin(RunState(step=step))
+        checkpoints.poll()
+    assert complete(folder) == [4, 8, 9, 10]
+    assert superseded([1, 2, 3], CheckpointConfig(keep_last=1)) == [1, 2]
+
+
+def test_what_is_due(tmp_path: Path, model: Path) -> None:
+    checkpoints, _, _ = make(tmp_path, model, every=4)
+    assert [step for step in range(1, 11) if checkpoints.due(step, 10)] == [4, 8, 10]
+
+
+def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(tmp_path: Path, model: Path) -> None:
+    checkpoints, trainer, folder = make(tmp_path, model)
+    checkpoints.begin(RunState(step=1))
+    checkpoints.poll()
+    trainer.problem = "No space left on device"
+    checkpoints.begin(RunState(step=2))
+    checkpoints.poll()
+    (event,) = checkpoints.take_events()
+    assert event.startswith("the checkpoint of step 2 could not be saved (the newest is that of step 1, ")
+    assert event.endswith("No space left on device")
+    assert {path.name for path in folder.iterdir()} == {"step_00001", "latest"}
+    assert "step_00001" in checkpoints.hint()
+
+
+def test_a_checkpoint_that_would_not_fit_is_not_begun(tmp_path: Path, model: Path) -> None:
+    checkpoints, trainer, _ = make(tmp_path, model)
+    trainer.checkpoint_bytes = 10**18
+    checkpoints.begin(RunState(step=1))
+    (event,) = checkpoints.take_events()
+    assert "it needs 1000000000.00 GB" in event
+
+
+def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -> None:
+    checkpoints, _, folder = make(tmp_path, model)
+    assert not checkpoints.finish(RunState(step=0))
+    assert checkpoints.finish(RunState(step=5))
+    assert complete(folder) == [5]
+
+
+def test_what_a_crash_left_half_written_is_removed(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "checkpoints" / "step_00004.partial").mkdir(parents=True)
+    _, _, folder = make(tmp_path, model)
+    assert not list(folder.iterdir())
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path: Path, model: Path) -> None:
+    checkpoints, _, folder = make(tmp_path, model, keep_last=3)
+    for step in (1, 2):
+        checkpoints.begin(RunState(step=step))
+        checkpoints.poll()
+    (folder / "step_00002" / "__0_0.distcp").write_text("weightz")
+    told: list[str] = []
+    found = newest_whole(folder, problem_of, told.append)
+    assert found is not None
+    assert found[1].step == 1
+    assert "the checkpoint of step 2 is damaged and is not used" in told[0]
+    assert "__0_0.distcp" in told[0]
+    assert complete(folder) == [1]
+
+
+def test_without_any_whole_checkpoint_there_is_nothing_to_continue(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path / "none", problem_of, print) is None
+    (tmp_path / "step_00001").mkdir()
+    write_manifest(tmp_path / "step_00001")
+    (tmp_path / "step_00001" / "manifest.json").unlink()
+    assert newest_whole(tmp_path, problem_of, lambda text: None) is None
+
+
+def with_settings(*overrides: str) -> Config:
+    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.from_dotlist(list(overrides)))
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def test_layout_and_place_may_change_between_starts() -> None:
+    other = with_settings("parallel.tensor=2", "run.steps=7", "run.directory=elsewhere", "model.path=moved",
+                          "rollout.workers=3", "checkpoint.every=1", "evaluation.every=1")  # fmt: skip
+    check_same(
+        Path("c"),
+        identity(with_settings(), MODEL, TASKS),
+        identity(other, MODEL | {"dtype": "bfloat16"}, TASKS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "tasks", "named"),
+    [
+        (["learning.learning_rate=0.5"], MODEL, TASKS, "learning.learning_rate: 1e-06 in the checkpoint, 0.5 now"),
+        (["run.seed=4"], MODEL, TASKS, "run.seed: 0 in the checkpoint, 4 now"),
+        (["precision.train=float32"], MODEL, TASKS, "precision.train: 'bf16' in the checkpoint, 'float32' now"),
+        ([], MODEL | {"hidden_size": 32}, TASKS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),
+        ([], MODEL | {"rope_parameters": {"rope_theta": 1e6}}, TASKS, "model.config.rope_parameters.rope_theta"),
+        ([], MODEL, TASKS[:1], "data.train"),
+    ],
+)  # fmt: skip
+def test_another_model_setting_or_data_is_refused_by_name(settings, model, tasks, named) -> None:
+    before = identity(with_settings(), MODEL, TASKS)
+    with pytest.raises(OtherRun, match="belongs to another model or configuration") as caught:
+        check_same(Path("c"), before, identity(with_settings(*settings), model, tasks))
+    assert named in str(caught.value)
