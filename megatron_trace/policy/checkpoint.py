@@ -1,5 +1,6 @@
 """Megatron distributed checkpoints of policy, predictor and optimizer: written in the background, loaded anywhere."""
 
+import atexit
 import gc
 import logging
 import os
@@ -46,6 +47,7 @@ class CheckpointWriter:
         # Megatron collects garbage in every save. It need not look at what lives as long as the process.
         gc.collect()
         gc.freeze()
+        atexit.register(gc.unfreeze)  # or libraries that count their objects at the end take them for leaks
 
     def begin(self, folder: Path) -> None:
         """Take a copy of all state and start writing it to `folder`, which exists.

@@ -81,6 +81,8 @@ class RunProgress:
                 self._plain(f"evaluation at step {metrics['step']}: {_scores(scores)}")
             return
         self._metrics = dict(metrics)
+        if self._done == self._first:  # starting up says nothing about the steps to come
+            self._began, self._first = time.monotonic(), int(metrics["step"])
         self._done = int(metrics["step"])
         self._bars.update(self._step_bar, completed=self._done, note=self._time_left())
         if self._live is None:

@@ -1,6 +1,8 @@
 """Start what a run needs or continue it from its newest checkpoint, turn the wheel, leave the results behind."""
 
+import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ from megatron_trace.training.report import write_report
 from megatron_trace.training.session import Session
 from megatron_trace.training.stop import Stop, Stopped
 from megatron_trace.training.trainer import Trainer
+
+CLAIM_S = 20.0
+"""How long a run waits for another of its name to end."""
 
 
 def run(command: Command, guard: Guard, stop: Stop) -> None:
@@ -70,9 +75,11 @@ def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) ->
     tasks = training_tasks(command)
     same = identity_of(command, tasks)
     notes: list[str] = []
+    claim(run_dir)
     state = None if trainer is None else resume(config, trainer, same, notes)
     if state is None:
         move_aside(run_dir)
+        claim(run_dir)
         state = RunState(identity=same)
     prepare_folder(config, state)
     checkpoints = None
@@ -155,15 +162,20 @@ def refuse_other_run(command: Command) -> None:
 
 
 def resume(config: Config, trainer: Trainer, same: dict[str, Any], notes: list[str]) -> RunState | None:
-    """Load the newest checkpoint that is whole; None where there is none, or none is wanted.
+    """Load the newest checkpoint that is whole; None where there never was one, or none is wanted.
 
     Raises:
-        OtherRun: it is of another model or configuration.
+        OtherRun: it is of another model or configuration, or all are damaged.
     """
     folder = run_folder(config) / "checkpoints"
     if not config.checkpoint.resume:
         return None
     found = newest_whole(folder, trainer.verify_checkpoint, notes.append)
+    if found is None and list(folder.glob("*.damaged-*")):  # not what anybody wants to lose without a word
+        raise OtherRun(
+            "\n".join([*notes, f"{folder} holds no checkpoint that is whole"])
+            + "; set checkpoint.resume=false to move the run aside and start anew"
+        )
     if found is None:
         return None
     path, state = found
@@ -191,10 +203,30 @@ def run_folder(config: Config) -> Path:
     return Path(config.run.directory) / config.run.name
 
 
+def claim(run_dir: Path) -> None:
+    """Hold the run's folder for as long as this process lives; what a killed run left of itself gets time to end.
+
+    Raises:
+        OtherRun: a run of this name is going on.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    end = time.monotonic() + CLAIM_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OtherRun(f"a run is going on in {run_dir}; choose another run.name") from None
+            time.sleep(0.5)
+        except OSError:  # a file system without locks
+            return
+
+
 def prepare_folder(config: Config, state: RunState) -> None:
     """Make the run's folder, with its settings and without the trees of steps that are taken anew."""
     run_dir = run_folder(config)
-    run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
     for file in (run_dir / "trees").glob("step_*"):
         if int(file.name.removeprefix("step_").split(".")[0]) > state.step:
@@ -203,7 +235,7 @@ def prepare_folder(config: Config, state: RunState) -> None:
 
 def move_aside(run_dir: Path) -> None:
     """Rename an earlier run's folder to <name>.1, <name>.2, ..."""
-    if not run_dir.exists():
+    if not any(run_dir.iterdir()):
         return
     number = 1
     while (aside := run_dir.with_name(f"{run_dir.name}.{number}")).exists():

@@ -39,7 +39,7 @@ class Stop:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
         if limit_s is not None:
-            signal.setitimer(signal.ITIMER_REAL, max(limit_s, 1.0))
+            signal.setitimer(signal.ITIMER_REAL, max(limit_s, 0.01))
 
     def check(self) -> None:
         """A safe point: everything up to here is whole.

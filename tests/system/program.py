@@ -15,6 +15,7 @@ SMALL = [
     "evaluation.tasks=4",
     "checkpoint.every=1",
     "checkpoint.keep_last=9",
+    "checkpoint.export_hf_every=2",
 ]
 
 

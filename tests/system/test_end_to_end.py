@@ -19,10 +19,24 @@ def rows(run_dir: Path) -> list[dict]:
 def test_a_run_leaves_everything_behind(trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {
-        *("config.yaml", "metrics.jsonl", "tensorboard", "trees", "policy", "report.html", "checkpoints")
+        *(
+            "config.yaml",
+            "metrics.jsonl",
+            "tensorboard",
+            "trees",
+            "policy",
+            "report.html",
+            "checkpoints",
+            "hf",
+        )
     }
     evaluations = [json.loads(x) for x in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in evaluations if "evaluation" in row] == [0, 3]
+
+
+def test_policies_on_the_way_are_exported_where_that_is_asked(trained):
+    assert [path.name for path in (trained / "hf").iterdir()] == ["step_00002"]
+    assert (trained / "hf" / "step_00002" / "model.safetensors").exists()
 
 
 def test_the_budget_is_spent_exactly_and_split_as_set(trained):

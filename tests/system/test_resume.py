@@ -138,6 +138,20 @@ def test_a_damaged_checkpoint_is_not_used_and_the_run_says_so(
 
 
 @pytest.mark.slow
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew_unasked(
+    killed: Path, trained: Path
+) -> None:
+    run_dir = copy(killed, "all-damaged")
+    for metadata in (run_dir / "checkpoints").glob("step_*/.metadata"):
+        metadata.write_bytes(b"")
+    for _ in range(2):
+        process = launch(run_dir, "--replay", str(trained))
+        output, _ = process.communicate(timeout=100)
+        assert process.returncode != 0
+        assert "holds no checkpoint that is whole" in output
+
+
+@pytest.mark.slow
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(trained: Path, tmp_path: Path) -> None:
     small = ["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(tmp_path)]
     if subprocess.run(small, capture_output=True).returncode:

@@ -3,13 +3,14 @@
 import os
 import queue
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from megatron_trace.training.stop import Stop, Stopped
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def own_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", NUMBERS[:3])
 def test_a_signal_stops_the_run_at_the_next_safe_point(number: signal.Signals) -> None:
     stop = Stop()
     stop.check()
@@ -28,6 +29,17 @@ def test_a_signal_stops_the_run_at_the_next_safe_point(number: signal.Signals) -
     with pytest.raises(Stopped, match=number.name) as caught:
         stop.check()
     assert caught.value.exit_code == 128 + number
+
+
+def test_the_time_limit_stops_the_run_as_a_signal_would_and_asks_to_be_started_again() -> None:
+    stop = Stop(limit_s=0.05)
+    stop.check()
+    begin = time.monotonic()
+    while time.monotonic() < begin + 0.2:
+        time.sleep(0.01)
+    with pytest.raises(Stopped, match=r"stop\.time_limit_min") as caught:
+        stop.check()
+    assert caught.value.exit_code == os.EX_TEMPFAIL
 
 
 def test_the_first_signal_counts() -> None:
