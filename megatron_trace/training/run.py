@@ -78,8 +78,9 @@ def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) ->
     claim(run_dir)
     state = None if trainer is None else resume(config, trainer, same, notes)
     if state is None:
-        move_aside(run_dir)
-        claim(run_dir)
+        if any(run_dir.iterdir()):
+            move_aside(run_dir)
+            claim(run_dir)
         state = RunState(identity=same)
     prepare_folder(config, state)
     checkpoints = None
@@ -235,8 +236,6 @@ def prepare_folder(config: Config, state: RunState) -> None:
 
 def move_aside(run_dir: Path) -> None:
     """Rename an earlier run's folder to <name>.1, <name>.2, ..."""
-    if not any(run_dir.iterdir()):
-        return
     number = 1
     while (aside := run_dir.with_name(f"{run_dir.name}.{number}")).exists():
         number += 1
