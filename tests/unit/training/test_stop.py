@@ -16,6 +16,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
     before = [signal.getsignal(number) for number in NUMBERS]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests were started by nohup
     yield
     for number, handler in zip(NUMBERS, before, strict=True):
         signal.signal(number, handler)
