@@ -71,7 +71,10 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
         grace_s: seconds that the rank has to save and to leave when it is asked to end.
     """
     rank = int(os.environ.get("RANK", "0"))
-    folder = run_dir.absolute().with_name(f"{run_dir.name}.guard")
+    # All ranks of this start meet in it, and none of another start of the same name.
+    meeting = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ]
+    launch = "-".join(meeting) or str(os.getpid())
+    folder = run_dir.absolute().with_name(f"{run_dir.name}.guard-{launch.replace(':', '_')}")
     folder.mkdir(parents=True, exist_ok=True)
     temp = _own_temp()
     messages, pipe = os.pipe()

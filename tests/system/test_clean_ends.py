@@ -107,7 +107,7 @@ class Run:
         assert self.torchrun.wait(5) != 0
         assert self.shared_memory and not self.shared_memory & leftovers.shared_memory()
         kept = [path for path in self.temp.rglob("*") if path.is_socket()]
-        assert not kept and not list(self.folder.glob("*.guard"))
+        assert not kept and not list(self.folder.glob("*.guard*"))
         assert {path.name.split("_")[0] for path in self.temp.iterdir()} <= {"torchelastic", "mt"}
 
     def last_lines(self, count: int = 4) -> str:

@@ -273,11 +273,21 @@ keeper.leave(0)
 
 
 def test_the_other_ranks_go_when_rank_0_is_gone(start: Start) -> None:
-    first, second = start("until_stopped()", RANK="0"), start("until_stopped()", RANK="1")
+    meeting = {"MASTER_ADDR": "host", "MASTER_PORT": "1"}
+    first, second = (start("until_stopped()", RANK=rank, **meeting) for rank in ("0", "1"))
     os.kill(second.pid, signal.SIGSTOP)  # as one that waits in a collective for ever
     first.process.kill()
     first.process.wait()
     assert second.process.wait(10) == -signal.SIGKILL
+
+
+def test_another_start_of_the_same_run_ends_nobody(start: Start) -> None:
+    going_on = start("until_stopped()", RANK="1", MASTER_ADDR="host", MASTER_PORT="1")
+    other = start("until_stopped()", RANK="0", MASTER_ADDR="host", MASTER_PORT="2")
+    other.process.kill()
+    other.process.wait()
+    time.sleep(4.0)  # a rank of its own would be gone after three
+    assert going_on.process.poll() is None
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
