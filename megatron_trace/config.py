@@ -13,6 +13,69 @@ class Precision(Enum):
     fp8 = "fp8"
 
 
+class FP8Recipe(Enum):
+    """How Transformer Engine scales to FP8."""
+
+    delayed = "delayed"
+    tensorwise = "tensorwise"
+    blockwise = "blockwise"
+    mxfp8 = "mxfp8"
+
+
+class FP8Format(Enum):
+    """Which FP8 numbers."""
+
+    hybrid = "hybrid"
+    e4m3 = "e4m3"
+
+
+class Recompute(Enum):
+    """Which activations the backward pass computes anew."""
+
+    none = "none"
+    selective = "selective"
+    full = "full"
+
+
+class ContextExchange(Enum):
+    """How context-parallel ranks exchange keys and values."""
+
+    p2p = "p2p"
+    all_gather = "all_gather"
+    a2a = "a2a"
+
+
+class Decay(Enum):
+    """How the learning rates fall after warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class Ratio(Enum):
+    """Over what the ratio of current to old policy is taken."""
+
+    token = "token"
+    sequence = "sequence"
+
+
+class Aggregation(Enum):
+    """How token losses become one loss."""
+
+    token = "token"
+    sequence = "sequence"
+    dr_grpo = "dr_grpo"
+
+
+class Importance(Enum):
+    """What becomes of the trainer/sampler importance weights."""
+
+    none = "none"
+    truncate = "truncate"
+    mask = "mask"
+
+
 class WeightBackend(Enum):
     """How weights travel from the train ranks to the fleet."""
 
@@ -35,6 +98,10 @@ class RunConfig:
     seed: int = setting(0, "the one seed from which all randomness is split by name")
     steps: int = setting(100, "optimizer steps to train")
     save_trees: bool = setting(True, "keep every step's trees, for reports and --replay")
+    loggers: list[str] = setting(
+        ["tensorboard"],
+        "where the numbers go beside metrics.jsonl, any of tensorboard, wandb, mlflow; one that fails is switched off",
+    )
 
 
 @dataclass
@@ -45,15 +112,55 @@ class ModelConfig:
 @dataclass
 class ParallelConfig:
     tensor: int = setting(1, "tensor-parallel size of the train ranks")
+    sequence: bool | None = setting(
+        None, "sequence parallelism over the tensor-parallel ranks; null: where parallel.tensor > 1"
+    )
     pipeline: int = setting(1, "pipeline-parallel size of the train ranks")
+    interleave: int = setting(1, "parts of the model in each pipeline stage (interleaved schedule); 1: none")
+    context: int = setting(1, "context-parallel size: ranks among which every sequence is split")
+    context_exchange: ContextExchange = setting(
+        ContextExchange.p2p, "how context-parallel ranks exchange keys and values: p2p, all_gather or a2a"
+    )
     expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)")
+    expert_tensor: int | None = setting(
+        None, "tensor-parallel size of the experts (MoE models); null: parallel.tensor"
+    )
+    overlap_grad_reduce: bool = setting(False, "reduce gradients while the backward pass goes on")
+    overlap_param_gather: bool = setting(False, "gather updated weights while the next forward pass begins")
 
 
 @dataclass
 class PrecisionConfig:
     train: Precision = setting(Precision.bf16, "float32, bf16 or fp8 (Transformer Engine on Hopper or newer)")
-    fp8_recipe: str = setting("delayed", "Transformer Engine recipe: delayed, tensorwise, blockwise or mxfp8")
+    fp8_recipe: FP8Recipe = setting(
+        FP8Recipe.delayed, "Transformer Engine recipe: delayed, tensorwise, blockwise or mxfp8"
+    )
+    fp8_format: FP8Format = setting(
+        FP8Format.hybrid, "hybrid (E4M3 forward, E5M2 for gradients) or e4m3 (both)"
+    )
+    fp8_amax_history: int = setting(1024, "steps of which the delayed recipe keeps the largest values")
+    fp8_amax_algorithm: str = setting("max", "the delayed recipe scales by the history's max or most_recent")
+    fp8_first_layers_bf16: int = setting(0, "first layers of the model that stay bf16")
+    fp8_last_layers_bf16: int = setting(0, "last layers of the model that stay bf16")
+    fp8_param_gather: bool = setting(
+        False, "keep weights in FP8 and gather them so; the optimizer's stay float32"
+    )
     rollout: str = setting("bfloat16", "dtype of the fleet: float32, bfloat16 or float16")
+
+
+@dataclass
+class RecomputeConfig:
+    granularity: Recompute = setting(
+        Recompute.none, "activations computed anew in the backward pass: none, selective (modules) or full"
+    )
+    modules: list[str] = setting(
+        ["core_attn"],
+        "modules of selective recomputation: core_attn, layernorm, mlp, moe_act, moe",
+    )
+    method: str = setting(
+        "uniform", "full: uniform (every chunk of layers) or block (the first layers of a stage)"
+    )
+    layers: int = setting(1, "full: layers of a uniform chunk, or layers of a stage that recompute (block)")
 
 
 @dataclass
@@ -111,13 +218,55 @@ class LearningConfig:
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
     predictor_weight: float = setting(0.1, "weight of the predictor's loss")
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
-    warmup_steps: int = setting(0, "optimizer steps over which the learning rates rise from 0")
+    warmup_steps: int = setting(0, "optimizer updates over which the learning rates rise from 0")
+    learning_rate_decay: Decay = setting(
+        Decay.constant, "how the learning rates fall after warm-up: constant, linear or cosine"
+    )
+    decay_steps: int | None = setting(None, "optimizer updates, after warm-up, over which they fall")
+    min_learning_rate_factor: float = setting(0.0, "share of the learning rates at which the decay ends")
     gradient_clip: float = setting(1.0, "largest gradient norm; larger ones are scaled down to it")
+    advantage_std: bool = setting(
+        True, "divide advantages by the standard deviation of the rewards that they compare"
+    )
+    filter_groups: bool = setting(
+        False, "trees without a success and a failure teach only the predictor, and count in no mean"
+    )
+    overlong_buffer: int = setting(
+        0, "tokens before rollout.max_history_tokens in which a rollout's length lowers its reward; 0: never"
+    )
+    overlong_penalty: float = setting(1.0, "by how much the longest rollout's reward is lowered")
+    ratio: Ratio = setting(
+        Ratio.token, "ratio of current to old policy: of each token, or the sequence's geometric mean (GSPO)"
+    )
     clip_low: float = setting(0.2, "the ratio is clipped below 1 - clip_low")
     clip_high: float = setting(0.28, "the ratio is clipped above 1 + clip_high")
-    importance_cap: float = setting(2.0, "trainer/sampler importance weights are truncated here")
-    updates_per_step: int = setting(1, "optimizer updates on one step's trees")
-    micro_batch_tokens: int = setting(8192, "tokens of a micro-batch, padding included")
+    dual_clip: float | None = setting(
+        None, "at negative advantages the ratio counts up to this at most (above 1); null: without bound"
+    )
+    sequence_mask: float | None = setting(
+        None,
+        "negative advantages of a rollout whose mean log(old/current) exceeds this, in nats, are left out; null: none",
+    )
+    importance: Importance = setting(
+        Importance.truncate,
+        "trainer/sampler importance weights: none, truncate (at the cap) or mask (0 outside floor and cap)",
+    )
+    importance_cap: float = setting(2.0, "largest importance weight")
+    importance_floor: float = setting(0.0, "smallest importance weight (mask)")
+    aggregation: Aggregation = setting(
+        Aggregation.token,
+        "mean over tokens, over sequences of their means, or over sequences of sums / dr_grpo_tokens (dr_grpo)",
+    )
+    dr_grpo_tokens: int | None = setting(None, "tokens by which a sequence's sum is divided (dr_grpo)")
+    reference_kl: float = setting(
+        0.0, "weight of the KL to the reference policy, which is the start policy; 0: no reference"
+    )
+    entropy_bonus: float = setting(0.0, "weight of the policy's entropy, which it adds to the objective")
+    updates_per_step: int = setting(
+        1, "mini-batches into which a step's rollouts are dealt, with an optimizer update on each"
+    )
+    epochs: int = setting(1, "times that a step's rollouts are learned from")
+    micro_batch_tokens: int = setting(8192, "tokens of a packed micro-batch, padding included")
 
 
 @dataclass
@@ -171,6 +320,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    recompute: RecomputeConfig = field(default_factory=RecomputeConfig)
     data: DataConfig = field(default_factory=DataConfig)
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     allocation: AllocationConfig = field(default_factory=AllocationConfig)

@@ -18,23 +18,15 @@ from braceexpand import braceexpand
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from megatron_trace.config import Config, Precision, WeightBackend
-from megatron_trace.policy.architecture import (
-    ARCHITECTURES,
-    VOCABULARY_MULTIPLE,
-    check_architecture,
-    key_value_heads,
-    number_of_experts,
-)
+from megatron_trace.check import SettingError
+from megatron_trace.check.devices import check_devices
+from megatron_trace.check.layout import check_layout
+from megatron_trace.check.learning import check_learning
+from megatron_trace.check.loggers import check_loggers
+from megatron_trace.check.weights import check_weights
+from megatron_trace.config import Config
+from megatron_trace.policy.architecture import ARCHITECTURES, check_architecture
 from megatron_trace.policy.folders import companions, is_checkpoint
-
-
-class SettingError(ValueError):
-    """A setting that cannot work: its dotted name, its value and what would be right."""
-
-    def __init__(self, name: str, value: Any, remedy: str):
-        shown = value.value if isinstance(value, Enum) else value
-        super().__init__(f"{name} = {shown!r}: {remedy}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +36,13 @@ class Command:
     Attributes:
         replay: folder of a run whose saved trees are trained on, without a fleet; None to sample.
         rollout_only: sample and save trees, train nothing.
+        dry_run: only check and plan; nothing is checked yet but the settings' names and types.
     """
 
     config: Config
     replay: Path | None
     rollout_only: bool
+    dry_run: bool = False
 
 
 def parse_command(argv: Sequence[str]) -> Command:
@@ -72,11 +66,16 @@ def parse_command(argv: Sequence[str]) -> Command:
         "--replay", metavar="DIR", type=Path, help="train on the saved trees of run DIR, without a fleet"
     )
     modes.add_argument("--rollout-only", action="store_true", help="sample and save trees, train nothing")
+    modes.add_argument(
+        "--dry-run", action="store_true", help="check everything and plan the memory, start nothing"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="section.name=value", help="settings, after the file's"
     )
     options = parser.parse_args(argv)
     config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        return Command(config, None, rollout_only=False, dry_run=True)
     check_config(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
     if options.replay and not list(options.replay.glob("trees/step_*.jsonl.gz")):
         raise SettingError(
@@ -85,6 +84,7 @@ def parse_command(argv: Sequence[str]) -> Command:
     if options.rollout_only and is_checkpoint(Path(config.model.path)):
         remedy = "rollouts alone need a HF folder; make one with tools/convert_megatron_to_hf.py"
         raise SettingError("model.path", config.model.path, remedy)
+    check_weights(config)
     return Command(config, options.replay, options.rollout_only)
 
 
@@ -173,12 +173,35 @@ def check_config(config: Config, *, world_size: int) -> None:
     Raises:
         SettingError: at the first setting that cannot.
     """
-    _check_numbers(config)
-    _check_allocation(config)
-    _check_model(config)
-    _check_parallel(config, world_size)
+    check_settings(config, world_size=world_size)
+    check_devices(config)
     _check_shards(config)
     _check_run_directory(config)
+
+
+def check_settings(config: Config, *, world_size: int) -> None:
+    """Refuse what cannot work on any machine; of the model only its config.json is read.
+
+    Raises:
+        SettingError: at the first setting that cannot.
+    """
+    _check_numbers(config)
+    check_learning(config)
+    check_loggers(config)
+    _check_allocation(config)
+    _check_model(config)
+    check_layout(config, read_model_config(config.model.path), world_size)
+
+
+def problems_here(config: Config) -> list[str]:
+    """What stands in the way of a run on this machine, which another may not have: GPUs, data, weights, folders."""
+    problems = []
+    for check in (check_devices, check_weights, _check_shards, _check_run_directory):
+        try:
+            check(config)
+        except SettingError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _check_numbers(config: Config) -> None:
@@ -298,72 +321,6 @@ def _check_model(config: Config) -> None:
     if config.rollout.max_history_tokens > longest:
         remedy = f"is more than the model's {longest} positions; lower it"
         raise SettingError("rollout.max_history_tokens", config.rollout.max_history_tokens, remedy)
-    if config.learning.micro_batch_tokens < config.rollout.max_history_tokens:
-        remedy = f"must hold one rollout: at least rollout.max_history_tokens ({config.rollout.max_history_tokens})"
-        raise SettingError("learning.micro_batch_tokens", config.learning.micro_batch_tokens, remedy)
-
-
-def _check_parallel(config: Config, world_size: int) -> None:
-    model, parallel = read_model_config(config.model.path), config.parallel
-    heads = {
-        "num_attention_heads": model["num_attention_heads"],
-        "num_key_value_heads": key_value_heads(model),
-    }
-    widths = {"intermediate_size": model["intermediate_size"]}
-    if number_of_experts(model):
-        widths["moe_intermediate_size"] = model["moe_intermediate_size"]
-    for name, size, divided in (
-        ("parallel.tensor", parallel.tensor, heads | widths),
-        ("rollout.tensor_parallel", config.rollout.tensor_parallel, heads),
-        ("parallel.pipeline", parallel.pipeline, {"num_hidden_layers": model["num_hidden_layers"]}),
-    ):
-        for key, value in divided.items():
-            if value % size:
-                raise SettingError(name, size, f"must divide the model's {key} ({value})")
-    if VOCABULARY_MULTIPLE % parallel.tensor:
-        remedy = f"must divide {VOCABULARY_MULTIPLE}, to a multiple of which the vocabulary is padded"
-        raise SettingError("parallel.tensor", parallel.tensor, remedy)
-    experts = number_of_experts(model)
-    if parallel.expert > 1 and (not experts or experts % parallel.expert):
-        remedy = (
-            f"must divide the model's num_experts ({experts})"
-            if experts
-            else "the model has no experts; use 1"
-        )
-        raise SettingError("parallel.expert", parallel.expert, remedy)
-    if world_size % (parallel.tensor * parallel.pipeline * parallel.expert):
-        remedy = (
-            f"times parallel.pipeline ({parallel.pipeline}) times parallel.expert ({parallel.expert}) "
-            f"must divide the {world_size} processes that torchrun started"
-        )
-        raise SettingError("parallel.tensor", parallel.tensor, remedy)
-    _check_devices(config)
-
-
-def _check_devices(config: Config) -> None:
-    if (
-        config.precision.train is not Precision.fp8
-        and config.rollout.weight_backend is not WeightBackend.nccl
-    ):
-        return  # nothing here needs a GPU
-    import torch  # takes seconds, so only where it is needed
-
-    if not torch.cuda.is_available():
-        name = "precision.train" if config.precision.train is Precision.fp8 else "rollout.weight_backend"
-        remedy = {
-            "precision.train": "needs a Hopper or newer GPU with CUDA, and there is none; use bf16 or float32",
-            "rollout.weight_backend": "needs CUDA GPUs, and there are none; use ray",
-        }[name]
-        raise SettingError(name, _get(config, name), remedy)
-    if config.precision.train is Precision.fp8:
-        import importlib.util
-
-        if torch.cuda.get_device_capability() < (9, 0):
-            remedy = f"needs a Hopper or newer GPU, not {torch.cuda.get_device_name()}; use bf16"
-            raise SettingError("precision.train", config.precision.train, remedy)
-        if importlib.util.find_spec("transformer_engine") is None:
-            remedy = "needs Transformer Engine: pip install 'transformer-engine[pytorch]', or use bf16"
-            raise SettingError("precision.train", config.precision.train, remedy)
 
 
 def _check_run_directory(config: Config) -> None:

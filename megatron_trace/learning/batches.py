@@ -1,154 +1,135 @@
-"""From rows to padded micro-batches, planned alike on every rank."""
+"""A packed micro-batch: rows end to end in one sequence, with what is learned from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from megatron_trace.learning.packing import Packing
 from megatron_trace.learning.rows import Row
+from megatron_trace.learning.tokens import TokenData
+
+Arrays = Sequence[NDArray[np.float32]]
+Held = TypeVar("Held", "Batch", TokenData)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """One micro-batch of b rows, right-padded to s tokens, with its n learned tokens and m anchors listed.
+    """One micro-batch of b rows in one sequence of s tokens, with its n learned tokens and m anchors listed.
 
-    The log-probability of token (row, column) comes from the model's output at column − 1; a prediction
-    comes from the hidden state at its own column.
+    A token sees its own row up to itself, and nothing else. (What decides is `position`, its depth, and `starts`, which
+    bounds what it sees: a tree whose shared prefixes are computed once needs only a wider rule of sight here.)
 
     Attributes:
-        tokens: token ids, int64 [b, s]; 0 where padded.
-        rows: position of each row in the caller's list; fewer than b in a dummy micro-batch.
-        learn_row, learn_column: where the learned tokens are, int64 [n], by row, then column.
-        advantage, sampler_logprob: of those tokens, float32 [n].
-        old_logprob: trainer's log-probability of them before the first update, float32 [n]; None for "the
-            current one".
-        predict_row, predict_column: where the anchors end, int64 [m].
-        target: success rates to predict, float32 [m].
+        tokens: token ids, int64 [1, s]; 0 where padded.
+        position: of each token in its row, int64 [s].
+        starts: where each row begins, int32 [b + 1]; the last entry is s. Padding belongs to the row before it.
+        rows: number of each row in the caller's list; a dummy micro-batch has none, and one row of padding.
+        learn_at: index of the token before each learned one, whose output gives its log-probability, int64 [n].
+        learned: ids of the learned tokens, int64 [n].
+        predict_at: index of the last token of each anchor, int64 [m].
+        data: what the losses need of the learned tokens and anchors.
+        teaches_policy: whether the policy gets a gradient; else only the predictor does.
     """
 
     tokens: Tensor
+    position: Tensor
+    starts: Tensor
     rows: list[int]
-    learn_row: Tensor
-    learn_column: Tensor
-    advantage: Tensor
-    sampler_logprob: Tensor
-    old_logprob: Tensor | None
-    predict_row: Tensor
-    predict_column: Tensor
-    target: Tensor
+    learn_at: Tensor
+    learned: Tensor
+    predict_at: Tensor
+    data: TokenData
+    teaches_policy: bool
 
     @property
-    def teaches_policy(self) -> bool:
-        """Whether any learned token has an advantage; without one only the predictor gets a gradient."""
-        return bool(self.advantage.any())
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.starts.diff().max())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-        return Batch(**moved)
-
-    @property
-    def learned(self) -> Tensor:
-        """Ids of the learned tokens, int64 [n]."""
-        return self.tokens[self.learn_row, self.learn_column]
+        return _moved(replace(self, data=_moved(self.data, device)), device)
 
 
-def split_updates(count: int, updates: int, generator: np.random.Generator) -> list[list[int]]:
-    """Indices 0…count−1 dealt at random into at most `updates` non-empty parts of equal size (±1)."""
-    if updates <= 1 or count <= 1:
-        return [list(range(count))]
-    parts = np.array_split(generator.permutation(count), min(updates, count))
-    return [sorted(part.tolist()) for part in parts]
-
-
-def plan_micro_batches(
-    lengths: Sequence[int], selected: Sequence[int], *, ranks: int, micro_batch_tokens: int, multiple: int = 1
-) -> list[list[list[int]]]:
-    """Which rows each data-parallel rank computes in which micro-batch: `plan[rank][micro_batch] -> rows`.
-
-    Rows are sorted by length and dealt in snake order, so the ranks hold rows of like length and micro-batches
-    hold little padding. All ranks get equally many micro-batches; an empty one is a dummy. Call it once for the
-    rows that teach the policy and once for the rest, whose backward pass stops at the predictor.
-
-    Args:
-        lengths: tokens of every row.
-        selected: the rows to plan, as indices into `lengths`.
-        ranks: data-parallel size.
-        micro_batch_tokens: most tokens of a micro-batch, padding included.
-        multiple: rows are padded to a multiple of this many tokens.
-
-    Raises:
-        ValueError: a row alone exceeds `micro_batch_tokens`.
-    """
-    order = sorted(selected, key=lambda index: (-lengths[index], index))
-    padded = {index: -(-lengths[index] // multiple) * multiple for index in order}
-    if order and padded[order[0]] > micro_batch_tokens:
-        raise ValueError(
-            f"a row of {padded[order[0]]} tokens (padding included) exceeds "
-            f"learning.micro_batch_tokens={micro_batch_tokens}; raise it to the longest rollout"
-        )
-    dealt: list[list[int]] = [[] for _ in range(ranks)]
-    for position, index in enumerate(order):
-        lap, seat = divmod(position, ranks)
-        dealt[seat if lap % 2 == 0 else ranks - 1 - seat].append(index)
-    plan = []
-    for rows in dealt:
-        batches: list[list[int]] = []
-        for index in rows:
-            # The first row of a batch is its longest, which all others are padded to.
-            if not batches or (len(batches[-1]) + 1) * padded[batches[-1][0]] > micro_batch_tokens:
-                batches.append([])
-            batches[-1].append(index)
-        plan.append(batches)
-    most = max((len(batches) for batches in plan), default=0)
-    return [batches + [[]] * (most - len(batches)) for batches in plan]
+def _moved(values: Held, device: torch.device) -> Held:
+    tensors = {name: value.to(device) for name, value in vars(values).items() if isinstance(value, Tensor)}
+    return replace(values, **tensors)
 
 
 def make_batch(
-    rows: Sequence[Row], indices: Sequence[int], *, old: Sequence[np.ndarray] | None = None, multiple: int = 1
+    rows: Sequence[Row],
+    indices: Sequence[int],
+    packing: Packing,
+    *,
+    weights: NDArray[np.float64] | None = None,
+    old: Arrays | None = None,
+    reference: Arrays | None = None,
+    teaches_policy: bool = True,
+    length: int = 0,
 ) -> Batch:
     """The micro-batch of `rows[index] for index in indices`; without indices a dummy that learns nothing.
 
     Args:
-        old: for every row the log-probabilities [length] before the first update, or None.
-        multiple: the padded length is a multiple of this.
+        weights: of every row's tokens in the update's loss, [len(rows)]; None: 1, where no loss is computed.
+        old, reference: for every row the log-probabilities [length] before the first update and of the reference
+            policy, or None.
+        teaches_policy: False where the rows give the policy no gradient.
+        length: fill up to so many tokens at least.
 
     Raises:
         ValueError: a row learns its first token, which nothing predicts.
     """
-    longest = max((len(rows[index].tokens) for index in indices), default=1)
-    length = -(-longest // multiple) * multiple
-    tokens = np.zeros((max(len(indices), 1), length), dtype=np.int64)
-    learn, predict = np.zeros_like(tokens, dtype=bool), np.zeros_like(tokens, dtype=bool)
-    for line, index in enumerate(indices):
-        row = rows[index]
+    chosen = [rows[index] for index in indices]
+    for index, row in zip(indices, chosen, strict=True):
         if row.learn[0]:
             raise ValueError(f"row {index} learns its first token, which has no history to be predicted from")
-        tokens[line, : len(row.tokens)] = row.tokens
-        learn[line, : len(row.tokens)] = row.learn
-        predict[line, : len(row.tokens)] = row.predict
-    learn_row, learn_column = np.nonzero(learn)
-    predict_row, predict_column = np.nonzero(predict)
+    ends = np.cumsum([0, *(packing.padded(len(row.tokens)) for row in chosen)])
+    total = packing.total(max(int(ends[-1]), length))
+    starts = np.array([*ends[:-1], total]) if chosen else np.array([0, total])
+    tokens, position = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
+    for start, end in pairwise(starts.tolist()):
+        position[start:end] = np.arange(end - start)
+    for start, row in zip(starts[:-1], chosen, strict=False):
+        tokens[start : start + len(row.tokens)] = row.tokens
 
-    def listed(arrays: Sequence[np.ndarray]) -> Tensor:
-        joined = np.concatenate([*arrays, np.zeros(0)]).astype(np.float32)
-        return torch.from_numpy(joined)
+    def listed(arrays: Sequence[np.ndarray], mask: str) -> np.ndarray:
+        parts = [array[getattr(row, mask)] for array, row in zip(arrays, chosen, strict=True)]
+        return np.concatenate([*parts, np.zeros(0)])
 
-    chosen = [rows[index] for index in indices]
+    def floats(arrays: Sequence[np.ndarray] | None, mask: str = "learn") -> Tensor | None:
+        return None if arrays is None else torch.from_numpy(listed(arrays, mask).astype(np.float32))
+
+    def places(mask: str) -> np.ndarray:
+        arrays = [start + np.arange(len(row.tokens)) for start, row in zip(starts[:-1], chosen, strict=False)]
+        return listed(arrays, mask).astype(np.int64)
+
+    learned = places("learn")
+    constant = np.ones(len(rows)) if weights is None else weights
+    sequence = [np.full(len(row.tokens), number) for number, row in enumerate(chosen)]
+    data = TokenData(
+        advantage=floats([row.advantage for row in chosen]),
+        sampler_logprob=floats([row.sampler_logprob for row in chosen]),
+        old_logprob=None if old is None else floats([old[index] for index in indices]),
+        reference_logprob=None if reference is None else floats([reference[index] for index in indices]),
+        weight=floats([np.full(len(rows[index].tokens), constant[index]) for index in indices]),
+        sequence=torch.from_numpy(listed(sequence, "learn").astype(np.int64)),
+        sequences=len(chosen),
+        target=floats([row.target for row in chosen], "predict"),
+    )
     return Batch(
-        tokens=torch.from_numpy(tokens),
+        tokens=torch.from_numpy(tokens)[None],
+        position=torch.from_numpy(position),
+        starts=torch.from_numpy(starts.astype(np.int32)),
         rows=list(indices),
-        learn_row=torch.from_numpy(learn_row),
-        learn_column=torch.from_numpy(learn_column),
-        advantage=listed([row.advantage[row.learn] for row in chosen]),
-        sampler_logprob=listed([row.sampler_logprob[row.learn] for row in chosen]),
-        old_logprob=None if old is None else listed([old[index][rows[index].learn] for index in indices]),
-        predict_row=torch.from_numpy(predict_row),
-        predict_column=torch.from_numpy(predict_column),
-        target=listed([row.target[row.predict] for row in chosen]),
+        learn_at=torch.from_numpy(learned - 1),
+        learned=torch.from_numpy(tokens[learned]),
+        predict_at=torch.from_numpy(places("predict")),
+        data=data,
+        teaches_policy=teaches_policy,
     )

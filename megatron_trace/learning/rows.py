@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.learning.advantages import tree_advantages
-from megatron_trace.tree import RolloutTree, leaf_statistics
+from megatron_trace.config import LearningConfig
+from megatron_trace.learning.advantages import EPSILON, tree_advantages
+from megatron_trace.learning.overlong import shape_rewards
+from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
+
+COLUMNS: dict[str, type[np.generic]] = {
+    "tokens": np.int64,
+    "learn": np.bool_,
+    "advantage": np.float32,
+    "sampler_logprob": np.float32,
+    "predict": np.bool_,
+    "target": np.float32,
+}
 
 
 @dataclass
@@ -16,11 +28,13 @@ class Row:
 
     Attributes:
         tokens: token ids, int64.
-        learn: True where token t was sampled and no earlier row of the tree learns from it.
+        learn: True where token t was sampled and no earlier row of the tree learns from it: what the row's own
+            rollout sampled.
         advantage: advantage of token t's turn; 0 where not `learn`.
         sampler_logprob: log-probability of token t under the policy that sampled it; 0 where not `learn`.
         predict: True where the history ending with token t is an anchor that no earlier row predicts.
         target: the predictor's target at t, the backed-up success rate; 0 where not `predict`.
+        filtered: the tree has no contrast, and its tokens no weight in the loss; they are only measured.
     """
 
     tokens: NDArray[np.int64]
@@ -29,16 +43,32 @@ class Row:
     sampler_logprob: NDArray[np.float32]
     predict: NDArray[np.bool_]
     target: NDArray[np.float32]
+    filtered: bool = False
 
 
-def rows_from_tree(tree: RolloutTree) -> list[Row]:
-    """One row per leaf of `tree`; together they learn from each sampled token and each anchor once."""
-    advantages = tree_advantages(tree)
-    _, success, _ = leaf_statistics(tree)
+def rows_from_tree(
+    tree: RolloutTree, learning: LearningConfig | None = None, *, longest: int | None = None
+) -> list[Row]:
+    """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
+
+    Args:
+        learning: how advantages are made (None: the defaults). With `filter_groups` a tree without a success and a
+            failure teaches only the predictor; `overlong_buffer` changes advantages alone.
+        longest: rollout.max_history_tokens, before which the overlong buffer lies.
+
+    Raises:
+        ValueError: there is an overlong buffer and `longest` is not given.
+    """
+    learning = learning or LearningConfig()
+    advantages = tree_advantages(_shaped(tree, learning, longest), std=learning.advantage_std)
+    _, success, deviation = leaf_statistics(tree)
+    filtered = learning.filter_groups and bool(deviation[ROOT] <= EPSILON)
+    if filtered:
+        advantages = np.zeros_like(advantages)
     seen: set[int] = set()
     rows = []
     for leaf in tree.leaves():
-        columns: dict[str, list] = {name: [] for name in Row.__annotations__}
+        columns: dict[str, list] = {name: [] for name in COLUMNS}
         for index in tree.path(leaf):
             turn, fresh = tree.turns[index], index not in seen
             seen.add(index)
@@ -51,19 +81,24 @@ def rows_from_tree(tree: RolloutTree) -> list[Row]:
             columns["sampler_logprob"] += (turn.logprobs if fresh else [0.0] * actions) + padding
             columns["predict"] += [False] * (length - 1) + [anchor]
             columns["target"] += [0.0] * (length - 1) + [success[index] if anchor else 0.0]
-        rows.append(
-            Row(
-                tokens=np.array(columns["tokens"], dtype=np.int64),
-                learn=np.array(columns["learn"], dtype=np.bool_),
-                advantage=np.array(columns["advantage"], dtype=np.float32),
-                sampler_logprob=np.array(columns["sampler_logprob"], dtype=np.float32),
-                predict=np.array(columns["predict"], dtype=np.bool_),
-                target=np.array(columns["target"], dtype=np.float32),
-            )
-        )
+        arrays: dict[str, Any] = {
+            name: np.array(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()
+        }
+        rows.append(Row(**arrays, filtered=filtered))
     return rows
 
 
-def rows_from_trees(trees: Sequence[RolloutTree]) -> list[Row]:
-    """All rows of all trees, in order."""
-    return [row for tree in trees for row in rows_from_tree(tree)]
+def rows_from_trees(
+    trees: Sequence[RolloutTree], learning: LearningConfig | None = None, *, longest: int | None = None
+) -> list[Row]:
+    """All rows of all trees, in order; see `rows_from_tree`."""
+    return [row for tree in trees for row in rows_from_tree(tree, learning, longest=longest)]
+
+
+def _shaped(tree: RolloutTree, learning: LearningConfig, longest: int | None) -> RolloutTree:
+    if not learning.overlong_buffer:
+        return tree
+    if longest is None:
+        raise ValueError("learning.overlong_buffer needs the longest history, rollout.max_history_tokens")
+    buffer, penalty = learning.overlong_buffer, learning.overlong_penalty
+    return shape_rewards(tree, longest=longest, buffer=buffer, penalty=penalty)

@@ -4,7 +4,7 @@ import atexit
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,9 @@ WRITERS = 2
 class CheckpointWriter:
     """Writes one checkpoint at a time while training goes on. Every method is collective over all train ranks."""
 
-    def __init__(self, model: Any, optimizer: Any) -> None:
-        """For the wrapped `model` and the `Optimizer` of this rank."""
-        self._model, self._optimizer = model, optimizer
+    def __init__(self, chunks: Sequence[Any], optimizer: Any) -> None:
+        """For the wrapped `chunks` and the `Optimizer` of this rank."""
+        self._chunks, self._optimizer = chunks, optimizer
         self._calls = AsyncCallsQueue()
         # The structure never changes, so that Megatron need not gather and check it anew each time.
         self._strategy = TorchDistSaveShardedStrategy(
@@ -58,7 +58,7 @@ class CheckpointWriter:
         if self._calls.get_num_unfinalized_calls():
             raise RuntimeError("a checkpoint is still being written; finish it first")
         request = dist_checkpointing.save(
-            sharded_state(self._model, self._optimizer, loading=False),
+            sharded_state(self._chunks, self._optimizer, loading=False),
             str(folder),
             sharded_strategy=self._strategy,
             validate_access_integrity=not self._validated,
@@ -88,7 +88,7 @@ class CheckpointWriter:
             return "; ".join(causes) or "another train rank could not write its part"
 
 
-def load(model: Any, optimizer: Any | None, folder: Path, updates: int = 0) -> None:
+def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: int = 0) -> None:
     """Fill model, predictor and, where one is given, optimizer from `folder`. Collective over all train ranks.
 
     Args:
@@ -97,13 +97,14 @@ def load(model: Any, optimizer: Any | None, folder: Path, updates: int = 0) -> N
     Raises:
         megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
     """
-    state = dist_checkpointing.load(sharded_state(model, optimizer, loading=True), str(folder))
-    model.module.load_state_dict(state["model"])
+    state = dist_checkpointing.load(sharded_state(chunks, optimizer, loading=True), str(folder))
+    for number, chunk in enumerate(chunks):
+        chunk.module.load_state_dict(state["model"][number])
     if optimizer is not None:
         optimizer.load(state["optimizer"], updates)
 
 
-def load_start(model: Any, folder: Path) -> None:
+def load_start(chunks: Sequence[Any], folder: Path) -> None:
     """Fill the model from a checkpoint that a run starts from: converted, or another run's, its predictor included.
 
     What the checkpoint does not hold stays as it is made: the predictor, and Transformer Engine's FP8 statistics.
@@ -114,20 +115,25 @@ def load_start(model: Any, folder: Path) -> None:
     """
     stored = load_sharded_metadata(str(folder))
     names = {getattr(entry, "key", key) for key, entry in stored.items()}
-    state = {
-        name: entry
-        for name, entry in sharded_state(model, None, loading=True)["model"].items()
-        if entry is None
-        or entry.key in names
-        or not (name.startswith("predictor.") or "_extra_state" in name)
-    }
-    model.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
+    for number, chunk in enumerate(chunks):
+        state = {
+            name: entry
+            for name, entry in sharded_state(chunks, None, loading=True)["model"][number].items()
+            if entry is None
+            or entry.key in names
+            or not (name.startswith("predictor.") or "_extra_state" in name)
+        }
+        chunk.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
 
 
-def sharded_state(model: Any, optimizer: Any | None, *, loading: bool) -> dict[str, Any]:
+def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool) -> dict[str, Any]:
     """Where this rank's tensors lie within the whole checkpoint."""
     content = dict(CONTENT)  # Megatron notes a process group of the present layout in it
-    state = {"model": model.module.sharded_state_dict(metadata=content)}
+    state: dict[str, Any] = {
+        "model": {
+            number: chunk.module.sharded_state_dict(metadata=content) for number, chunk in enumerate(chunks)
+        }
+    }
     if optimizer is not None:
         state["optimizer"] = optimizer.sharded_state(state["model"], loading=loading, metadata=content)
     return state

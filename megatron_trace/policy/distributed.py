@@ -1,5 +1,6 @@
 """The process group of the train ranks and each rank's place in it."""
 
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ class Place:
 
     Attributes:
         device: where its tensors live.
-        tensor, pipeline, data, expert: its rank in each kind of parallelism, and `*_size` the number of such ranks.
-            Expert-parallel ranks are data-parallel ranks that share the experts among them.
+        tensor, pipeline, context, data, expert: its rank in each kind of parallelism, and `*_size` the number of such
+            ranks. Expert-parallel ranks are data- and context-parallel ranks that share the experts among them.
+        expert_tensor, expert_tensor_size: this rank among those over which an expert is split, and their number.
+        chunks: parts of the model on each pipeline stage.
     """
 
     device: torch.device
@@ -26,10 +29,15 @@ class Place:
     tensor_size: int
     pipeline: int
     pipeline_size: int
+    chunks: int
+    context: int
+    context_size: int
     data: int
     data_size: int
     expert: int
     expert_size: int
+    expert_tensor: int
+    expert_tensor_size: int
 
     @property
     def last_stage(self) -> bool:
@@ -38,8 +46,8 @@ class Place:
 
     @property
     def speaks(self) -> bool:
-        """Whether this rank reports results: one of the tensor-parallel ranks of the last stage."""
-        return self.last_stage and self.tensor == 0
+        """Whether this rank reports results: one of the tensor- and context-parallel ranks of the last stage."""
+        return self.last_stage and self.tensor == 0 and self.context == 0
 
 
 def start(config: ParallelConfig, seed: int) -> Place:
@@ -51,12 +59,7 @@ def start(config: ParallelConfig, seed: int) -> Place:
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    block = config.tensor * config.pipeline * config.expert
-    if world % block:
-        raise ValueError(
-            f"{world} train ranks cannot be split into parallel.tensor={config.tensor} x "
-            f"parallel.pipeline={config.pipeline} x parallel.expert={config.expert}; start a multiple of {block}"
-        )
+    _check_world(config, world)
     if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if not distributed.is_initialized():
@@ -72,6 +75,14 @@ def start(config: ParallelConfig, seed: int) -> Place:
     )
 
 
+def _check_world(config: ParallelConfig, world: int) -> None:
+    for names in (("tensor", "pipeline", "context"), ("expert_tensor", "pipeline", "expert")):
+        sizes = {name: getattr(config, name) or config.tensor for name in names}
+        if world % (block := math.prod(sizes.values())):
+            shown = " x ".join(f"parallel.{name}={size}" for name, size in sizes.items())
+            raise ValueError(f"{world} train ranks cannot be split into {shown}; start a multiple of {block}")
+
+
 def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
     from megatron.core import parallel_state, tensor_parallel
 
@@ -80,7 +91,10 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=config.tensor,
         pipeline_model_parallel_size=config.pipeline,
+        virtual_pipeline_model_parallel_size=config.interleave if config.interleave > 1 else None,
+        context_parallel_size=config.context,
         expert_model_parallel_size=config.expert,
+        expert_tensor_parallel_size=config.expert_tensor,
     )
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
     return Place(
@@ -89,10 +103,15 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
         tensor_size=parallel_state.get_tensor_model_parallel_world_size(),
         pipeline=parallel_state.get_pipeline_model_parallel_rank(),
         pipeline_size=parallel_state.get_pipeline_model_parallel_world_size(),
+        chunks=config.interleave,
+        context=parallel_state.get_context_parallel_rank(),
+        context_size=parallel_state.get_context_parallel_world_size(),
         data=parallel_state.get_data_parallel_rank(),
         data_size=parallel_state.get_data_parallel_world_size(),
         expert=parallel_state.get_expert_model_parallel_rank(),
         expert_size=parallel_state.get_expert_model_parallel_world_size(),
+        expert_tensor=parallel_state.get_expert_tensor_parallel_rank(),
+        expert_tensor_size=parallel_state.get_expert_tensor_parallel_world_size(),
     )
 
 

@@ -1,33 +1,42 @@
 """Megatron's data-parallel wrapper and distributed optimizer. What differs between Megatron versions is here."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from megatron.core.distributed import (
-    DistributedDataParallel,
-    DistributedDataParallelConfig,
-    finalize_model_grads,
-)
+from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
 from torch import Tensor
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import Config, LearningConfig
+from megatron_trace.learning.schedule import learning_rate_factor
+from megatron_trace.policy.megatron_config import ddp_config
 from megatron_trace.policy.model import PolicyModel
 
 
-def wrap(model: PolicyModel) -> Any:
-    """The model with gradients summed over data-parallel ranks in float32."""
-    settings = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=True)
-    model.config.finalize_model_grads_func = finalize_model_grads
-    return DistributedDataParallel(config=model.config, ddp_config=settings, module=model)
+def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
+    """This rank's parts of the model with gradients summed over data-parallel ranks in float32."""
+    settings = ddp_config(config)
+    # (Not `disable_bucketing` for later parts: that gathers bf16 and the predictor's float32 in one call, from which
+    # gloo brings zeros.)
+    wrapped = [
+        DistributedDataParallel(config=chunk.config, ddp_config=settings, module=chunk) for chunk in chunks
+    ]
+    for chunk in chunks:
+        chunk.config.finalize_model_grads_func = finalize_model_grads
+        if settings.overlap_grad_reduce:  # each micro-batch but the last only adds up
+            waits = [part.no_sync for part in wrapped]
+            chunk.config.no_sync_func = waits if len(waits) > 1 else waits[0]
+    return wrapped
 
 
 class Optimizer:
     """AdamW, its state sharded over data-parallel ranks; the predictor has its own learning rate."""
 
-    def __init__(self, model: Any, learning: LearningConfig) -> None:
-        """Over the parameters of the wrapped `model` as they are now: load weights before."""
+    def __init__(self, chunks: Sequence[Any], learning: LearningConfig) -> None:
+        """Over the parameters of the wrapped `chunks` as they are now: load weights before."""
+        self._chunks = chunks
         self.learning = learning
         self.updates = 0
         self.megatron = get_megatron_optimizer(
@@ -38,11 +47,12 @@ class Optimizer:
                 adam_beta1=0.9,
                 adam_beta2=0.999,
                 clip_grad=learning.gradient_clip,
-                bf16=model.config.bf16,
-                params_dtype=model.config.params_dtype,
+                bf16=chunks[0].config.bf16,
+                params_dtype=chunks[0].config.params_dtype,
                 use_distributed_optimizer=True,
+                overlap_param_gather=chunks[0].ddp_config.overlap_param_gather,
             ),
-            [model],
+            list(chunks),
             config_overrides={
                 ParamKey(name="*predictor.*"): {"max_lr": learning.predictor_learning_rate, "wd_mult": 0.0},
                 ParamKey(predicate=ParamPredicate("vector", _is_vector)): {"wd_mult": 0.0},
@@ -108,9 +118,9 @@ class Optimizer:
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        warmth = min(1.0, (self.updates + 1) / (self.learning.warmup_steps + 1))
+        factor = learning_rate_factor(self.updates, self.learning)
         for group in self.megatron.param_groups:
-            group["lr"] = warmth * group["max_lr"]
+            group["lr"] = factor * group["max_lr"]
             group["weight_decay"] = self.learning.weight_decay * group["wd_mult"]
         succeeded, norm, _ = self.megatron.step()
         norm = float(norm)
@@ -118,6 +128,12 @@ class Optimizer:
             raise FloatingPointError(f"the gradient norm of update {self.updates} is {norm}")
         self.updates += 1
         return norm
+
+    def gather_weights(self) -> None:
+        """Bring all updated weights to every rank, where that is left to the next forward pass."""
+        for chunk in self._chunks:
+            if chunk.ddp_config.overlap_param_gather:
+                chunk.start_param_sync(force_sync=True)
 
 
 def _fill(part: Any, parameter: Tensor, tensors: dict[str, Tensor]) -> None:

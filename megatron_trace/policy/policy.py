@@ -3,21 +3,26 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from megatron_trace.config import Config, Precision
-from megatron_trace.learning.batches import Batch, make_batch, plan_micro_batches, split_updates
-from megatron_trace.learning.losses import token_metrics
+from megatron_trace.config import Config
+from megatron_trace.learning.aggregation import row_weights, teaches_policy
+from megatron_trace.learning.batches import Batch, make_batch
+from megatron_trace.learning.diagnostics import token_metrics
+from megatron_trace.learning.packing import longest_micro_batch, plan_micro_batches, split_updates
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.folders import companions, is_checkpoint
-from megatron_trace.policy.hf import TensorMeta, drain, write_folder
+from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify
-from megatron_trace.policy.precision import FP8_MULTIPLE, check_precision
+from megatron_trace.policy.packing import is_coupled, packing
+from megatron_trace.policy.precision import check_precision
+from megatron_trace.policy.reference import copy_weights, swapped_weights
 
 Arrays = list[NDArray[np.float32]]
 
@@ -39,18 +44,20 @@ class Policy:
         from megatron_trace.policy.model import build_model
         from megatron_trace.policy.optimizer import Optimizer, wrap
 
-        model, self._weights = build_model(config, self.place)
-        self._model = wrap(model)
+        chunks, self._weights = build_model(config, self.place)
+        self._chunks = wrap(chunks, config)
         if is_checkpoint(folder := Path(config.model.path)):
             if problem := self.verify_checkpoint(folder):
                 raise DamagedCheckpoint(problem)
-            load_start(self._model, folder)
-        self._optimizer = Optimizer(self._model, config.learning)
-        self._checkpoint = CheckpointWriter(self._model, self._optimizer)
-        self._multiple = FP8_MULTIPLE if config.precision.train is Precision.fp8 else 1
+            load_start(self._chunks, folder)
+        self._reference = copy_weights(self._chunks) if config.learning.reference_kl else None
+        self._optimizer = Optimizer(self._chunks, config.learning)
+        self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
+        self._coupled = is_coupled(config.parallel)
+        self._packing = packing(config, read_config(companions(folder)))
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One training step: `learning.updates_per_step` optimizer updates on `rows`.
+        """One training step: `learning.epochs` times over `rows`, each in `learning.updates_per_step` updates.
 
         Returns:
             metrics, the same on every rank: policy_loss, predictor_loss, prediction (the mean), gradient_norm
@@ -63,16 +70,19 @@ class Policy:
         """
         if not rows:
             raise ValueError("a training step needs at least one row")
-        updates = self.config.learning.updates_per_step
+        learning = self.config.learning
         generator = np.random.default_rng([self.config.run.seed, self._optimizer.updates])
-        old = self.logprobs(rows) if updates > 1 else None
+        old = self.logprobs(rows) if learning.updates_per_step * learning.epochs > 1 else None
+        reference = self._reference_logprobs(rows)
         norms, sums = [], []
-        for selected in split_updates(len(rows), updates, generator):
-            norm, total = self._update_once(rows, selected, old)
-            norms.append(norm)
-            sums.append(total)
+        for _ in range(learning.epochs):
+            for selected in split_updates(len(rows), learning.updates_per_step, generator):
+                norm, total = self._update_once(rows, selected, old, reference)
+                norms.append(norm)
+                sums.append(total)
+        self._optimizer.gather_weights()
         totals = {name: sum(part[name] for part in sums) for name in sums[0]}
-        return self._metrics(rows, totals) | {"gradient_norm": max(norms), "updates": float(len(norms))}
+        return self._metrics(rows, totals, len(norms)) | {"gradient_norm": max(norms)}
 
     def logprobs(self, rows: Sequence[Row]) -> Arrays:
         """The trainer's log-probability [length] of every learned token of every row; 0 elsewhere."""
@@ -147,43 +157,56 @@ class Policy:
         """
         from megatron_trace.policy.checkpoint import load
 
-        load(self._model, self._optimizer, folder, updates)
+        load(self._chunks, self._optimizer, folder, updates)
 
     def updates(self) -> int:
         """Optimizer updates done so far."""
         return self._optimizer.updates
 
-    def _update_once(
-        self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None
-    ) -> tuple[float, dict[str, float]]:
-        from megatron_trace.policy.steps import run_schedule, training_loss
+    def _reference_logprobs(self, rows: Sequence[Row]) -> Arrays | None:
+        if self._reference is None:
+            return None
+        with swapped_weights(self._chunks, self._reference):
+            return self.logprobs(rows)
 
-        tokens = sum(int(rows[index].learn.sum()) for index in selected)
+    def _update_once(
+        self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None, reference: Arrays | None
+    ) -> tuple[float, dict[str, float]]:
+        from megatron_trace.policy.steps import learn, run_schedule
+
+        learning = self.config.learning
         anchors = sum(int(rows[index].predict.sum()) for index in selected)
-        batches = self._batches(rows, selected, old)
-        self._model.zero_grad_buffer()
+        weights = row_weights(rows, selected, learning)
+        batches = self._batches(rows, selected, weights=weights, old=old, reference=reference)
+        for chunk in self._chunks:
+            chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
-        loss = partial(training_loss, self.config.learning, tokens, anchors)
-        results = run_schedule(self._model, batches, loss, forward_only=False)
+        results = run_schedule(self._chunks, batches, partial(learn, learning, anchors), forward_only=False)
         norm = self._optimizer.step()
         computed = sum(batch.tokens.numel() for batch in batches) if self.place.speaks else 0
         return norm, self._sum_over_ranks(results, computed)
 
-    def _batches(self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None) -> list[Batch]:
-        teaching = [index for index in selected if rows[index].advantage.any()]
-        batches = []
-        for group in (teaching, sorted(set(selected) - set(teaching))):
-            plan = plan_micro_batches(
-                [len(row.tokens) for row in rows],
-                group,
-                ranks=self.place.data_size,
-                micro_batch_tokens=self.config.learning.micro_batch_tokens,
-                multiple=self._multiple,
-            )
+    def _batches(self, rows: Sequence[Row], selected: Sequence[int], **known: Any) -> list[Batch]:
+        """This rank's micro-batches of the rows `selected`; see `make_batch` for what may be `known`."""
+        lengths, batches = [len(row.tokens) for row in rows], []
+        for teaches, group in self._groups(rows, selected):
+            plan = plan_micro_batches(lengths, group, ranks=self.place.data_size, packing=self._packing)
+            # Pipeline stages hand on hidden states of one shape.
+            pipelined = self.place.pipeline_size > 1
+            length = longest_micro_batch(lengths, plan, self._packing) if pipelined else 0
             for indices in plan[self.place.data]:
-                batch = make_batch(rows, indices, old=old, multiple=self._multiple)
+                batch = make_batch(
+                    rows, indices, self._packing, teaches_policy=teaches, length=length, **known
+                )
                 batches.append(batch.to(self.place.device))
         return batches
+
+    def _groups(self, rows: Sequence[Row], selected: Sequence[int]) -> list[tuple[bool, list[int]]]:
+        """Rows that teach the policy, and the rest, whose backward pass stops at the predictor where it can."""
+        if self._coupled:
+            return [(True, list(selected))]
+        teaching = [index for index in selected if teaches_policy(rows[index], self.config.learning)]
+        return [(True, teaching), (False, sorted(set(selected) - set(teaching)))]
 
     def _sum_over_ranks(self, results: Sequence[dict[str, Tensor]], computed: int) -> dict[str, float]:
         """Totals over micro-batches and data-parallel ranks, on every rank."""
@@ -197,18 +220,22 @@ class Policy:
         spoken = [part for part in everyone if part is not None]
         return {name: sum(part[name] for part in spoken) for name in spoken[0]}
 
-    def _metrics(self, rows: Sequence[Row], totals: dict[str, float]) -> dict[str, float]:
+    def _metrics(self, rows: Sequence[Row], totals: dict[str, float], updates: int) -> dict[str, float]:
+        epochs = self.config.learning.epochs
         tokens = sum(int(row.learn.sum()) for row in rows)
         anchors = sum(int(row.predict.sum()) for row in rows)
         computed = totals.pop("computed")
-        predictor = {name: totals.pop(name) / max(anchors, 1) for name in ("predictor_loss", "prediction")}
+        predictor = {
+            name: totals.pop(name) / max(epochs * anchors, 1) for name in ("predictor_loss", "prediction")
+        }
         return (
-            token_metrics(totals, tokens)
+            token_metrics(totals, epochs * tokens, updates)
             | predictor
             | {
                 "learned_tokens": float(tokens),
                 "predicted_anchors": float(anchors),
-                "padding": 1.0 - sum(len(row.tokens) for row in rows) / computed,
+                "updates": float(updates),
+                "padding": 1.0 - epochs * sum(len(row.tokens) for row in rows) / computed,
             }
         )
 
@@ -216,15 +243,19 @@ class Policy:
     def _score(self, rows: Sequence[Row]) -> tuple[Arrays, Arrays]:
         from megatron_trace.policy.steps import keep_scores, run_schedule
 
-        batches = self._batches(rows, range(len(rows)), None)
-        results = run_schedule(self._model, batches, keep_scores, forward_only=True)
+        batches = self._batches(rows, range(len(rows)))
+        results = run_schedule(self._chunks, batches, keep_scores, forward_only=True)
         starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
         values = torch.zeros(2, int(starts[-1]), device=self.place.device)
         if self.place.speaks:
             for batch, logprob, prediction in results:
-                offsets = torch.tensor([*starts[batch.rows], 0], device=self.place.device)
-                values[0, offsets[batch.learn_row] + batch.learn_column] = logprob
-                values[1, offsets[batch.predict_row] + batch.predict_column] = torch.sigmoid(prediction)
+                # From places in the micro-batch to places in all rows laid end to end.
+                shift = torch.tensor([*starts[batch.rows], 0], device=self.place.device)[
+                    : len(batch.starts) - 1
+                ]
+                moved = torch.repeat_interleave(shift - batch.starts[:-1], batch.starts.diff())
+                values[0, batch.learn_at + 1 + moved[batch.learn_at]] = logprob
+                values[1, batch.predict_at + moved[batch.predict_at]] = torch.sigmoid(prediction)
         # Each entry is set on one rank at most, so the sum is a gathering.
         distributed.all_reduce(values)
         logprobs, predictions = (np.split(line, starts[1:-1]) for line in values.cpu().numpy())

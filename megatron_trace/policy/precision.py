@@ -4,12 +4,7 @@ import importlib.util
 
 import torch
 
-from megatron_trace.config import Precision, PrecisionConfig
-
-RECIPES = ("delayed", "tensorwise", "blockwise", "mxfp8")
-
-FP8_MULTIPLE = 16
-"""Rows of an FP8 matrix must come in multiples of this."""
+from megatron_trace.config import FP8Recipe, Precision, PrecisionConfig
 
 
 def has_transformer_engine() -> bool:
@@ -21,14 +16,10 @@ def check_precision(config: PrecisionConfig) -> None:
     """Refuse, before anything is built, an arithmetic that this machine does not have.
 
     Raises:
-        ValueError: FP8 without a Hopper or newer GPU or without Transformer Engine, or an unknown recipe.
+        ValueError: FP8 without a Hopper or newer GPU or without Transformer Engine, or a recipe of a newer GPU.
     """
     if config.train is not Precision.fp8:
         return
-    if config.fp8_recipe not in RECIPES:
-        raise ValueError(
-            f"precision.fp8_recipe={config.fp8_recipe} is unknown; choose from {', '.join(RECIPES)}"
-        )
     if not torch.cuda.is_available():
         raise ValueError(
             "precision.train=fp8 needs a Hopper or newer GPU, and this machine has no CUDA device"
@@ -43,10 +34,17 @@ def check_precision(config: PrecisionConfig) -> None:
         raise ValueError(
             "precision.train=fp8 needs Transformer Engine: pip install transformer-engine[pytorch]"
         )
-    if config.fp8_recipe == "mxfp8" and capability < (10, 0):
+    if config.fp8_recipe is FP8Recipe.mxfp8 and capability < (10, 0):
         raise ValueError(
             "precision.fp8_recipe=mxfp8 needs a Blackwell or newer GPU (compute capability 10.0)"
         )
+
+
+def token_multiple(config: PrecisionConfig) -> int:
+    """Tokens of a micro-batch must come in multiples of this: Transformer Engine asks it of FP8 matrices."""
+    if config.train is not Precision.fp8:
+        return 1
+    return 32 if config.fp8_recipe is FP8Recipe.mxfp8 else 16
 
 
 def parameter_dtype(config: PrecisionConfig) -> torch.dtype:

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
@@ -28,13 +28,38 @@ def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
     return 1.0 / parameters["rope_theta"] ** (torch.arange(0, width, 2).float() / width), 1.0
 
 
-def put_into(model: Any, frequencies: Tensor, factor: float) -> None:
+class RotaryByPosition(nn.Module):
+    """Takes the place of Megatron's `RotaryEmbedding`, which counts from the sequence's begin, not from the row's."""
+
+    def __init__(self, frequencies: Tensor) -> None:
+        super().__init__()
+        self.inv_freq = frequencies
+        self.position: Tensor
+        """Of each token in its row, [s]; set before every pass."""
+
+    def get_rotary_seq_len(self, *_: Any) -> int:
+        """What Megatron hands back to `forward`, which needs none."""
+        return 0
+
+    def forward(self, length: int, **_: Any) -> Tensor:
+        """Angles [s, 1, 1, head_dim]."""
+        angles = torch.outer(self.position.float(), self.inv_freq)
+        return torch.cat([angles, angles], dim=-1)[:, None, None, :]
+
+
+def put_into(model: Any, frequencies: Tensor, factor: float, *, by_position: bool) -> None:
     """Make a GPTModel rotate with `frequencies` and multiply cosine and sine by `factor`. Before its first pass.
 
     Megatron's attention takes the factor from the settings of its own YaRN, 1 + 0.1·m·ln(scale) over the same with
     `yarn_mscale_all_dim`; scale = e and m = 10·(factor − 1) make that `factor`.
+
+    Args:
+        by_position: by `RotaryByPosition`; else by Megatron's own for sequences packed for Transformer Engine.
     """
-    model.rotary_pos_emb.inv_freq = frequencies
+    if by_position:
+        model.rotary_pos_emb = RotaryByPosition(frequencies)
+    else:
+        model.rotary_pos_emb.inv_freq = frequencies
     if factor != 1.0:
         model.config.yarn_rotary_scaling_factor = math.e
         model.config.yarn_mscale, model.config.yarn_mscale_all_dim = 10.0 * (factor - 1.0), 0.0

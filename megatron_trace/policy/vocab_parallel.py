@@ -16,12 +16,19 @@ class VocabParallelLogprob(torch.autograd.Function):
     """log softmax(logits / temperature)[target], and the entropy, from each rank's slice of the vocabulary.
 
     Only three numbers a token travel between the ranks. The backward pass recomputes the softmax from the
-    logits, so no float32 copy of them is kept.
+    logits, so no float32 copy of them is kept, with the entropy's gradient or without.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, logits: Tensor, target: Tensor, temperature: float, start: int, vocabulary: int, group: Any
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        temperature: float,
+        start: int,
+        vocabulary: int,
+        group: Any,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         """See `vocab_parallel_logprob`."""
         local = target - start
@@ -46,29 +53,48 @@ class VocabParallelLogprob(torch.autograd.Function):
         _reduce(sums, group, distributed.ReduceOp.SUM)
         log_total = largest + sums[:, 0].log()
         entropy = log_total - sums[:, 1] / sums[:, 0]
-        ctx.save_for_backward(logits, log_total, local, here)
-        ctx.temperature, ctx.real = temperature, real
-        ctx.mark_non_differentiable(entropy)
+        ctx.save_for_backward(logits, log_total, local, here, entropy)
+        ctx.temperature, ctx.real, ctx.entropy_gradient = temperature, real, entropy_gradient
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(entropy)
         return sums[:, 2] - log_total, entropy
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """(onehot − softmax) · gradient / temperature, on this rank's slice."""
-        logits, log_total, local, here = ctx.saved_tensors
+    def backward(  # type: ignore[override]
+        ctx: Any, gradient: Tensor, entropy_gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """((onehot − p)·g − p·(log p + H)·h) / temperature, on this rank's slice.
+
+        p is the softmax, H its entropy, g and h are the gradients of log-probability and entropy.
+        """
+        logits, log_total, local, here, entropy = ctx.saved_tensors
         scale = gradient / ctx.temperature
         result = torch.zeros_like(logits)
         for start_row in range(0, len(logits), CHUNK):
             rows = slice(start_row, start_row + CHUNK)
-            softmax = (logits[rows, : ctx.real].float() / ctx.temperature - log_total[rows, None]).exp_()
-            softmax.mul_(-scale[rows, None])
+            slope = logits[rows, : ctx.real].float() / ctx.temperature - log_total[rows, None]
+            if ctx.entropy_gradient:
+                softmax = slope.exp()
+                entropy_scale = entropy_gradient[rows, None] / ctx.temperature
+                slope.add_(entropy[rows, None]).mul_(entropy_scale).add_(scale[rows, None])
+                slope.mul_(softmax).neg_()
+            else:
+                slope.exp_().mul_(-scale[rows, None])
             holders = torch.nonzero(here[rows]).squeeze(1)
-            softmax[holders, local[rows][holders]] += scale[rows][holders]
-            result[rows, : ctx.real] = softmax.to(logits.dtype)
-        return result, None, None, None, None, None
+            slope[holders, local[rows][holders]] += scale[rows][holders]
+            result[rows, : ctx.real] = slope.to(logits.dtype)
+        return result, None, None, None, None, None, None
 
 
 def vocab_parallel_logprob(
-    logits: Tensor, target: Tensor, *, temperature: float, start: int, vocabulary: int, group: Any = None
+    logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: float,
+    start: int,
+    vocabulary: int,
+    group: Any = None,
+    with_entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target token and entropy of each distribution, in nats.
 
@@ -79,11 +105,14 @@ def vocab_parallel_logprob(
         start: id of the slice's first token.
         vocabulary: number of real tokens; ids from there on are padding.
         group: the tensor-parallel process group; None when the slice is the whole vocabulary.
+        with_entropy_gradient: the entropy has a gradient as well, for an entropy bonus.
 
     Returns:
-        logprob [n] with gradient and entropy [n] without, float32, the same on every rank of the group.
+        logprob [n] with gradient and entropy [n], float32, the same on every rank of the group.
     """
-    return VocabParallelLogprob.apply(logits, target, temperature, start, vocabulary, group)
+    return VocabParallelLogprob.apply(
+        logits, target, temperature, start, vocabulary, group, with_entropy_gradient
+    )
 
 
 def _reduce(values: Tensor, group: Any, operation: Any) -> None:

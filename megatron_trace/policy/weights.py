@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,21 +52,18 @@ class ModelWeights:
 
     def __init__(
         self,
-        module: nn.Module,
+        chunks: Sequence[Any],
         rows: list[WeightRow],
         shape: Shape,
         place: Place,
         *,
-        first_layer: int,
-        first_expert: int,
         tied: bool,
     ) -> None:
         """Match the table with the parameters of this rank.
 
         Args:
-            module: the GPT model of this rank, not wrapped.
+            chunks: this rank's parts of the GPT model, not wrapped.
             rows: the family's rows for all layers and experts.
-            first_layer, first_expert: numbers of this rank's first ones.
             tied: the output layer is the embedding.
 
         Raises:
@@ -74,9 +71,12 @@ class ModelWeights:
         """
         self.shape, self.place, self.tied = shape, place, tied
         rows = [*rows, *(WeightRow((name,), (name,), DIRECT) for name in PREDICTOR)]
+        experts = chunks[0].config.num_moe_experts or 0
+        first_expert = place.expert * experts // place.expert_size
         self._parameters = {
-            _global_name(name, first_layer, first_expert): parameter
-            for name, parameter in module.named_parameters()
+            _global_name(name, chunk.decoder.layers[0].layer_number - 1, first_expert): parameter
+            for chunk in chunks
+            for name, parameter in chunk.named_parameters()
         }
         self._groups: dict[str, Any] = {}
         self._blocks = _in_blocks(self._survey(rows), place)
@@ -95,8 +95,7 @@ class ModelWeights:
         # Which stage, expert-parallel rank, shape and dtype every parameter has.
         replica = parallel_state.get_expert_tensor_model_pipeline_parallel_group()
         everyone: list[Any] = [None] * replica.size()
-        speaks = self.place.tensor == 0
-        own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items() if speaks}
+        own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items()}
         distributed.all_gather_object(everyone, (self.place.pipeline, self.place.expert, own), group=replica)
         found = {name: (stage, rank, *meta) for stage, rank, own in everyone for name, meta in own.items()}
         held, matched = [], set()
@@ -161,7 +160,13 @@ class ModelWeights:
             padding = parameter.shape[0] * self.place.tensor_size - full.shape[0]
             full = nn.functional.pad(full, (0, 0, 0, padding))
         with torch.no_grad():
-            parameter.copy_(held.row.rule.shard(full, self.place.tensor, self.place.tensor_size))
+            parameter.copy_(held.row.rule.shard(full, *self._slice(held)))
+
+    def _slice(self, held: _Held) -> tuple[int, int]:
+        """Which of how many tensor-parallel slices of a row this rank holds."""
+        if held.expert_rank is None:
+            return self.place.tensor, self.place.tensor_size
+        return self.place.expert_tensor, self.place.expert_tensor_size
 
     def stream(self, *, with_tied_head: bool, with_predictor: bool) -> Iterator[tuple[str, Tensor]]:
         """Every HF tensor, whole, on every train rank, in the order of `metadata`; one, or one block of experts, is
@@ -193,7 +198,7 @@ class ModelWeights:
         return wanted and self.tied and held.row.hf[0] == HF_EMBEDDING
 
     def _hf_metadata(self, held: _Held) -> list[TensorMeta]:
-        shards = [torch.empty(held.shape, dtype=held.dtype, device="meta")] * self.place.tensor_size
+        shards = [torch.empty(held.shape, dtype=held.dtype, device="meta")] * self._slice(held)[1]
         parts = held.row.rule.split(held.row.rule.join(shards), self.shape)
         return [(n, p.dtype, tuple(p.shape)) for n, p in zip(held.row.hf, parts, strict=True)]
 
@@ -201,7 +206,7 @@ class ModelWeights:
         """The whole Megatron tensors of a block's rows, on every rank: one collective for each kind of parallelism."""
         first, place = block[0], self.place
         experts = 1 if first.expert_rank is None else place.expert_size
-        shards = 1 if first.row.rule is DIRECT else place.tensor_size
+        shards = 1 if first.row.rule is DIRECT else self._slice(first)[1]
         length = sum(torch.Size(held.shape).numel() for held in block) // experts
         if place.pipeline == first.stage:
             mine = [self._parameters.get(held.row.megatron[0]) for held in block]
@@ -236,7 +241,7 @@ def _in_blocks(rows: list[_Held], place: Place) -> list[list[_Held]]:
         for held in found:
             ranks[held.expert_rank or 0].append(held)
         largest = max(torch.Size(held.shape).numel() * held.dtype.itemsize for held in ranks[0])
-        step = max(1, BLOCK_BYTES // (largest * place.tensor_size * place.expert_size))
+        step = max(1, BLOCK_BYTES // (largest * place.expert_tensor_size * place.expert_size))
         for start in range(0, len(ranks[0]), step):
             blocks.append([held for own in ranks for held in own[start : start + step]])
     return blocks

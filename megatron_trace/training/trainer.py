@@ -20,6 +20,7 @@ class Trainer:
         """`ranks` are the train ranks, ready to be called."""
         self._nccl = config.rollout.weight_backend is WeightBackend.nccl
         self._tensor_parallel = config.rollout.tensor_parallel
+        self._learning, self._longest = config.learning, config.rollout.max_history_tokens
         self._ranks = ranks
         self._version = 0
         self._sender: Any = None
@@ -27,7 +28,7 @@ class Trainer:
 
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
-        return self._ranks.call("update", rows_from_trees(trees))
+        return self._ranks.call("update", rows_from_trees(trees, self._learning, longest=self._longest))
 
     def save(self, folder: Path) -> None:
         """Write the policy and its predictor as a HF folder."""

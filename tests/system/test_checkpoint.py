@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     save_model(Qwen3ForCausalLM(Qwen3Config(**SHAPE)).float(), folder / "model")
     one = settings(folder / "model")
-    four = settings(folder / "model", tensor=2, pipeline=2)
+    four = settings(folder / "model", "parallel.tensor=2", "parallel.pipeline=2")
     launch(folder, 1, {"one": (one, None), "one-from-one": (one, folder / "one.checkpoint")})
     launch(folder, 4, {"four": (four, None), "four-from-one": (four, folder / "one.checkpoint")})
     return folder
@@ -99,7 +99,7 @@ def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_ba
     data = settings(folder / "model")
     launch(folder, 2, {"data": (data, None), "data-from-four": (data, folder / "four.checkpoint")})
     assert_close(folder, "four", "data-from-four")
-    four = settings(folder / "model", tensor=2, pipeline=2)
+    four = settings(folder / "model", "parallel.tensor=2", "parallel.pipeline=2")
     launch(folder, 4, {"four-from-data": (four, folder / "data.checkpoint")})
     assert_close(folder, "data", "four-from-data")
 
@@ -108,7 +108,7 @@ def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_ba
 def test_experts_spread_over_ranks_go_on_where_they_are_not_spread_and_back(folder: Path) -> None:
     torch.manual_seed(2)
     save_model(Qwen3MoeForCausalLM(Qwen3MoeConfig(**SHAPE, **EXPERTS)).float(), folder / "moe")
-    one, spread = settings(folder / "moe"), settings(folder / "moe", expert=2)
+    one, spread = settings(folder / "moe"), settings(folder / "moe", "parallel.expert=2")
     launch(folder, 1, {"moe": (one, None), "moe-from-moe": (one, folder / "moe.checkpoint")})
     launch(folder, 2, {"spread": (spread, None), "spread-from-moe": (spread, folder / "moe.checkpoint")})
     launch(folder, 1, {"moe-from-spread": (one, folder / "spread.checkpoint")})

@@ -18,7 +18,7 @@ from megatron_trace.policy.torch_dist import TensorReader
 from tests.system.parity import assert_same_bits, save_model, settings
 from tests.system.test_families import FAMILIES, FOUR, ROWS, TWO, cases
 
-LAYOUTS: dict[str, dict[str, int]] = {"one": {}, **TWO, **FOUR}
+LAYOUTS: dict[str, list[str]] = {"one": [], **TWO, **FOUR}
 ONE = [("one", family) for family in FAMILIES]
 PAIRS = {
     "qwen3": "tensor2",
@@ -38,7 +38,7 @@ def launch(folder: Path, ranks: int, wanted: list[tuple[str, str]]) -> None:
     """Have these layouts of these families checked; see conversion_ranks.py."""
     todo = [
         (
-            [*settings(folder / family, **LAYOUTS[layout]), "precision.train=bf16"],
+            [*settings(folder / family, *LAYOUTS[layout]), "precision.train=bf16"],
             folder / f"{family}-converted",
             folder / f"{family}-{layout}",
         )

@@ -70,26 +70,28 @@ FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
 }
 SPARSE = ("moe", "moe-mixed")
-TWO: dict[str, dict[str, int]] = {
-    "tensor2": {"tensor": 2},
-    "pipeline2": {"pipeline": 2},
-    "expert2": {"expert": 2},
+TWO: dict[str, list[str]] = {
+    "tensor2": ["parallel.tensor=2"],
+    "pipeline2": ["parallel.pipeline=2"],
+    "expert2": ["parallel.expert=2"],
+    "tensor2-expert2-whole": ["parallel.tensor=2", "parallel.expert=2", "parallel.expert_tensor=1"],
 }
-FOUR: dict[str, dict[str, int]] = {
-    "tensor2-pipeline2": {"tensor": 2, "pipeline": 2},
-    "tensor2-expert2": {"tensor": 2, "expert": 2},
-    "pipeline2-expert2": {"pipeline": 2, "expert": 2},
-    "data4-expert2": {"expert": 2},
+FOUR: dict[str, list[str]] = {
+    "tensor2-pipeline2": ["parallel.tensor=2", "parallel.pipeline=2"],
+    "tensor2-expert2": ["parallel.tensor=2", "parallel.expert=2"],
+    "pipeline2-expert2": ["parallel.pipeline=2", "parallel.expert=2"],
+    "data4-expert2": ["parallel.expert=2"],
+    "context2-expert2": ["parallel.context=2", "parallel.expert=2", "recompute.granularity=full"],
 }
 
 
-def cases(layouts: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
+def cases(layouts: dict[str, list[str]]) -> list[tuple[str, str]]:
     """Layout and family; only experts can be spread over expert-parallel ranks."""
     return [
         (layout, family)
         for family in FAMILIES
         for layout, sizes in layouts.items()
-        if family in SPARSE or "expert" not in sizes
+        if family in SPARSE or not any("expert=" in size for size in sizes)
     ]
 
 
@@ -99,9 +101,9 @@ def make_model(name: str, folder: Path) -> None:
     save_model(AutoModelForCausalLM.from_config(config).float(), folder)
 
 
-def run(folder: Path, ranks: int, layouts: dict[str, dict[str, int]]) -> None:
+def run(folder: Path, ranks: int, layouts: dict[str, list[str]]) -> None:
     runs = {
-        f"{layout}-{family}": settings(folder / family, **layouts[layout])
+        f"{layout}-{family}": settings(folder / family, *layouts[layout])
         for layout, family in cases(layouts)
     }
     launch(folder, ranks, runs, ROWS)
@@ -112,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("families")
     for family in FAMILIES:
         make_model(family, folder / family)
-    run(folder, 1, {"one": {}})
+    run(folder, 1, {"one": []})
     run(folder, 2, TWO)
     return folder
 
@@ -135,7 +137,7 @@ def check(folder: Path, layout: str, family: str) -> None:
     assert_same_training(seen(folder, "one", family), found)
 
 
-@pytest.mark.parametrize(("layout", "family"), [*cases({"one": {}}), *cases(TWO)])
+@pytest.mark.parametrize(("layout", "family"), [*cases({"one": []}), *cases(TWO)])
 def test_a_family_is_the_same_on_one_and_two_ranks(folder: Path, layout: str, family: str) -> None:
     check(folder, layout, family)
 

@@ -1,4 +1,4 @@
-"""One policy, whatever the layout: one, two tensor-parallel, two pipeline or two data-parallel train ranks."""
+"""One policy, whatever the layout of its train ranks and whatever they keep of their activations."""
 
 import json
 import pickle
@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from tests.system.layouts import FOUR, RECOMPUTE, TWO
 from tests.system.parity import (
     assert_same_bits,
     assert_same_training,
@@ -20,8 +21,13 @@ from tests.system.parity import (
 
 VOCABULARY = 100
 ROWS = make_rows(VOCABULARY)
-LAYOUTS: dict[str, dict[str, int]] = {"tensor2": {"tensor": 2}, "pipeline2": {"pipeline": 2}, "data2": {}}
 TIES = ("tied", "untied")
+
+
+BOTH = ("tensor2", "pipeline2", "interleaved")
+"""Layouts whose weights lie otherwise where the output layer is the embedding."""
+CASES = [(layout, tie) for layout in TWO for tie in TIES if tie == "tied" or layout in BOTH]
+ALONE = [("one", tie) for tie in TIES]
 
 
 def make_policy(folder: Path, *, tied: bool) -> None:
@@ -30,7 +36,7 @@ def make_policy(folder: Path, *, tied: bool) -> None:
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
@@ -47,15 +53,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parity")
     for tie in TIES:
         make_policy(folder / f"model-{tie}", tied=tie == "tied")
-    launch(folder, 1, {f"one-{tie}": settings(folder / f"model-{tie}") for tie in TIES}, ROWS)
+    alone = {f"one-{tie}": settings(folder / f"model-{tie}") for tie in TIES}
+    alone |= {f"{name}-tied": settings(folder / "model-tied", *kept) for name, kept in RECOMPUTE.items()}
+    launch(folder, 1, alone, ROWS)
     launch(
         folder,
         2,
         {
-            f"{layout}-{tie}": settings(folder / f"model-{tie}", **sizes)
-            for layout, sizes in LAYOUTS.items()
-            for tie in TIES
+            f"{layout}-{tie}": settings(folder / f"model-{tie}", *TWO[layout])
+            for layout, tie in CASES
         },
+        ROWS,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide(folder: Path) -> Path:
+    launch(
+        folder,
+        4,
+        {f"{layout}-tied": settings(folder / "model-tied", *sizes) for layout, sizes in FOUR.items()},
         ROWS,
     )
     return folder
@@ -65,10 +83,22 @@ def seen(folder: Path, layout: str, tie: str) -> dict:
     return pickle.loads((folder / f"{layout}-{tie}.pickle").read_bytes())
 
 
-@pytest.mark.parametrize("tie", TIES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "tie"), CASES)
 def test_every_layout_takes_the_same_training_steps(folder: Path, layout: str, tie: str) -> None:
     assert_same_training(seen(folder, "one", tie), seen(folder, layout, tie))
+
+
+@pytest.mark.parametrize("kept", RECOMPUTE)
+def test_what_is_computed_anew_is_what_was_not_kept(folder: Path, kept: str) -> None:
+    assert_same_training(seen(folder, "one", "tied"), seen(folder, kept, "tied"), close=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", FOUR)
+def test_four_ranks_take_the_same_training_steps(wide: Path, layout: str) -> None:
+    assert_same_training(seen(wide, "one", "tied"), seen(wide, layout, "tied"))
+    assert_speaks_like_transformers(seen(wide, layout, "tied"), wide / "model-tied", ROWS)
+    assert_same_bits(wide / "model-tied", wide / f"{layout}-tied-start", without=["lm_head.weight"])
 
 
 @pytest.mark.parametrize("tie", TIES)
@@ -78,22 +108,19 @@ def test_training_changes_policy_and_predictor(folder: Path, tie: str) -> None:
         assert not torch.equal(before, one["end"][name]), name
 
 
-@pytest.mark.parametrize("tie", TIES)
-@pytest.mark.parametrize("layout", ["one", *LAYOUTS])
+@pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
 def test_logprobs_and_predictions_are_those_of_transformers(folder: Path, layout: str, tie: str) -> None:
     assert_speaks_like_transformers(seen(folder, layout, tie), folder / f"model-{tie}", ROWS)
 
 
-@pytest.mark.parametrize("tie", TIES)
-@pytest.mark.parametrize("layout", ["one", *LAYOUTS])
+@pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
 def test_export_returns_the_loaded_bits(folder: Path, layout: str, tie: str) -> None:
     start = folder / f"{layout}-{tie}-start"
     assert_same_bits(folder / f"model-{tie}", start, without=["lm_head.weight"] if tie == "tied" else [])
     assert (start / "chat_template.jinja").exists()
 
 
-@pytest.mark.parametrize("tie", TIES)
-@pytest.mark.parametrize("layout", ["one", *LAYOUTS])
+@pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
 def test_weight_sync_announces_what_it_sends(folder: Path, layout: str, tie: str) -> None:
     other = seen(folder, layout, tie)
     assert other["metadata"] == [(name, t.dtype, tuple(t.shape)) for name, t in other["start"]]

@@ -12,6 +12,7 @@ from megatron_trace.config_check import SettingError, check_config, load_config,
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
     "model_type": "qwen3",
+    "hidden_size": 64,
     "intermediate_size": 96,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,

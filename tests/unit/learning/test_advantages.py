@@ -18,6 +18,13 @@ def test_on_bare_rollouts_it_is_grpo(rewards):
     np.testing.assert_allclose(tree_advantages(tree), expected, atol=1e-9)
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=8))
+def test_without_the_deviation_it_is_dr_grpo(rewards):
+    advantages = tree_advantages(bare_tree(rewards, turns=2), std=False)
+    expected = [0.0, *np.repeat(np.array(rewards) - np.mean(rewards), 2)]
+    np.testing.assert_allclose(advantages, expected, atol=1e-9)
+
+
 def test_a_contrast_credits_only_what_comes_after_it():
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 3, 1.0), "bare")  # turns 1, 2, 3

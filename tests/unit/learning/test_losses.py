@@ -1,52 +1,37 @@
-"""The tensor losses against loops written out in float64."""
+"""The terms of the loss against loops written out in float64."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from megatron_trace.learning.losses import (
-    k3,
-    policy_loss,
-    predictor_loss,
-    token_metrics,
-    token_sums,
-    truncated_importance,
-)
+from megatron_trace.learning.losses import clipped_surrogate, k3, predictor_loss, reference_divergence
+from megatron_trace.learning.ratios import token_ratio
+from tests.unit.learning.micro_batches import policy_of, tokens_of
 
-LOW, HIGH, CAP = 0.2, 0.28, 2.0
+LOW, HIGH = 0.2, 0.28
 
 
-@pytest.fixture
-def tokens() -> dict[str, Tensor]:
-    random = np.random.default_rng(0)
-    old = -random.exponential(2.0, 200)
-    columns = {
-        "current": old + random.normal(0, 0.3, 200),
-        "old": old,
-        "sampler": old + random.normal(0, 0.6, 200),
-        "advantage": random.normal(0, 1, 200),
-        "entropy": random.random(200),
-    }
-    return {name: torch.from_numpy(values) for name, values in columns.items()}
-
-
-def test_policy_loss_is_the_clipped_sum(tokens: dict[str, Tensor]) -> None:
-    expected = 0.0
-    for current, old, sampler, advantage in zip(
-        *(tokens[name].tolist() for name in ("current", "old", "sampler", "advantage")), strict=True
+@pytest.mark.parametrize("dual_clip", [None, 1.5])
+def test_the_surrogate_is_clipped_on_both_sides(dual_clip: float | None) -> None:
+    tokens = tokens_of()
+    assert tokens.old_logprob is not None
+    current = policy_of(tokens)
+    ratio = token_ratio(current, tokens.old_logprob)
+    found = clipped_surrogate(ratio, tokens.advantage, clip_low=LOW, clip_high=HIGH, dual_clip=dual_clip)
+    (gradient,) = torch.autograd.grad(found.sum(), current)
+    bounded = 0
+    for rho, a, value, slope in zip(
+        *(values.tolist() for values in (ratio, tokens.advantage, found, gradient)), strict=True
     ):
-        weight = min(math.exp(old - sampler), CAP)
-        ratio = math.exp(current - old)
-        clipped = min(max(ratio, 1 - LOW), 1 + HIGH)
-        expected -= weight * min(ratio * advantage, clipped * advantage)
-    weight = truncated_importance(tokens["old"], tokens["sampler"], CAP)
-    loss = policy_loss(
-        tokens["current"], tokens["old"], tokens["advantage"], weight, clip_low=LOW, clip_high=HIGH
-    )
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
+        expected, learns = rho * a, True
+        if (a > 0 and rho > 1 + HIGH) or (a < 0 and rho < 1 - LOW):
+            expected, learns = (1 + HIGH if a > 0 else 1 - LOW) * a, False
+        if dual_clip is not None and a < 0 and rho > dual_clip:
+            expected, learns, bounded = dual_clip * a, False, bounded + 1
+        assert value == pytest.approx(expected, rel=1e-12)
+        assert slope == pytest.approx(rho * a if learns else 0.0, rel=1e-12)
+    assert bool(bounded) is (dual_clip is not None)
 
 
 @pytest.mark.parametrize(
@@ -59,24 +44,40 @@ def test_policy_loss_is_the_clipped_sum(tokens: dict[str, Tensor]) -> None:
         (0.81, -1.0, True),
         (0.79, -1.0, False),
         (0.79, 1.0, True),
+        (2.9, -1.0, True),
+        (3.1, -1.0, False),
     ],
 )
-def test_only_ratios_past_the_clip_in_the_advantage_s_direction_stop_learning(
+def test_only_ratios_past_a_clip_in_the_advantage_s_direction_stop_learning(
     ratio: float, advantage: float, learns: bool
 ) -> None:
     current = torch.tensor([math.log(ratio)], requires_grad=True)
-    one = torch.ones(1)
-    policy_loss(current, torch.zeros(1), advantage * one, 0.5 * one, clip_low=LOW, clip_high=HIGH).backward()
+    signed = torch.tensor([advantage])
+    clipped_surrogate(current.exp(), signed, clip_low=LOW, clip_high=HIGH, dual_clip=3.0).backward()
     assert current.grad is not None
-    assert current.grad.item() == pytest.approx(-0.5 * advantage * ratio if learns else 0.0)
+    assert current.grad.item() == pytest.approx(advantage * ratio if learns else 0.0)
 
 
-def test_on_policy_the_gradient_is_the_weighted_advantage(tokens: dict[str, Tensor]) -> None:
-    current = tokens["current"].clone().requires_grad_()
-    weight = truncated_importance(current.detach(), tokens["sampler"], CAP)
-    loss = policy_loss(current, current.detach(), tokens["advantage"], weight, clip_low=LOW, clip_high=HIGH)
-    loss.backward()
-    torch.testing.assert_close(current.grad, -weight * tokens["advantage"])
+def test_the_reference_divergence_is_the_k3_estimate_with_its_gradient() -> None:
+    tokens = tokens_of()
+    assert tokens.reference_logprob is not None
+    current = policy_of(tokens)
+    found = reference_divergence(current, tokens.reference_logprob)
+    (gradient,) = torch.autograd.grad(found.sum(), current)
+    for c, r, value, slope in zip(
+        *(values.tolist() for values in (current, tokens.reference_logprob, found, gradient)), strict=True
+    ):
+        ratio = math.exp(r) / math.exp(c)
+        assert value == pytest.approx(ratio - math.log(ratio) - 1, rel=1e-9, abs=1e-12)
+        assert slope == pytest.approx(1 - ratio, rel=1e-9, abs=1e-12)
+
+
+def test_k3_of_samples_estimates_the_kl_divergence() -> None:
+    earlier, later = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.4, 0.4, 0.2]).double()
+    exact = (earlier * (earlier / later).log()).sum()
+    torch.testing.assert_close((earlier * k3((later / earlier).log())).sum(), exact)
+    samples = reference_divergence(earlier.log(), later.log())
+    torch.testing.assert_close((earlier * samples).sum(), exact)
 
 
 def test_predictor_loss_is_the_squared_error() -> None:
@@ -86,45 +87,3 @@ def test_predictor_loss_is_the_squared_error() -> None:
         torch.tensor(logits, dtype=torch.float64), torch.tensor(targets, dtype=torch.float64)
     )
     assert loss.item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_metrics_are_those_of_a_loop(tokens: dict[str, Tensor]) -> None:
-    sums = token_sums(**tokens, clip_low=LOW, clip_high=HIGH, cap=CAP)
-    metrics = token_metrics({name: value.item() for name, value in sums.items()}, 200)
-    rows = list(
-        zip(
-            *(tokens[name].tolist() for name in ("current", "old", "sampler", "advantage", "entropy")),
-            strict=True,
-        )
-    )
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
-
-    weights = [math.exp(o - s) for _, o, s, _, _ in rows]
-    expected = {
-        "logprob_gap": mean([abs(o - s) for _, o, s, _, _ in rows]),
-        "kl": mean([math.exp(c - o) - 1 - (c - o) for c, o, _, _, _ in rows]),
-        "kl_sampler": mean([math.exp(o - s) - 1 - (o - s) for _, o, s, _, _ in rows]),
-        "clip_low_fraction": mean([float(math.exp(c - o) < 1 - LOW and a < 0) for c, o, _, a, _ in rows]),
-        "clip_high_fraction": mean([float(math.exp(c - o) > 1 + HIGH and a > 0) for c, o, _, a, _ in rows]),
-        "importance_truncated": mean([float(w > CAP) for w in weights]),
-        "entropy": mean([e for *_, e in rows]),
-        "effective_sample_size": sum(weights) ** 2 / (200 * sum(w * w for w in weights)),
-    }
-    assert expected["clip_low_fraction"] > 0 and expected["importance_truncated"] > 0
-    assert metrics == pytest.approx(expected, rel=1e-12)
-
-
-def test_k3_of_samples_estimates_the_kl_divergence() -> None:
-    earlier, later = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.4, 0.4, 0.2]).double()
-    exact = (earlier * (earlier / later).log()).sum()
-    torch.testing.assert_close((earlier * k3((later / earlier).log())).sum(), exact)
-
-
-def test_without_tokens_the_metrics_are_finite() -> None:
-    none = torch.zeros(0)
-    sums = token_sums(none, none, none, none, none, clip_low=LOW, clip_high=HIGH, cap=CAP)
-    metrics = token_metrics({name: value.item() for name, value in sums.items()}, 0)
-    assert metrics["effective_sample_size"] == 1.0
-    assert all(math.isfinite(value) for value in metrics.values())

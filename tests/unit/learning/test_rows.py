@@ -3,9 +3,10 @@
 import numpy as np
 from hypothesis import given
 
+from megatron_trace.config import LearningConfig
 from megatron_trace.learning import rows_from_tree, tree_advantages
-from megatron_trace.tree import RolloutTree, leaf_statistics
-from tests.unit.trees import grown_trees
+from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
+from tests.unit.trees import bare_tree, chain, grown_trees
 
 
 @given(grown_trees())
@@ -37,3 +38,29 @@ def test_what_is_learned_carries_its_turns_numbers(tree: RolloutTree):
             if row.predict[end - 1]:
                 assert row.target[end - 1] == np.float32(success[index])
             start = end
+
+
+@given(grown_trees())
+def test_a_row_learns_what_its_own_rollout_sampled(tree: RolloutTree):
+    for number, row in enumerate(rows_from_tree(tree)):
+        own = [turn.action_ids for turn in tree.turns if turn.rollout == number]
+        assert row.tokens[row.learn].tolist() == [token for ids in own for token in ids]
+
+
+@given(grown_trees())
+def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: RolloutTree):
+    plain, filtered = rows_from_tree(tree), rows_from_tree(tree, LearningConfig(filter_groups=True))
+    mixed = effective_ratio([tree]) == 1.0
+    for before, after in zip(plain, filtered, strict=True):
+        assert after.filtered is not mixed and not before.filtered
+        assert mixed or not after.advantage.any()
+        np.testing.assert_array_equal(after.advantage, before.advantage)
+        np.testing.assert_array_equal(after.predict, before.predict)
+        np.testing.assert_array_equal(after.target, before.target)
+
+
+def test_a_filtered_tree_has_no_advantages_of_length_either():
+    tree = bare_tree([1.0, 1.0])
+    tree.graft(ROOT, chain(900, 3, 1.0), "bare")
+    shaped = LearningConfig(overlong_buffer=10, filter_groups=True)
+    assert not any(row.advantage.any() for row in rows_from_tree(tree, shaped, longest=14))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from megatron_trace.config import Precision, PrecisionConfig
+from megatron_trace.config import FP8Recipe, Precision, PrecisionConfig
 from megatron_trace.policy import precision
 
 
@@ -30,7 +30,6 @@ def test_fp8_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ((8, 0), True, "delayed", r"this one has 8\.0; use precision\.train=bf16"),
         ((9, 0), False, "delayed", "needs Transformer Engine"),
         ((9, 0), True, "mxfp8", "needs a Blackwell"),
-        ((9, 0), True, "nvfp4", "precision.fp8_recipe=nvfp4 is unknown"),
     ],
 )
 def test_fp8_says_what_is_missing(
@@ -38,7 +37,7 @@ def test_fp8_says_what_is_missing(
 ) -> None:
     gpu(monkeypatch, capability, engine=engine)
     with pytest.raises(ValueError, match=message):
-        precision.check_precision(PrecisionConfig(train=Precision.fp8, fp8_recipe=recipe))
+        precision.check_precision(PrecisionConfig(train=Precision.fp8, fp8_recipe=FP8Recipe(recipe)))
 
 
 def test_fp8_runs_on_hopper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,22 @@ from megatron_trace.policy.weights import _Held, _in_blocks, _joined
 
 LAYERS, EXPERTS, TENSOR, EXPERT_RANKS = 2, 6, 2, 3
 CONFIG = {"model_type": "qwen3_moe", "num_hidden_layers": LAYERS, "num_experts": EXPERTS}
-PLACE = Place(torch.device("cpu"), 0, TENSOR, 0, 1, 0, EXPERT_RANKS, 0, EXPERT_RANKS)
+PLACE = Place(
+    device=torch.device("cpu"),
+    tensor=0,
+    tensor_size=TENSOR,
+    pipeline=0,
+    pipeline_size=1,
+    chunks=1,
+    context=0,
+    context_size=1,
+    data=0,
+    data_size=EXPERT_RANKS,
+    expert=0,
+    expert_size=EXPERT_RANKS,
+    expert_tensor=0,
+    expert_tensor_size=TENSOR,
+)
 
 
 def held_rows() -> list[_Held]:

@@ -1,0 +1,23 @@
+"""Where the numbers may go."""
+
+import importlib.util
+
+from megatron_trace.check.error import SettingError
+from megatron_trace.config import Config
+
+LIBRARIES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+"""`run.loggers` -> the library that it needs."""
+
+
+def check_loggers(config: Config) -> None:
+    """Refuse a logger that does not exist, or whose library is not installed.
+
+    Raises:
+        SettingError: there is one.
+    """
+    for name in config.run.loggers:
+        if name not in LIBRARIES:
+            raise SettingError("run.loggers", name, f"must be of {', '.join(LIBRARIES)}")
+        if importlib.util.find_spec(LIBRARIES[name]) is None:
+            remedy = f"is not installed: pip install {LIBRARIES[name]}, or leave it out"
+            raise SettingError("run.loggers", name, remedy)

@@ -1,0 +1,156 @@
+"""Layouts that Megatron-Core or Transformer Engine refuse, or that our weight map cannot cut up.
+
+Pure arithmetic on settings and config.json, so that a search over thousands of layouts can ask.
+docs/parallelism.md has the table.
+"""
+
+import math
+from typing import Any
+
+from megatron_trace.check.error import SettingError
+from megatron_trace.config import Config, ContextExchange, FP8Recipe, ParallelConfig, Precision
+from megatron_trace.policy.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
+
+
+def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:
+    """Refuse a layout of `world_size` train ranks that cannot train the model that `hf` (config.json) describes.
+
+    Raises:
+        SettingError: at the first setting that cannot work.
+    """
+    _check_sizes(config.parallel)
+    _check_tensor(config, hf)
+    _check_pipeline(config.parallel, hf)
+    _check_context(config.parallel, hf)
+    _check_experts(config.parallel, hf)
+    _check_world(config.parallel, world_size)
+    check_micro_batch(config)
+
+
+def divides(name: str, size: int, divided: dict[str, int]) -> None:
+    """Refuse `size` of setting `name` where it does not divide one of the model's numbers."""
+    for key, value in divided.items():
+        if value % size:
+            raise SettingError(name, size, f"must divide the model's {key} ({value})")
+
+
+def _check_sizes(parallel: ParallelConfig) -> None:
+    for name in ("tensor", "pipeline", "interleave", "context", "expert", "expert_tensor"):
+        size = getattr(parallel, name)
+        if size is not None and size < 1:
+            raise SettingError(f"parallel.{name}", size, "must be positive")
+    if parallel.sequence and parallel.tensor == 1:
+        remedy = "splits the sequence among tensor-parallel ranks: needs parallel.tensor > 1, or null"
+        raise SettingError("parallel.sequence", True, remedy)
+    if parallel.overlap_param_gather and not parallel.overlap_grad_reduce:
+        raise SettingError("parallel.overlap_param_gather", True, "needs parallel.overlap_grad_reduce=true")
+
+
+def _check_tensor(config: Config, hf: dict[str, Any]) -> None:
+    tensor = config.parallel.tensor
+    heads = {"num_attention_heads": hf["num_attention_heads"], "num_key_value_heads": key_value_heads(hf)}
+    divides("parallel.tensor", tensor, heads | {"intermediate_size": hf["intermediate_size"]})
+    divides("rollout.tensor_parallel", config.rollout.tensor_parallel, heads)
+    if VOCABULARY_MULTIPLE % tensor:
+        remedy = f"must divide {VOCABULARY_MULTIPLE}, to a multiple of which the vocabulary is padded"
+        raise SettingError("parallel.tensor", tensor, remedy)
+
+
+def _check_pipeline(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
+    layers, pipeline, interleave = hf["num_hidden_layers"], parallel.pipeline, parallel.interleave
+    divides("parallel.pipeline", pipeline, {"num_hidden_layers": layers})
+    if interleave > 1 and pipeline == 1:
+        raise SettingError("parallel.interleave", interleave, "needs parallel.pipeline > 1")
+    if layers % (pipeline * interleave):
+        remedy = (
+            f"must divide the {layers // pipeline} layers of each of parallel.pipeline ({pipeline}) stages"
+        )
+        raise SettingError("parallel.interleave", interleave, remedy)
+
+
+def _check_context(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
+    if parallel.context == 1 or parallel.context_exchange is not ContextExchange.a2a:
+        return
+    # Every rank gets some of the heads for the whole sequence; FusedAttention, which packed rows need, wants them even.
+    size = math.lcm(2, parallel.context)
+    for key, heads in (
+        ("num_attention_heads", hf["num_attention_heads"]),
+        ("num_key_value_heads", key_value_heads(hf)),
+    ):
+        if heads // parallel.tensor % size:
+            remedy = (
+                f"splits the {heads // parallel.tensor} {key} of a tensor-parallel rank, which must be a multiple "
+                f"of {size} for parallel.context ({parallel.context}); use p2p"
+            )
+            raise SettingError("parallel.context_exchange", parallel.context_exchange, remedy)
+
+
+def _check_experts(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
+    experts = number_of_experts(hf)
+    if not experts:
+        for name, unused in (("expert", 1), ("expert_tensor", None)):
+            if getattr(parallel, name) not in (1, None):
+                remedy = f"the model has no experts; use {'null' if unused is None else unused}"
+                raise SettingError(f"parallel.{name}", getattr(parallel, name), remedy)
+        return
+    if experts % parallel.expert:
+        raise SettingError(
+            "parallel.expert", parallel.expert, f"must divide the model's num_experts ({experts})"
+        )
+    width = {"moe_intermediate_size": hf["moe_intermediate_size"]}
+    if parallel.expert_tensor is None:
+        divides("parallel.tensor", parallel.tensor, width)
+    else:
+        divides("parallel.expert_tensor", parallel.expert_tensor, width)
+    if parallel.tensor > 1 and parallel.sequence is False:
+        remedy = "a model with experts needs it where parallel.tensor > 1: the ranks would send the same tokens twice"
+        raise SettingError("parallel.sequence", False, remedy)
+
+
+def _check_world(parallel: ParallelConfig, world_size: int) -> None:
+    expert_tensor = parallel.expert_tensor or parallel.tensor
+    layouts = (
+        ("parallel.tensor", {"tensor": parallel.tensor, "context": parallel.context}),
+        ("parallel.expert", {"expert": parallel.expert, "expert_tensor": expert_tensor}),
+    )
+    for name, sizes in layouts:
+        sizes["pipeline"] = parallel.pipeline
+        if world_size % math.prod(sizes.values()):
+            product = " x ".join(f"parallel.{key} ({value})" for key, value in sizes.items())
+            value = getattr(parallel, name.removeprefix("parallel."))
+            raise SettingError(
+                name, value, f"{product} must divide the {world_size} processes that torchrun started"
+            )
+
+
+def check_micro_batch(config: Config) -> None:
+    """Refuse micro-batches that cannot hold the longest rollout, padding included.
+
+    Raises:
+        SettingError: they cannot.
+    """
+    row, total = padding(config)
+    longest, tokens = config.rollout.max_history_tokens, config.learning.micro_batch_tokens
+    needed = -(-longest // row) * row
+    if tokens // total * total < needed:
+        remedy = f"must hold one rollout: at least {-(-needed // total) * total}, rollout.max_history_tokens"
+        padded = f" ({longest}) padded to a multiple of {total}" if total > 1 else f" ({longest})"
+        raise SettingError("learning.micro_batch_tokens", tokens, remedy + padded)
+
+
+def padding(config: Config) -> tuple[int, int]:
+    """Multiples of tokens to which every row, and every micro-batch, is padded.
+
+    Context parallelism cuts a row into 2·context chunks; sequence parallelism and FP8 ask it of a rank's tokens.
+    """
+    parallel = config.parallel
+    row = 2 * parallel.context if parallel.context > 1 else 1
+    slices = parallel.tensor if parallel.sequence is not False else 1
+    return row, math.lcm(row, parallel.context * slices * fp8_multiple(config))
+
+
+def fp8_multiple(config: Config) -> int:
+    """Rows and columns of every matrix must come in multiples of this for FP8; 1 without."""
+    if config.precision.train is not Precision.fp8:
+        return 1
+    return 32 if config.precision.fp8_recipe is FP8Recipe.mxfp8 else 16

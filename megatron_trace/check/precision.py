@@ -1,0 +1,76 @@
+"""FP8 settings that Megatron-Core or Transformer Engine refuse, on any machine."""
+
+from typing import Any
+
+from megatron_trace.check.error import SettingError
+from megatron_trace.check.parallel import fp8_multiple
+from megatron_trace.config import Config, FP8Recipe, Precision, PrecisionConfig
+from megatron_trace.policy.architecture import head_width, key_value_heads, number_of_experts
+
+AMAX_ALGORITHMS = ("max", "most_recent")
+
+
+def check_precision(config: Config, hf: dict[str, Any]) -> None:
+    """Refuse FP8 settings that cannot train the model that `hf` (config.json) describes.
+
+    The `fp8_*` settings are looked at only where `precision.train` is fp8.
+
+    Raises:
+        SettingError: at the first setting that cannot work.
+    """
+    if config.precision.train is not Precision.fp8:
+        return
+    _check_recipe(config.precision)
+    _check_bf16_layers(config, hf)
+    _check_widths(config, hf)
+
+
+def _check_recipe(precision: PrecisionConfig) -> None:
+    if precision.fp8_amax_algorithm not in AMAX_ALGORITHMS:
+        remedy = f"must be {' or '.join(AMAX_ALGORITHMS)}"
+        raise SettingError("precision.fp8_amax_algorithm", precision.fp8_amax_algorithm, remedy)
+    if precision.fp8_amax_history < 1:
+        raise SettingError("precision.fp8_amax_history", precision.fp8_amax_history, "must be positive")
+    if precision.fp8_param_gather and precision.fp8_recipe is FP8Recipe.mxfp8:
+        remedy = "Transformer Engine's MXFP8 weights cannot lie in Megatron's buffers; use another fp8_recipe, or false"
+        raise SettingError("precision.fp8_param_gather", True, remedy)
+
+
+def _check_bf16_layers(config: Config, hf: dict[str, Any]) -> None:
+    precision, layers = config.precision, hf["num_hidden_layers"]
+    stage = layers // config.parallel.pipeline
+    ends = {
+        "precision.fp8_first_layers_bf16": precision.fp8_first_layers_bf16,
+        "precision.fp8_last_layers_bf16": precision.fp8_last_layers_bf16,
+    }
+    for name, count in ends.items():
+        if not 0 <= count <= stage:
+            raise SettingError(name, count, f"must be 0 to the layers of a pipeline stage ({stage})")
+        if count and precision.fp8_recipe is FP8Recipe.delayed:
+            remedy = "the delayed recipe scales all layers together; use another precision.fp8_recipe, or 0"
+            raise SettingError(name, count, remedy)
+    if sum(ends.values()) >= layers:
+        remedy = f"leaves none of the {layers} layers in FP8; lower it, or use precision.train=bf16"
+        raise SettingError("precision.fp8_last_layers_bf16", precision.fp8_last_layers_bf16, remedy)
+
+
+def _check_widths(config: Config, hf: dict[str, Any]) -> None:
+    """Every matrix of a rank has a number of rows and columns that its FP8 kernels can take."""
+    multiple, tensor = fp8_multiple(config), config.parallel.tensor
+    expert_tensor = config.parallel.expert_tensor or tensor
+    queries, pairs = hf["num_attention_heads"] * head_width(hf), 2 * key_value_heads(hf) * head_width(hf)
+    widths = {
+        "hidden_size": hf["hidden_size"],
+        "query width": queries / tensor,
+        "query, key and value width": (queries + pairs) / tensor,
+        "intermediate_size": hf["intermediate_size"] / tensor,
+    }
+    if number_of_experts(hf):
+        widths["moe_intermediate_size"] = hf["moe_intermediate_size"] / expert_tensor
+    for key, width in widths.items():
+        if width % multiple:
+            remedy = (
+                f"{config.precision.fp8_recipe.value} needs widths that are multiples of {multiple}, and the model's "
+                f"{key} is {width:g} on a tensor-parallel rank; lower parallel.tensor or use bf16"
+            )
+            raise SettingError("precision.train", config.precision.train, remedy)

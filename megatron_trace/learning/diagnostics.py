@@ -1,0 +1,76 @@
+"""What is measured beside the loss: sums over tokens, which add up over micro-batches and ranks, and their means."""
+
+import torch
+from torch import Tensor
+
+from megatron_trace.config import Importance, LearningConfig
+from megatron_trace.learning.losses import k3
+from megatron_trace.learning.ratios import log_ratio
+from megatron_trace.learning.tokens import TokenData
+
+
+@torch.no_grad()
+def token_sums(
+    learning: LearningConfig,
+    tokens: TokenData,
+    logprob: Tensor,
+    old: Tensor,
+    ratio: Tensor,
+    entropy: Tensor,
+    masked: Tensor,
+) -> dict[str, Tensor]:
+    """Sums over the n tokens from which `token_metrics` makes the diagnostics; every value is a scalar.
+
+    Which there are depends on `learning` alone.
+
+    Args:
+        logprob: of the tokens under the current policy [n].
+        old: under the trainer before the first update [n].
+        ratio: current to old, as it is clipped [n].
+        entropy: of the current policy, in nats [n].
+        masked: tokens that sequence masking leaves out, bool [n].
+    """
+    update, drift = log_ratio(logprob, old), log_ratio(old, tokens.sampler_logprob)
+    weight, negative = drift.exp(), tokens.advantage < 0
+    sums = {
+        "logprob_gap": (old - tokens.sampler_logprob).abs(),
+        "kl": k3(update),
+        "kl_sampler": k3(drift),
+        "clip_low_fraction": (ratio < 1.0 - learning.clip_low) & negative,
+        "clip_high_fraction": (ratio > 1.0 + learning.clip_high) & (tokens.advantage > 0),
+        "entropy": entropy,
+        "weight": weight,
+        "weight_squared": weight.square(),
+    }
+    if learning.dual_clip is not None:
+        sums["dual_clip_fraction"] = (ratio > learning.dual_clip) & negative
+    if learning.sequence_mask is not None:
+        sums["sequence_masked"] = masked
+    if learning.importance is Importance.truncate:
+        sums["importance_truncated"] = weight > learning.importance_cap
+    if learning.importance is Importance.mask:
+        sums["importance_masked"] = (weight > learning.importance_cap) | (weight < learning.importance_floor)
+    return {name: values.sum(dtype=weight.dtype) for name, values in sums.items()}
+
+
+def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict[str, float]:
+    """Means from the totals of `objective`'s sums over `updates` updates that learned from `tokens` tokens in all.
+
+    Returns:
+        logprob_gap: mean |Δ log-probability| between trainer and sampler, in nats.
+        kl, kl_sampler: of the updates so far, and of trainer against sampler, in nats per token.
+        kl_reference: of the policy against the reference, in nats per token.
+        clip_low_fraction, clip_high_fraction, dual_clip_fraction: shares of tokens whose gradient the clip removes.
+        importance_truncated: share of tokens whose weight exceeds the cap.
+        importance_masked, sequence_masked: shares of tokens left out.
+        effective_sample_size: (Σw)²/(n·Σw²) of the untruncated weights, in (0, 1]; 1 on policy.
+        entropy: of the policy at the tokens, in nats.
+        policy_loss: mean over the updates.
+    """
+    count = max(tokens, 1)
+    means = {name: total / count for name, total in sums.items() if not name.startswith("weight")}
+    squared = count * sums["weight_squared"]
+    means["effective_sample_size"] = sums["weight"] ** 2 / squared if squared > 0 else 1.0
+    if "policy_loss" in sums:
+        means["policy_loss"] = sums["policy_loss"] / max(updates, 1)
+    return means

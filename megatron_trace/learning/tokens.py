@@ -1,0 +1,30 @@
+"""What a micro-batch tells the losses."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """What the losses need of a micro-batch's n learned tokens and m anchors. A dummy's n and m are 0.
+
+    Attributes:
+        advantage: [n].
+        sampler_logprob: log-probability under the policy that sampled the token [n].
+        old_logprob: under the trainer before its first update on it [n]; None for "the current one".
+        reference_logprob: under the reference policy [n]; None where there is no reference.
+        weight: of the token in the update's loss (`aggregation.row_weights`) [n].
+        sequence: number of the token's row within the micro-batch, int64 [n] in 0…sequences − 1.
+        sequences: rows of the micro-batch; all of a row's tokens are here.
+        target: success rates to predict [m].
+    """
+
+    advantage: Tensor
+    sampler_logprob: Tensor
+    old_logprob: Tensor | None
+    reference_logprob: Tensor | None
+    weight: Tensor
+    sequence: Tensor
+    sequences: int
+    target: Tensor

@@ -1,0 +1,40 @@
+"""Context parallelism: which tokens of a packed sequence a rank computes, and finding them again."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+def own_tokens(starts: Tensor, rank: int, size: int) -> Tensor:
+    """Indices of the tokens that context-parallel rank `rank` of `size` computes, int64 [s / size], in order.
+
+    Every row is cut into 2·size chunks of equal length, of which a rank has the chunks `rank` and
+    `2·size − 1 − rank`: a short history and a long one, so that all ranks have the same work. Transformer Engine cuts
+    packed sequences up so (`thd_get_partitioned_indices`).
+
+    Args:
+        starts: where each row begins and the last one ends, int [b + 1]; of several ranks, lengths are multiples of
+            2·size.
+    """
+    if size == 1:
+        return torch.arange(int(starts[-1]), device=starts.device)
+    parts = []
+    for start, end in pairwise(starts.tolist()):
+        chunk = (end - start) // (2 * size)
+        for number in (rank, 2 * size - 1 - rank):
+            parts.append(torch.arange(start + number * chunk, start + (number + 1) * chunk))
+    return torch.cat(parts).to(starts.device)
+
+
+def place_of(tokens: Tensor, total: int) -> Tensor:
+    """Where each of `total` tokens stands among `tokens`, int64 [total]; −1 for those that are not there."""
+    place = torch.full((total,), -1, dtype=torch.int64, device=tokens.device)
+    place[tokens] = torch.arange(len(tokens), device=tokens.device)
+    return place
+
+
+def gathered_order(starts: Tensor, size: int) -> Tensor:
+    """For every token of the whole sequence its place among the tokens of rank 0, rank 1, …, int64 [s]."""
+    together = torch.cat([own_tokens(starts, rank, size) for rank in range(size)])
+    return place_of(together, len(together))

@@ -1,0 +1,41 @@
+"""What a layout asks of packed micro-batches."""
+
+import math
+from typing import Any
+
+from megatron_trace.config import Config, ParallelConfig
+from megatron_trace.learning.packing import Packing
+from megatron_trace.policy.architecture import head_width, key_value_heads, number_of_experts
+from megatron_trace.policy.precision import token_multiple
+
+
+def packing(config: Config, hf: dict[str, Any]) -> Packing:
+    """How the rows of a step are packed for the settings and the model that `hf` (config.json) describes."""
+    parallel = config.parallel
+    slices = parallel.tensor if parallel.sequence is not False else 1
+    row = 2 * parallel.context if parallel.context > 1 else 1
+    return Packing(
+        capacity=config.learning.micro_batch_tokens,
+        row_multiple=row,
+        total_multiple=math.lcm(row, parallel.context * slices * token_multiple(config.precision)),
+        count_multiple=parallel.pipeline if parallel.interleave > 1 else 1,
+        attention_scale=attention_scale(hf),
+    )
+
+
+def is_coupled(parallel: ParallelConfig) -> bool:
+    """Whether ranks wait for each other within a backward pass, or for all of its gradients: each must run one."""
+    return max(parallel.pipeline, parallel.context, parallel.expert) > 1 or parallel.overlap_grad_reduce
+
+
+def attention_scale(hf: dict[str, Any]) -> float:
+    """Tokens of history at which a layer's attention costs a token as much as its matrices.
+
+    A history of t tokens costs 4·t·heads·head_dim operations, P weights cost 2·P: P / (2·heads·head_dim).
+    """
+    hidden, queries = hf["hidden_size"], hf["num_attention_heads"] * head_width(hf)
+    attention = 2 * hidden * (queries + key_value_heads(hf) * head_width(hf))
+    width = hf["intermediate_size"]
+    if number_of_experts(hf):
+        width = hf["moe_intermediate_size"] * hf["num_experts_per_tok"]
+    return (attention + 3 * hidden * width) / (2 * queries)

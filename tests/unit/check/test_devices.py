@@ -1,0 +1,113 @@
+"""What a machine does not have is refused in words; nothing is asked of it that is not needed."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from megatron_trace.check import SettingError, devices
+from megatron_trace.check.devices import check_devices
+from megatron_trace.config import FP8Recipe, Precision, Recompute, WeightBackend
+from tests.unit.check.models import settings
+
+FP8 = {"precision__train": Precision.fp8}
+HOPPER, BLACKWELL, CONSUMER = (9, 0), (10, 0), (12, 0)
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] | None,
+    cuda: str = "13.0",
+    engine: bool = True,
+) -> None:
+    """A machine with such a GPU, or none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(devices, "has_transformer_engine", lambda: engine)
+
+
+@pytest.mark.parametrize(
+    ("capability", "recipe"),
+    [
+        (HOPPER, FP8Recipe.delayed),
+        (HOPPER, FP8Recipe.tensorwise),
+        (HOPPER, FP8Recipe.blockwise),
+        (BLACKWELL, FP8Recipe.mxfp8),
+        (CONSUMER, FP8Recipe.tensorwise),
+    ],
+)
+def test_each_recipe_runs_where_transformer_engine_has_it(
+    capability: tuple[int, int], recipe: FP8Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, capability)
+    check_devices(settings(**FP8, precision__fp8_recipe=recipe))
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "engine", "changed", "message"),
+    [
+        (None, "13.0", True, FP8, r"precision.train = 'fp8': needs a Hopper or newer GPU with CUDA"),
+        ((8, 9), "13.0", True, FP8, r"precision.train = 'fp8': needs a Hopper or newer GPU, not a GPU"),
+        (HOPPER, "13.0", False, FP8, r"precision.train = 'fp8': needs Transformer Engine: pip install"),
+        (
+            HOPPER,
+            "13.0",
+            True,
+            {**FP8, "precision__fp8_recipe": FP8Recipe.mxfp8},
+            r"'mxfp8': needs a Blackwell",
+        ),
+        (
+            CONSUMER,
+            "13.0",
+            True,
+            {**FP8, "precision__fp8_recipe": FP8Recipe.mxfp8},
+            r"'mxfp8': needs a Blackwell",
+        ),
+        (
+            HOPPER,
+            "12.8",
+            True,
+            {**FP8, "precision__fp8_recipe": FP8Recipe.blockwise},
+            r"CUDA 12.9 or newer, not 12.8",
+        ),
+        (
+            None,
+            "",
+            True,
+            {"rollout__weight_backend": WeightBackend.nccl},
+            r"weight_backend = 'nccl': needs CUDA",
+        ),
+        (HOPPER, "13.0", True, {"parallel__context": 2}, r"parallel.context = 2: on GPUs .*16 bits"),
+        (
+            None,
+            "",
+            True,
+            {"recompute__granularity": Recompute.selective, "recompute__modules": ["moe_act"]},
+            r"recompute.modules = 'moe_act': needs Transformer Engine's grouped experts; use moe",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(
+    capability: tuple[int, int] | None,
+    cuda: str,
+    engine: bool,
+    changed: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(monkeypatch, capability, cuda, engine)
+    with pytest.raises(SettingError, match=message):
+        check_devices(settings(**changed))
+
+
+def test_context_parallelism_in_float32_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, None)
+    check_devices(settings(parallel__context=2))
+
+
+def test_torch_is_not_imported_where_no_gpu_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it would raise
+    check_devices(settings())
