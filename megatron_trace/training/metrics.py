@@ -1,7 +1,6 @@
 """Metrics of a run: what its trees say, and `metrics.jsonl`, where every number is kept."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron_trace.training.loggers import DetachedLogger, close_all
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics, mixed_probability
 
 FILE = "metrics.jsonl"
@@ -142,47 +142,31 @@ def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, i
 
 
 class MetricsWriter:
-    """Appends rows to `<run_dir>/metrics.jsonl` and their numbers to TensorBoard in `<run_dir>/tensorboard`.
+    """Appends rows to `<run_dir>/metrics.jsonl`, and hands their numbers to the loggers.
 
-    A killed process leaves at most one torn line, at the end; opening the file again removes it. TensorBoard
-    is a convenience: when it fails, a warning says so once and training goes on without it.
+    A killed process leaves at most one torn line, at the end; opening the file again removes it.
     """
 
-    def __init__(self, run_dir: Path | str, *, done: int = 0) -> None:
-        """Open the files, creating the folder where needed; earlier rows stay, those after step `done` do not."""
+    def __init__(self, run_dir: Path | str, *, done: int = 0, loggers: Sequence[DetachedLogger] = ()) -> None:
+        """Open the file, creating the folder where needed; earlier rows stay, those after step `done` do not."""
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         _drop_rows(run_dir / FILE, done)
         self._file = (run_dir / FILE).open("a", encoding="utf-8")
-        self._board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=done + 1)
-        except Exception as error:
-            self._without_board(error)
+        self._loggers = loggers
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append `row`, which has a `step`, as one line."""
         self._file.write(json.dumps(dict(row), default=float) + "\n")
         self._file.flush()
-        if self._board is not None:
-            try:
-                for name, value in _numbers(row):
-                    self._board.add_scalar(name, value, int(row["step"]))
-                self._board.flush()
-            except Exception as error:
-                self._without_board(error)
+        numbers = dict(_numbers(row))
+        for logger in self._loggers:
+            logger.write(int(row["step"]), numbers)
 
     def close(self) -> None:
-        """Close both."""
+        """Close the file and the loggers."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
-
-    def _without_board(self, error: Exception) -> None:
-        self._board = None
-        warnings.warn(f"TensorBoard is off: {error}", stacklevel=3)
+        close_all(self._loggers)
 
     def __enter__(self) -> "MetricsWriter":
         return self

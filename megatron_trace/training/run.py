@@ -24,6 +24,7 @@ from megatron_trace.training.guard import Guard
 from megatron_trace.training.health import UnhealthyRun
 from megatron_trace.training.history import decoder
 from megatron_trace.training.identity import OtherRun, check_same, identity
+from megatron_trace.training.loggers import start_loggers
 from megatron_trace.training.metrics import MetricsWriter, read_metrics
 from megatron_trace.training.progress import RunProgress, summary_table
 from megatron_trace.training.report import write_report
@@ -88,8 +89,9 @@ def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) ->
         dtype = parameter_dtype(config.precision)
         checkpoints = Checkpoints(run_dir / "checkpoints", config.checkpoint, trainer, model, dtype)
     reason: Exception | None = None
+    loggers = start_loggers(config, run_dir, done=state.step)
     with (
-        MetricsWriter(run_dir, done=state.step) as writer,
+        MetricsWriter(run_dir, done=state.step, loggers=loggers) as writer,
         RunProgress(config.run.steps, done=state.step, console=console, beat=guard.beat) as progress,
     ):
         evaluated = {row["step"] for row in read_metrics(run_dir) if "evaluation" in row}

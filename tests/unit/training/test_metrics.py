@@ -119,12 +119,3 @@ def test_rows_reach_the_disk_before_the_writer_closes(tmp_path) -> None:
         "events": ["a restart"],
     }
     writer.close()
-
-
-def test_training_goes_on_when_tensorboard_fails(tmp_path) -> None:
-    (tmp_path / "tensorboard").write_text("not a folder")
-    with pytest.warns(UserWarning, match="TensorBoard is off"):
-        writer = MetricsWriter(tmp_path)
-    writer.write({"step": 0, "kl": 1.0})
-    writer.close()
-    assert len(read_metrics(tmp_path)) == 1
