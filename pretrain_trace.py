@@ -20,10 +20,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main() -> int:
-    """Check the command, then hand over. Exit code 0, 2 for a wrong setting, 3 for a run that a threshold stopped."""
+    """Check the command, then hand over.
+
+    Exit code 0, 2 for a wrong setting (in a dry run also for what does not fit), 3 for a run that a threshold stopped.
+    """
     leader = os.environ.get("RANK", "0") == "0"
     try:
         command = parse_command(sys.argv[1:])
+        if command.dry_run:
+            from megatron_trace.plan.dry_run import dry_run
+
+            return dry_run(command.config)
     except SettingError as error:
         if leader:
             print(f"error: {error}", file=sys.stderr)
@@ -69,5 +76,13 @@ def guarded(command: Command, keeper: Guard, stop: Stop) -> tuple[int, str]:
     return 0, ""
 
 
+def noted(code: int) -> int:
+    """Leave rank 0's exit code in the file that TRACE_EXIT_FILE names: torchrun says no more than 0 or 1."""
+    file = os.environ.get("TRACE_EXIT_FILE")
+    if file and os.environ.get("RANK", "0") == "0":
+        Path(file).write_text(f"{code}\n")
+    return code
+
+
 if __name__ == "__main__":  # dist_checkpointing and Ray spawn processes that import this file
-    sys.exit(main())
+    sys.exit(noted(main()))

@@ -18,6 +18,7 @@ from braceexpand import braceexpand
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from megatron_trace.architecture import ARCHITECTURES, check_architecture
 from megatron_trace.check import SettingError
 from megatron_trace.check.devices import check_devices
 from megatron_trace.check.layout import check_layout
@@ -25,8 +26,7 @@ from megatron_trace.check.learning import check_learning
 from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config
-from megatron_trace.policy.architecture import ARCHITECTURES, check_architecture
-from megatron_trace.policy.folders import companions, is_checkpoint
+from megatron_trace.folders import companions, is_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ docs/parallelism.md has the table.
 import math
 from typing import Any
 
+from megatron_trace.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
 from megatron_trace.check.error import SettingError
 from megatron_trace.config import Config, ContextExchange, FP8Recipe, ParallelConfig, Precision
-from megatron_trace.policy.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
 
 
 def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:

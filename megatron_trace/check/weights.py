@@ -4,7 +4,7 @@ from pathlib import Path
 
 from megatron_trace.check.error import SettingError
 from megatron_trace.config import Config
-from megatron_trace.policy.folders import is_checkpoint
+from megatron_trace.folders import is_checkpoint
 
 
 def check_weights(config: Config) -> None:

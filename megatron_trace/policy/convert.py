@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
-from megatron_trace.policy.architecture import check_architecture
-from megatron_trace.policy.folders import HF
+from megatron_trace.architecture import check_architecture
+from megatron_trace.folders import HF
 from megatron_trace.policy.hf import (
     SHARD_BYTES,
     HFReader,

@@ -1,6 +1,5 @@
 """The process group of the train ranks and each rank's place in it."""
 
-import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -51,15 +50,10 @@ class Place:
 
 
 def start(config: ParallelConfig, seed: int) -> Place:
-    """Join the train ranks of this run (torchrun's environment, or a single process) and lay them out.
-
-    Raises:
-        ValueError: the number of train ranks is no multiple of the parallel sizes' product.
-    """
+    """Join the train ranks of this run (torchrun's environment, or a single process) and lay them out."""
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    _check_world(config, world)
     if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if not distributed.is_initialized():
@@ -73,14 +67,6 @@ def start(config: ParallelConfig, seed: int) -> Place:
     return _lay_out(
         config, seed, torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
     )
-
-
-def _check_world(config: ParallelConfig, world: int) -> None:
-    for names in (("tensor", "pipeline", "context"), ("expert_tensor", "pipeline", "expert")):
-        sizes = {name: getattr(config, name) or config.tensor for name in names}
-        if world % (block := math.prod(sizes.values())):
-            shown = " x ".join(f"parallel.{name}={size}" for name, size in sizes.items())
-            raise ValueError(f"{world} train ranks cannot be split into {shown}; start a multiple of {block}")
 
 
 def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:

@@ -6,8 +6,8 @@ import torch
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.transformer import TransformerConfig
 
+from megatron_trace.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
 from megatron_trace.config import Config, Precision, Recompute
-from megatron_trace.policy.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
 from megatron_trace.policy.precision import has_transformer_engine, parameter_dtype
 from megatron_trace.policy.weight_map import Family
 

@@ -15,18 +15,18 @@ from megatron.core.tensor_parallel import (
 )
 from torch import Tensor
 
+from megatron_trace.architecture import check_architecture, padded_vocabulary
 from megatron_trace.config import Config
+from megatron_trace.folders import companions, is_checkpoint
 from megatron_trace.learning.batches import Batch
-from megatron_trace.policy.architecture import check_architecture, padded_vocabulary
 from megatron_trace.policy.context import own_tokens, place_of
 from megatron_trace.policy.distributed import Place
-from megatron_trace.policy.folders import companions, is_checkpoint
 from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
 from megatron_trace.policy.precision import has_transformer_engine, parameter_dtype
 from megatron_trace.policy.predictor import PredictorHead, load_predictor
-from megatron_trace.policy.rope import RotaryByPosition, put_into, rotary_frequencies
+from megatron_trace.policy.rope import RotaryByPosition, put_into, rotary_frequencies, scale_rotation
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
 from megatron_trace.policy.weight_map import expand, family_of, shape_of
 from megatron_trace.policy.weights import ModelWeights
@@ -172,6 +172,8 @@ def build_model(config: Config, place: Place) -> tuple[list[PolicyModel], ModelW
 def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> PolicyModel:
     """Part `chunk` of this rank's pipeline stage of the model that `hf` (config.json) describes, without weights."""
     megatron = transformer_config(hf, config, family_of(hf["model_type"]))
+    frequencies, factor = rotary_frequencies(hf)
+    scale_rotation(megatron, factor)
     number = chunk if place.chunks > 1 else None
     model = PolicyModel(
         config=megatron,
@@ -187,7 +189,7 @@ def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> 
         position_embedding_type="rope",
         vp_stage=number,
     )
-    put_into(model, *rotary_frequencies(hf), by_position=not has_transformer_engine())
+    put_into(model, frequencies, by_position=not has_transformer_engine())
     if megatron.fp8_param:
         model.to(device=place.device)  # what is FP8 must stay so
     else:

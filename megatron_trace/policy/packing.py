@@ -1,23 +1,21 @@
 """What a layout asks of packed micro-batches."""
 
-import math
 from typing import Any
 
+from megatron_trace.architecture import head_width, key_value_heads, number_of_experts
+from megatron_trace.check.parallel import padding
 from megatron_trace.config import Config, ParallelConfig
 from megatron_trace.learning.packing import Packing
-from megatron_trace.policy.architecture import head_width, key_value_heads, number_of_experts
-from megatron_trace.policy.precision import token_multiple
 
 
 def packing(config: Config, hf: dict[str, Any]) -> Packing:
     """How the rows of a step are packed for the settings and the model that `hf` (config.json) describes."""
     parallel = config.parallel
-    slices = parallel.tensor if parallel.sequence is not False else 1
-    row = 2 * parallel.context if parallel.context > 1 else 1
+    row, total = padding(config)
     return Packing(
         capacity=config.learning.micro_batch_tokens,
         row_multiple=row,
-        total_multiple=math.lcm(row, parallel.context * slices * token_multiple(config.precision)),
+        total_multiple=total,
         count_multiple=parallel.pipeline if parallel.interleave > 1 else 1,
         attention_scale=attention_scale(hf),
     )

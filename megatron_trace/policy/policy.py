@@ -1,5 +1,6 @@
 """`Policy`: what one train rank holds of the policy, and everything a run asks of it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from megatron_trace.check.layout import check_layout
 from megatron_trace.config import Config
+from megatron_trace.folders import companions, is_checkpoint
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.batches import Batch, make_batch
 from megatron_trace.learning.diagnostics import token_metrics
 from megatron_trace.learning.packing import longest_micro_batch, plan_micro_batches, split_updates
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.distributed import start
-from megatron_trace.policy.folders import companions, is_checkpoint
 from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify
 from megatron_trace.policy.packing import is_coupled, packing
-from megatron_trace.policy.precision import check_precision
 from megatron_trace.policy.reference import copy_weights, swapped_weights
 
 Arrays = list[NDArray[np.float32]]
@@ -36,7 +37,9 @@ class Policy:
         Raises:
             ValueError: the precision, the parallel sizes or the folder do not fit; the message says how.
         """
-        check_precision(config.precision)
+        folder = Path(config.model.path)
+        hf = read_config(companions(folder))
+        check_layout(config, hf, int(os.environ.get("WORLD_SIZE", 1)))
         self.config = config
         self.place = start(config.parallel, config.run.seed)
         # These import Megatron-Core, which needs the CPU adapter that `start` installs.
@@ -46,7 +49,7 @@ class Policy:
 
         chunks, self._weights = build_model(config, self.place)
         self._chunks = wrap(chunks, config)
-        if is_checkpoint(folder := Path(config.model.path)):
+        if is_checkpoint(folder):
             if problem := self.verify_checkpoint(folder):
                 raise DamagedCheckpoint(problem)
             load_start(self._chunks, folder)
@@ -54,7 +57,7 @@ class Policy:
         self._optimizer = Optimizer(self._chunks, config.learning)
         self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
         self._coupled = is_coupled(config.parallel)
-        self._packing = packing(config, read_config(companions(folder)))
+        self._packing = packing(config, hf)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One training step: `learning.epochs` times over `rows`, each in `learning.updates_per_step` updates.
@@ -62,7 +65,7 @@ class Policy:
         Returns:
             metrics, the same on every rank: policy_loss, predictor_loss, prediction (the mean), gradient_norm
             (the largest of the updates), learned_tokens, predicted_anchors, updates, padding (share of the
-            computed tokens) and those of `learning.losses.token_metrics`.
+            computed tokens) and those of `learning.diagnostics.token_metrics`.
 
         Raises:
             ValueError: there are no rows, or one exceeds learning.micro_batch_tokens.

@@ -47,11 +47,19 @@ class RotaryByPosition(nn.Module):
         return torch.cat([angles, angles], dim=-1)[:, None, None, :]
 
 
-def put_into(model: Any, frequencies: Tensor, factor: float, *, by_position: bool) -> None:
-    """Make a GPTModel rotate with `frequencies` and multiply cosine and sine by `factor`. Before its first pass.
+def scale_rotation(config: Any, factor: float) -> None:
+    """Have a model that is made from Megatron's `config` multiply cosine and sine by `factor`.
 
     Megatron's attention takes the factor from the settings of its own YaRN, 1 + 0.1·m·ln(scale) over the same with
     `yarn_mscale_all_dim`; scale = e and m = 10·(factor − 1) make that `factor`.
+    """
+    if factor != 1.0:
+        config.yarn_rotary_scaling_factor = math.e
+        config.yarn_mscale, config.yarn_mscale_all_dim = 10.0 * (factor - 1.0), 0.0
+
+
+def put_into(model: Any, frequencies: Tensor, *, by_position: bool) -> None:
+    """Make a GPTModel rotate with `frequencies`. Before its first pass.
 
     Args:
         by_position: by `RotaryByPosition`; else by Megatron's own for sequences packed for Transformer Engine.
@@ -60,6 +68,3 @@ def put_into(model: Any, frequencies: Tensor, factor: float, *, by_position: boo
         model.rotary_pos_emb = RotaryByPosition(frequencies)
     else:
         model.rotary_pos_emb.inv_freq = frequencies
-    if factor != 1.0:
-        model.config.yarn_rotary_scaling_factor = math.e
-        model.config.yarn_mscale, model.config.yarn_mscale_all_dim = 10.0 * (factor - 1.0), 0.0

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_trace.policy.architecture import (
+from megatron_trace.architecture import (
     head_width,
     key_value_heads,
     number_of_experts,

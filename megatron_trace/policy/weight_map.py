@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megatron_trace.policy.architecture import (
+from megatron_trace.architecture import (
     head_width,
     key_value_heads,
     number_of_experts,
     sparse_layers,
 )
-from megatron_trace.policy.architecture import padded_vocabulary as padded_vocabulary
+from megatron_trace.architecture import padded_vocabulary as padded_vocabulary
 
 
 @dataclass(frozen=True)

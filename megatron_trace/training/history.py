@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from megatron_trace.policy.folders import companions
+from megatron_trace.folders import companions
 from megatron_trace.training.metrics import CALIBRATION_BINS, Row, read_metrics
 
 Bin = tuple[float, float, int]

@@ -12,7 +12,8 @@ from megatron_trace.config import Config
 
 FREE = (
     "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers", "run.time_limit_min", "run.hang_min",
-    "parallel.", "evaluation.", "checkpoint.", "stop.", "data.", "model.path", "environment.options.corpus",
+    "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.", "data.", "model.path",
+    "environment.options.corpus",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
     "learning.micro_batch_tokens",

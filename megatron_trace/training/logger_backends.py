@@ -1,6 +1,6 @@
 """TensorBoard, Weights & Biases and MLflow behind one protocol of two methods; adding one is a class and a row.
 
-Each imports its library only when it is opened. Their own environment variables hold: see docs/logging.md.
+Each imports its library only when it is opened. Their own environment variables hold (docs/logging.md).
 """
 
 import math

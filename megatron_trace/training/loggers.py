@@ -42,7 +42,7 @@ class DetachedLogger:
             self._hand_over((step, numbers))
         self._tell()
 
-    def close(self, within_s: float = CLOSE_S) -> None:
+    def close(self, within_s: float) -> None:
         """Let it finish what it was given, for at most `within_s` seconds."""
         if not self._problem:
             self._hand_over(None)

@@ -12,7 +12,7 @@ from rich.console import Console
 from megatron_trace.config import Config
 from megatron_trace.config_check import Command
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.policy.folders import companions
+from megatron_trace.folders import companions
 from megatron_trace.policy.hf import read_config
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype

@@ -23,7 +23,7 @@ def check(settings: list[str], converted: Path, folder: Path, rows: list) -> Non
     )
     from megatron.core import dist_checkpointing
 
-    model = policy._model.module
+    model = policy._chunks[0].module
     right = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
         parameter.detach().fill_(float("nan"))

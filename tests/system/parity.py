@@ -67,6 +67,7 @@ def settings(model: Path, *layout: str) -> list[str]:
         "learning.warmup_steps=1",
         "learning.updates_per_step=2",
         "learning.micro_batch_tokens=64",
+        "rollout.max_history_tokens=32",
         "run.seed=5",
         *layout,
     ]

@@ -17,7 +17,7 @@ SHAPE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
     "intermediate_size": 72,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 4,
     "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 16,
@@ -26,6 +26,9 @@ SHAPE = {
     "tie_word_embeddings": False,
 }
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True}
+
+FOUR = ["parallel.tensor=2", "parallel.pipeline=2", "parallel.interleave=2"]
+CONTEXT = ["parallel.context=2", "precision.train=bf16"]
 
 Runs = dict[str, tuple[list[str], Path | None]]
 
@@ -63,12 +66,13 @@ def assert_close(folder: Path, one: str, other: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`one` trained and saved by one rank; `four` by tensor 2 x pipeline 2, as was `four-from-one` after it loaded."""
+    """`one` trained and saved by one rank; `four` by four ranks with four parts of the model, as was `four-from-one`
+    after it loaded."""
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(1)
     save_model(Qwen3ForCausalLM(Qwen3Config(**SHAPE)).float(), folder / "model")
     one = settings(folder / "model")
-    four = settings(folder / "model", "parallel.tensor=2", "parallel.pipeline=2")
+    four = settings(folder / "model", *FOUR)
     launch(folder, 1, {"one": (one, None), "one-from-one": (one, folder / "one.checkpoint")})
     launch(folder, 4, {"four": (four, None), "four-from-one": (four, folder / "one.checkpoint")})
     return folder
@@ -99,9 +103,18 @@ def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_ba
     data = settings(folder / "model")
     launch(folder, 2, {"data": (data, None), "data-from-four": (data, folder / "four.checkpoint")})
     assert_close(folder, "four", "data-from-four")
-    four = settings(folder / "model", "parallel.tensor=2", "parallel.pipeline=2")
+    four = settings(folder / "model", *FOUR)
     launch(folder, 4, {"four-from-data": (four, folder / "data.checkpoint")})
     assert_close(folder, "data", "four-from-data")
+
+
+@pytest.mark.slow
+def test_context_parallel_ranks_go_on_in_bf16_with_their_float32_weights(folder: Path) -> None:
+    spread = settings(folder / "model", *CONTEXT)
+    launch(
+        folder, 2, {"spread": (spread, None), "spread-from-spread": (spread, folder / "spread.checkpoint")}
+    )
+    assert_same_bits(folder, "spread", "spread-from-spread")
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from megatron_trace.policy.architecture import check_architecture, sparse_layers
+from megatron_trace.architecture import check_architecture, sparse_layers
 from megatron_trace.policy.rope import rotary_frequencies
 
 SIZES: dict[str, Any] = {

@@ -1,0 +1,112 @@
+"""The exact model of any train rank of any cluster in this one process: real Megatron modules without memory.
+
+The process group is torch's fake one, in which a process may claim any rank of any world, and the tensors are fake:
+they have a shape and a dtype on the meta device and take no memory. Megatron's data-parallel buffers and distributed
+optimizer are built over them, so that their padding and sharding are counted as they are.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import distributed, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from megatron_trace.config import Config
+from megatron_trace.plan.held import Held
+from megatron_trace.policy.distributed import Place, start, stop
+
+
+def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[Held]:
+    """What the first rank of every pipeline stage of `world` train ranks holds.
+
+    FP8 weights are counted as the bf16 ones that Megatron's modules have without Transformer Engine; see
+    `held.fp8_change`.
+
+    Raises:
+        ValueError: the process is a train rank already.
+    """
+    stages = config.parallel.pipeline
+    return [built(hf, config, world, rank=stage * (world // stages)) for stage in range(stages)]
+
+
+def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> Held:
+    """What train rank `rank` of `world` holds of the model that `hf` (config.json) describes."""
+    with _pretended(config, world, rank) as place:
+        from megatron_trace.policy import model, optimizer
+
+        with FakeTensorMode(allow_non_fake_inputs=True), patch.object(nn.Module, "to", _cast):
+            chunks = [model.make_model(hf, config, place, number) for number in range(place.chunks)]
+            wrapped = optimizer.wrap(chunks, config)
+            return held_by(wrapped, optimizer.Optimizer(wrapped, config.learning))
+
+
+def held_by(wrapped: list[Any], optimizer: Any) -> Held:
+    """Bytes of a rank's wrapped model, gradients and optimizer (its moments included, before the first step too)."""
+    buffers = [buffer for part in wrapped for buffer in part.buffers + part.expert_parallel_buffers]
+    owned = [
+        parameter
+        for part in optimizer.megatron.chained_optimizers
+        if not part.is_stub_optimizer
+        for group in part.param_groups
+        for parameter in group["params"]
+    ]
+    copies = [
+        parameter
+        for part in optimizer.megatron.chained_optimizers
+        if not part.is_stub_optimizer
+        for group in part.shard_fp32_from_float16_groups
+        for parameter in group
+    ]
+    return Held(
+        weights=sum(buffer.param_data.nbytes for buffer in buffers),
+        gradients=sum(buffer.grad_data.nbytes for buffer in buffers),
+        optimizer=sum(8 * parameter.numel() for parameter in owned)
+        + sum(4 * parameter.numel() for parameter in copies),
+    )
+
+
+@contextmanager
+def _pretended(config: Config, world: int, rank: int) -> Iterator[Place]:
+    """Claim to be train rank `rank` of `world`; nothing is sent anywhere."""
+    if distributed.is_initialized():
+        raise ValueError("this process is a train rank; a plan needs a process of its own")
+    distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
+    environment = {"RANK": str(rank), "WORLD_SIZE": str(world)}
+    with ExitStack() as stack:
+        stack.callback(stop)
+        stack.enter_context(patch.dict(os.environ, environment))
+        stack.enter_context(patch.object(distributed, "new_group", _fake_group(distributed.new_group)))
+        stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
+        place = start(config.parallel, config.run.seed)
+        for module in ("model", "megatron_config"):
+            # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
+            name = f"megatron_trace.policy.{module}.has_transformer_engine"
+            stack.enter_context(patch(name, lambda: False))
+        yield place
+
+
+def _fake_group(new_group: Any) -> Any:
+    def fake(ranks: Any = None, *_: Any, **__: Any) -> Any:
+        return new_group(ranks, backend="fake")
+
+    return fake
+
+
+def _own_for_all(everyone: list[Any], own: Any, group: Any = None) -> None:
+    everyone[:] = [own] * len(everyone)
+
+
+def _cast(module: nn.Module, device: Any = None, dtype: torch.dtype | None = None, **_: Any) -> nn.Module:
+    """`Module.to` for fake parameters, which torch cannot move; they are nowhere as it is."""
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and dtype is not None and parameter.dtype is not dtype:
+                cast = nn.Parameter(parameter.data.to(dtype))
+                cast.__dict__.update(parameter.__dict__)
+                part._parameters[name] = cast
+    return module

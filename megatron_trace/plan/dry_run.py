@@ -1,0 +1,90 @@
+"""`pretrain_trace.py --dry-run`: every check of a run, and whether its memory fits, with nothing started."""
+
+import math
+import os
+from dataclasses import replace
+from typing import Any
+
+from megatron_trace.config import Config, Precision, WeightBackend
+from megatron_trace.config_check import check_settings, problems_here, read_model_config
+from megatron_trace.plan.assumptions import Assumptions
+from megatron_trace.plan.layout import smallest_world
+from megatron_trace.plan.machines import GPUS, Cluster, Gpu, cpu_share
+from megatron_trace.plan.planner import Plan, make_plan
+from megatron_trace.plan.tables import headline, train_table
+from megatron_trace.plan.words import console, gib
+
+NODE = 8
+"""GPUs of a node, where torchrun does not say."""
+
+MOST_NODES = 64
+"""Most nodes of train ranks that are tried where torchrun does not say."""
+
+
+def dry_run(config: Config) -> int:
+    """Check `config` for the train ranks that torchrun started, or for the fewest nodes on which it fits.
+
+    What only the machine of the run can say (CUDA, data, weights) is printed, and is no failure.
+
+    Returns:
+        the exit code: 0, or 2 where the memory does not suffice.
+
+    Raises:
+        SettingError: a setting cannot work on any machine.
+    """
+    started = os.environ.get("WORLD_SIZE")
+    check_settings(config, world_size=int(started) if started else smallest_world(config))
+    if os.environ.get("RANK", "0") != "0":
+        return 0
+    hf, gpu, out = read_model_config(config.model.path), gpu_of(config), console()
+    for problem in problems_here(config):
+        out.print(f"not so on this machine: {problem}", highlight=False, soft_wrap=True, markup=False)
+    if started:
+        world = int(started)
+    else:
+        world = fewest_ranks(config, hf, gpu)
+        out.print(f"not started by torchrun: planned for {world} train ranks")
+    plan = plan_for(config, hf, gpu, world)
+    out.print(headline(plan))
+    out.print(train_table(plan))
+    cache = f"{gib(plan.engine.cache)} GiB keys and values"
+    out.print(f"a rollout GPU: {gib(plan.engine.weights)} GiB weights, {cache}")
+    if not plan.fits:
+        out.print("see tools/plan_cluster.py --search for layouts that fit")
+    return 0 if plan.fits else 2
+
+
+def plan_for(config: Config, hf: dict[str, Any], gpu: Gpu, world: int, *, exact: bool = True) -> Plan:
+    """The plan of `world` train ranks, with as many nodes as they and the fleet take."""
+    gpus = world + config.rollout.workers * config.rollout.tensor_parallel
+    each = int(os.environ.get("LOCAL_WORLD_SIZE", NODE))
+    if gpu.name == "cpu":
+        gpu, each = cpu_share(gpus), gpus
+    cluster = Cluster(-(-gpus // each), each, gpu)
+    return make_plan(config, hf, cluster, Assumptions(), exact=exact, world=world)
+
+
+def fewest_ranks(config: Config, hf: dict[str, Any], gpu: Gpu) -> int:
+    """Train ranks of the fewest whole nodes that hold the layout; what the layout takes at least, where none do."""
+    unit = math.lcm(smallest_world(config), 1 if gpu.name == "cpu" else NODE)
+    for world in range(unit, MOST_NODES * NODE + 1, unit):
+        if plan_for(config, hf, gpu, world, exact=False).fits:
+            return world
+    return unit
+
+
+def gpu_of(config: Config) -> Gpu:
+    """The kind of GPU to plan for: this machine's, or without one an H100, or the CPU for a CPU's settings."""
+    import torch
+
+    if not torch.cuda.is_available():
+        on_cpu = (
+            config.precision.train is Precision.float32 and config.rollout.weight_backend is WeightBackend.ray
+        )
+        return GPUS["cpu" if on_cpu else "h100-80gb"]
+    memory, capability = torch.cuda.get_device_properties(0).total_memory, torch.cuda.get_device_capability()
+    near = min(
+        (gpu for gpu in GPUS.values() if gpu.name != "cpu"),
+        key=lambda gpu: (gpu.capability != capability, abs(gpu.memory - memory)),
+    )
+    return replace(near, memory=memory)

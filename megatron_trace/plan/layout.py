@@ -1,0 +1,107 @@
+"""Where every train rank stands, and which layers it holds: Megatron's order of ranks, without starting any."""
+
+import math
+from dataclasses import dataclass
+
+from megatron_trace.check import SettingError
+from megatron_trace.config import Config
+from megatron_trace.plan.machines import Cluster
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """A train rank's place in each kind of parallelism."""
+
+    tensor: int
+    context: int
+    data: int
+    pipeline: int
+    expert: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parallel sizes of `world` train ranks; see `ParallelConfig`."""
+
+    world: int
+    tensor: int
+    sequence: bool
+    pipeline: int
+    interleave: int
+    context: int
+    expert: int
+    expert_tensor: int
+
+    @classmethod
+    def of(cls, config: Config, world: int) -> "Layout":
+        """Of `world` train ranks, which the parallel sizes' products divide."""
+        parallel = config.parallel
+        return cls(
+            world=world,
+            tensor=parallel.tensor,
+            sequence=parallel.tensor > 1 if parallel.sequence is None else parallel.sequence,
+            pipeline=parallel.pipeline,
+            interleave=parallel.interleave,
+            context=parallel.context,
+            expert=parallel.expert,
+            expert_tensor=parallel.expert_tensor or parallel.tensor,
+        )
+
+    @property
+    def data(self) -> int:
+        """Data-parallel size."""
+        return self.world // (self.tensor * self.context * self.pipeline)
+
+    @property
+    def shards(self) -> int:
+        """Ranks over which the optimizer state of all but the experts is sharded: data- and context-parallel ones."""
+        return self.data * self.context
+
+    @property
+    def expert_shards(self) -> int:
+        """Ranks over which that of the experts is sharded."""
+        return self.world // (self.expert_tensor * self.expert * self.pipeline)
+
+    def coordinates(self, rank: int) -> Coordinates:
+        """Of train rank `rank`: tensor-parallel ranks are neighbours, then come context, data and pipeline."""
+        rest, tensor = divmod(rank, self.tensor)
+        rest, context = divmod(rest, self.context)
+        pipeline, data = divmod(rest, self.data)
+        expert = rank // self.expert_tensor % self.expert
+        return Coordinates(tensor, context, data, pipeline, expert)
+
+    def layers(self, stage: int, total: int) -> list[range]:
+        """Layers of each part of the model on pipeline stage `stage`, counted from 0."""
+        size = total // (self.pipeline * self.interleave)
+        starts = [(chunk * self.pipeline + stage) * size for chunk in range(self.interleave)]
+        return [range(start, start + size) for start in starts]
+
+    def in_flight(self, stage: int, micro_batches: int) -> int:
+        """Parts' micro-batches whose activations a stage holds at most: 1F1B, or the interleaved schedule."""
+        if self.interleave == 1:
+            return min(self.pipeline - stage, micro_batches)
+        warm_up = 2 * (self.pipeline - stage - 1) + (self.interleave - 1) * self.pipeline
+        return min(warm_up + 1, micro_batches * self.interleave)
+
+
+def train_gpus(config: Config, cluster: Cluster) -> int:
+    """GPUs that are left for the train ranks when the fleet has taken its own.
+
+    Raises:
+        SettingError: none is left.
+    """
+    fleet = config.rollout.workers * config.rollout.tensor_parallel
+    if fleet >= cluster.gpus:
+        remedy = (
+            f"with rollout.tensor_parallel = {config.rollout.tensor_parallel} takes {fleet} of the cluster's "
+            f"{cluster.gpus} GPUs and leaves none to train"
+        )
+        raise SettingError("rollout.workers", config.rollout.workers, remedy)
+    return cluster.gpus - fleet
+
+
+def smallest_world(config: Config) -> int:
+    """Fewest train ranks that the parallel sizes take."""
+    parallel = config.parallel
+    experts = (parallel.expert_tensor or parallel.tensor) * parallel.expert * parallel.pipeline
+    return math.lcm(parallel.tensor * parallel.context * parallel.pipeline, experts)

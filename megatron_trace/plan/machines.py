@@ -1,0 +1,72 @@
+"""What the makers state of their accelerators. Rates are dense peaks; `assumptions` says what share is reached."""
+
+import os
+from dataclasses import dataclass, replace
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One accelerator.
+
+    Attributes:
+        memory: bytes that a program can use, as `nvidia-smi` shows them.
+        flops: peak FLOP/s of 16-bit matrix products (32-bit ones for "cpu").
+        fp8_flops: of FP8 ones; 0 where there is no FP8.
+        bandwidth: of its memory, bytes/s.
+        link: to the other GPUs of its node, bytes/s in one direction.
+        network: its share of the node's network, bytes/s in one direction.
+        capability: CUDA compute capability.
+    """
+
+    name: str
+    memory: int
+    flops: float
+    fp8_flops: float
+    bandwidth: float
+    link: float
+    network: float
+    capability: tuple[int, int]
+
+
+def _cpu() -> Gpu:
+    """A machine of two cores, which all processes share: rough, and only there so that a laptop can be planned."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Gpu("cpu", memory, 1e11, 0.0, 2e10, 5e9, 1e9, (0, 0))
+
+
+GPUS: dict[str, Gpu] = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("a100-80gb", 81920 * 2**20, 312e12, 0.0, 2.04e12, 300e9, 25e9, (8, 0)),
+        Gpu("h100-80gb", 81559 * 2**20, 989e12, 1979e12, 3.35e12, 450e9, 50e9, (9, 0)),
+        Gpu("h200-141gb", 143771 * 2**20, 989e12, 1979e12, 4.8e12, 450e9, 50e9, (9, 0)),
+        Gpu("b200-180gb", 183359 * 2**20, 2250e12, 4500e12, 7.7e12, 900e9, 50e9, (10, 0)),
+        _cpu(),
+    )
+}
+"""SXM boards: NVLink within a node, one 400 Gb/s InfiniBand port for each GPU (200 Gb/s for A100)."""
+
+
+def cpu_share(processes: int) -> Gpu:
+    """This machine as seen by each of so many train ranks and engines, which share its memory evenly."""
+    return replace(GPUS["cpu"], memory=GPUS["cpu"].memory // processes)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Equal nodes of equal GPUs; the train ranks take the first ones, the fleet's engines the rest."""
+
+    nodes: int
+    gpus_per_node: int
+    gpu: Gpu
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.nodes * self.gpus_per_node
+
+    def speed_between(self, ranks: int) -> float:
+        """Bytes/s of one GPU within a group of `ranks` neighbouring ones: NVLink within a node, else the network."""
+        return self.gpu.link if ranks <= self.gpus_per_node else self.gpu.network

@@ -1,0 +1,137 @@
+"""A whole plan of one configuration on one cluster."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_trace.check import SettingError
+from megatron_trace.config import Config, FP8Recipe, Precision
+from megatron_trace.plan.assumptions import Assumptions, Workload, workload
+from megatron_trace.plan.capacity import Capacity, capacity
+from megatron_trace.plan.duration import Durations, durations, micro_batches
+from megatron_trace.plan.engine import EngineMemory, engine_memory
+from megatron_trace.plan.layer_bytes import Kernels
+from megatron_trace.plan.layout import Layout, train_gpus
+from megatron_trace.plan.machines import Cluster, Gpu
+from megatron_trace.plan.memory import StageMemory, counted_stages, stage_memory
+from megatron_trace.plan.shape import Shape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `config` does on `cluster`.
+
+    Attributes:
+        micro_batches: of each data-parallel rank in one optimizer update.
+        stages: memory of a train GPU of every pipeline stage.
+        engine: memory of a GPU of the fleet.
+        seconds: of one step's phases.
+        capacity: how well the fleet and the train ranks match.
+    """
+
+    config: Config
+    cluster: Cluster
+    shape: Shape
+    layout: Layout
+    work: Workload
+    micro_batches: int
+    stages: list[StageMemory]
+    engine: EngineMemory
+    seconds: Durations
+    capacity: Capacity
+
+    @property
+    def fits(self) -> bool:
+        """Whether every GPU has room for what it is to hold."""
+        return all(stage.fits for stage in self.stages) and self.engine.fits
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for a JSON file: bytes and seconds."""
+        return {
+            "fits": self.fits,
+            "cluster": dataclasses.asdict(self.cluster),
+            "layout": dataclasses.asdict(self.layout) | {"data": self.layout.data},
+            "workload": dataclasses.asdict(self.work),
+            "micro_batches": self.micro_batches,
+            "stages": [dataclasses.asdict(stage) | {"total": stage.total} for stage in self.stages],
+            "engine": dataclasses.asdict(self.engine),
+            "seconds": dataclasses.asdict(self.seconds) | {"step": self.seconds.step},
+            "capacity": dataclasses.asdict(self.capacity),
+        }
+
+
+def check_gpu(config: Config, gpu: Gpu) -> None:
+    """Refuse an arithmetic that `gpu` does not have.
+
+    Raises:
+        SettingError: it does not.
+    """
+    precision = config.precision
+    if precision.train is Precision.fp8 and not gpu.fp8_flops:
+        raise SettingError("precision.train", precision.train, f"{gpu.name} has no FP8; use bf16")
+    if (
+        precision.train is Precision.fp8
+        and precision.fp8_recipe is FP8Recipe.mxfp8
+        and gpu.capability < (10, 0)
+    ):
+        remedy = f"needs Blackwell, which {gpu.name} is not; use blockwise"
+        raise SettingError("precision.fp8_recipe", precision.fp8_recipe, remedy)
+
+
+def make_plan(
+    config: Config,
+    hf: dict[str, Any],
+    cluster: Cluster,
+    assumptions: Assumptions,
+    *,
+    exact: bool = True,
+    world: int | None = None,
+    kernels: Kernels | None = None,
+) -> Plan:
+    """Plan the model that `hf` (config.json) describes.
+
+    Args:
+        exact: build every pipeline stage of the real model (seconds) rather than count its parameters.
+        world: train ranks; None for all GPUs that the fleet leaves.
+        kernels: which the layers are computed with; None for what the cluster's GPUs have.
+
+    Raises:
+        SettingError: no GPU is left to train, or the cluster's cannot compute so.
+    """
+    check_gpu(config, cluster.gpu)
+    world = train_gpus(config, cluster) if world is None else world
+    shape, layout = Shape.of(hf), Layout.of(config, world)
+    work = workload(config, assumptions)
+    updates = config.learning.updates_per_step
+    count = micro_batches(config, layout, work, assumptions, updates=updates)
+    if exact:
+        from megatron_trace.plan.build import built_stages  # imports Megatron, which takes seconds
+
+        held = built_stages(hf, config, world)
+    else:
+        held = counted_stages(shape, layout, config)
+    kernels = kernels or Kernels(engine=cluster.gpu.name != "cpu")
+    engine = engine_memory(shape, config, cluster.gpu, assumptions)
+    stages = stage_memory(
+        shape,
+        layout,
+        config,
+        cluster.gpu,
+        assumptions,
+        stages=held,
+        micro_batches=count,
+        kernels=kernels,
+    )
+    seconds = durations(shape, layout, config, cluster, work, engine, assumptions)
+    return Plan(
+        config=config,
+        cluster=cluster,
+        shape=shape,
+        layout=layout,
+        work=work,
+        micro_batches=count,
+        stages=stages,
+        engine=engine,
+        seconds=seconds,
+        capacity=capacity(config, seconds),
+    )

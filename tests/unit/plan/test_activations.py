@@ -1,0 +1,107 @@
+"""Activations grow and shrink with the settings as they should, and agree with the literature where it speaks."""
+
+from dataclasses import replace
+
+import pytest
+
+from megatron_trace.plan.activations import activations
+from megatron_trace.plan.layer_bytes import Kernels
+from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.shape import Shape
+
+
+@pytest.fixture
+def of(model, settings):
+    """Activations of Qwen3-14B's stage `stage` with 8192 tokens a micro-batch."""
+
+    def make(*overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = False):
+        config = settings(*overrides)
+        return activations(
+            Shape.of(model("Qwen3-14B")),
+            Layout.of(config, world),
+            config,
+            stage,
+            micro_batches=batches,
+            kernels=Kernels(fused_swiglu=fused),
+        )
+
+    return make
+
+
+def test_a_layer_of_qwen3_14b_by_hand(of):
+    hidden, query, key, ffn, heads, head = 5120, 5120, 1024, 17408, 40, 128
+    split = 2 * (4 * hidden + 3 * query + 3 * key + 5 * ffn)  # bf16 elements, shared by 4 ranks
+    floats = 4 * 2 + 4 * heads + 4 * (heads + 8)  # deviations of the norms, attention's sums
+    each = (split + floats) / 4 + 2 * 4 * head  # cosines and sines lie whole on every rank
+    assert of("parallel.tensor=4").layers == pytest.approx(40 * 8192 * each, rel=1e-6)
+
+
+def test_megatrons_formula_says_nearly_the_same(of):
+    """megatron/training/theoretical_memory_usage.py: s·b·h·(18 + 4·f/h) bytes a layer, with sequence parallelism.
+
+    It counts SwiGLU as one wide output with its input, which a fused one has, not our heads' norms, and an 8-fold
+    key-value width.
+    """
+    theirs = 40 * 8192 * 5120 * (18 + 4 * 17408 / 5120) / 4
+    assert theirs < of("parallel.tensor=4", fused=True).layers < 1.2 * theirs
+
+
+def test_the_output_layer_is_on_the_last_stage_only(of):
+    first, last = (of("parallel.pipeline=2", stage=stage) for stage in (0, 1))
+    assert first.output == 0
+    assert last.output > 8192 * 152_576 * 2
+
+
+@pytest.mark.parametrize(("stage", "parts"), [(0, 4), (1, 3), (2, 2), (3, 1)], ids=lambda value: str(value))
+def test_a_stage_holds_the_micro_batches_between_its_forward_and_backward(of, stage, parts):
+    alone = of("parallel.pipeline=4", stage=3).layers
+    assert of("parallel.pipeline=4", stage=stage).layers == pytest.approx(parts * alone, rel=1e-6)
+
+
+def test_the_interleaved_schedule_holds_more(of):
+    plain = of("parallel.pipeline=4").layers
+    more = of("parallel.pipeline=4", "parallel.interleave=2").layers
+    # (2·3 + 4 + 1) parts of 5 layers, against 4 of 10.
+    assert more / plain == pytest.approx(11 * 5 / (4 * 10), rel=1e-6)
+
+
+def test_parallelism_divides(of):
+    whole = of("parallel.tensor=1").layers
+    assert of("parallel.context=4").layers == pytest.approx(whole / 4, rel=1e-6)
+    split = of("parallel.tensor=4").layers
+    alike = of("parallel.tensor=4", "parallel.sequence=false").layers
+    assert whole / 4 < split < alike < whole
+
+
+def test_recomputation_saves_memory_in_its_order(of):
+    none = of().layers
+    mlp = of("recompute.granularity=selective", "recompute.modules=[mlp]").layers
+    full = of("recompute.granularity=full").layers
+    block = of("recompute.granularity=full", "recompute.method=block", "recompute.layers=20").layers
+    assert full < mlp < none
+    assert full < block < none
+
+
+def test_full_recomputation_by_hand(of):
+    layer = of().layers / 40
+    assert of("recompute.granularity=full").layers == pytest.approx(40 * 8192 * 5120 * 2 + layer, rel=1e-6)
+
+
+def test_fp8_saves_inputs_of_matrix_products_in_one_byte(of):
+    ours = of().layers - of("precision.train=fp8").layers
+    # The normed hidden states twice and the MLP's product, less a copy of attention's output.
+    assert ours == pytest.approx(40 * 8192 * (2 * 5120 + 17408 - 5120), rel=1e-6)
+
+
+def test_experts_save_what_is_sent_to_them(model, settings):
+    shape = Shape.of(model("Qwen3-30B-A3B"))
+
+    def layers(*overrides: str) -> int:
+        config = settings(*overrides)
+        return activations(shape, Layout.of(config, 8), config, 0, micro_batches=8).layers
+
+    assert layers("parallel.expert=8") == layers("parallel.expert=1")  # as many tokens come as go
+    dense = replace(shape, sparse=(False,) * shape.layers)
+    assert layers() > activations(dense, Layout.of(settings(), 8), settings(), 0, micro_batches=8).layers
+    recomputed = layers("recompute.granularity=selective", "recompute.modules=[moe]")
+    assert recomputed < layers("recompute.granularity=selective", "recompute.modules=[moe_act]") < layers()

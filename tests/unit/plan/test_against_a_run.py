@@ -1,0 +1,157 @@
+"""The plan of the CPU's configuration against a train rank that really holds and learns it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from megatron_trace.config_check import load_config, read_model_config
+from megatron_trace.learning.rows import Row
+from megatron_trace.plan.activations import activations
+from megatron_trace.plan.build import built
+from megatron_trace.plan.layer_bytes import Kernels
+from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.shape import Shape
+
+TOKENS, LEARNED = 512, 0.75
+
+
+def rows() -> list[Row]:
+    """Rows that fill a micro-batch, three quarters of them sampled tokens."""
+    generator, count = np.random.default_rng(0), 4
+    length = TOKENS // count
+    return [
+        Row(
+            tokens=generator.integers(0, 2000, length),
+            learn=np.arange(length) >= length * (1 - LEARNED),
+            predict=np.arange(length) == 20,
+            advantage=np.ones(length, np.float32),
+            sampler_logprob=np.full(length, -1.0, np.float32),
+            target=np.zeros(length, np.float32),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def start_policy() -> Iterator[Any]:
+    """Makes the policy of configs/geo_hop_cpu.yaml with overrides."""
+    from megatron_trace.policy.distributed import stop
+    from megatron_trace.policy.policy import Policy
+
+    def make(*overrides: str) -> tuple[Any, Any]:
+        config = load_config(
+            "configs/geo_hop_cpu.yaml",
+            [f"learning.micro_batch_tokens={TOKENS}", *overrides],
+        )
+        return config, Policy(config)
+
+    yield make
+    stop()
+
+
+def storages(tensors: Any) -> dict[int, int]:
+    """Bytes of each memory block that `tensors` lie in."""
+    return {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in tensors
+        if tensor is not None
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start_policy, precision):
+    config = load_config("configs/geo_hop_cpu.yaml", [f"precision.train={precision}"])
+    planned = built(read_model_config(config.model.path), config, 1, rank=0)
+    _, policy = start_policy(f"precision.train={precision}")
+    policy.update(rows())  # before its first step Adam has no moments
+    weights = storages(parameter for part in policy._chunks for parameter in part.parameters())
+    gradients = storages(parameter.main_grad for part in policy._chunks for parameter in part.parameters())
+    state = [
+        value
+        for part in policy._optimizer.megatron.chained_optimizers
+        for moments in part.optimizer.state.values()
+        for name, value in moments.items()
+        if name != "step"
+    ]
+    copies = storages(
+        parameter for group in policy._optimizer.megatron.param_groups for parameter in group["params"]
+    )
+    own = {place: size for place, size in copies.items() if place not in weights}
+    assert planned.weights == sum(weights.values())
+    assert planned.gradients == sum(gradients.values())
+    assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
+
+
+def saved_and_planned(config: Any, policy: Any) -> tuple[float, float]:
+    """Bytes that autograd has saved when the forward pass of a full micro-batch ends, and what the plan says."""
+    known = storages(parameter for part in policy._chunks for parameter in part.parameters())
+    saved: dict[int, torch.Tensor] = {}
+    bytes_saved = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not bytes_saved and tensor.untyped_storage().data_ptr() not in known:
+            saved[tensor.untyped_storage().data_ptr()] = tensor  # held, so that its place is not used again
+        return tensor
+
+    def give(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal bytes_saved
+        if (
+            not bytes_saved
+        ):  # the backward pass begins; what recomputation brings back from here on comes and goes
+            bytes_saved = sum(storages(saved.values()).values())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, give):
+        policy.update(rows())
+    plan = activations(
+        Shape.of(read_model_config(config.model.path)),
+        Layout.of(config, 1),
+        config,
+        0,
+        micro_batches=1,
+        learned_share=LEARNED,
+        kernels=Kernels(engine=False),
+        recomputed=False,
+    )
+    return bytes_saved, plan.layers + plan.output
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recompute.granularity=none"],
+        ["recompute.granularity=full"],
+        ["recompute.granularity=full", "recompute.layers=2"],
+        ["recompute.granularity=full", "recompute.method=block", "recompute.layers=3"],
+        ["recompute.granularity=selective", "recompute.modules=[mlp]"],
+        ["recompute.granularity=selective", "recompute.modules=[layernorm]"],
+        ["recompute.granularity=selective", "recompute.modules=[core_attn]"],
+    ],
+    ids=" ".join,
+)
+def test_activations_are_what_autograd_saves(start_policy, precision, overrides):
+    saved, planned = saved_and_planned(*start_policy(f"precision.train={precision}", *overrides))
+    assert planned == pytest.approx(saved, rel=0.03)
+
+
+@pytest.mark.parametrize("modules", ["[moe]", None])
+def test_so_are_those_of_experts(start_policy, tmp_path, modules):
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+
+    sizes = {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "vocab_size": 2048}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+    experts = {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 96,
+        "norm_topk_prob": True,
+    }
+    described = Qwen3MoeConfig(**sizes, **heads, **experts, max_position_embeddings=1024)
+    AutoModelForCausalLM.from_config(described).save_pretrained(tmp_path)
+    recompute = ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    saved, planned = saved_and_planned(*start_policy(f"model.path={tmp_path}", *recompute))
+    assert planned == pytest.approx(saved, rel=0.03)

@@ -1,0 +1,60 @@
+"""A dry run says what a run would refuse, and starts nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from megatron_trace.check import SettingError
+from megatron_trace.config_check import load_config, read_model_config
+from megatron_trace.plan import dry_run as module
+from megatron_trace.plan.dry_run import dry_run
+from megatron_trace.plan.machines import GPUS
+
+
+@pytest.fixture(autouse=True)
+def no_folders(monkeypatch, tmp_path):
+    """The check of run.directory makes it."""
+    real = load_config
+
+    def load(file: str, overrides: tuple[str, ...] = ()):
+        return real(file, [f"run.directory={tmp_path}", *overrides])
+
+    monkeypatch.setattr(f"{__name__}.load_config", load)
+
+
+def test_a_cluster_configuration_passes_on_a_laptop(capsys):
+    assert dry_run(load_config("configs/qwen3_14b.yaml")) == 0
+    said = capsys.readouterr().out
+    assert "not so on this machine: model.path" in said
+    assert "hf download Qwen/Qwen3-14B --local-dir models/Qwen3-14B" in said
+    assert "everything fits" in said
+
+
+def test_without_torchrun_the_fewest_nodes_that_fit_are_planned():
+    config = load_config("configs/qwen3_30b_a3b.yaml")
+    hf = read_model_config(config.model.path)
+    assert module.fewest_ranks(config, hf, GPUS["h100-80gb"]) == 16
+    assert module.fewest_ranks(config, hf, GPUS["b200-180gb"]) == 8
+
+
+def test_what_does_not_fit_is_exit_code_2(capsys, monkeypatch):
+    small = replace(GPUS["h100-80gb"], memory=40 * 2**30)
+    monkeypatch.setattr(module, "gpu_of", lambda config: small)
+    assert dry_run(load_config("configs/qwen3_14b.yaml")) == 2
+    assert "does not fit" in capsys.readouterr().out
+
+
+def test_what_no_machine_can_do_is_an_error():
+    with pytest.raises(SettingError, match=r"parallel\.tensor = 3"):
+        dry_run(load_config("configs/qwen3_14b.yaml", ("parallel.tensor=3",)))
+
+
+def test_the_layout_must_divide_the_train_ranks_that_torchrun_started(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    with pytest.raises(SettingError, match="must divide the 6 "):
+        dry_run(load_config("configs/qwen3_14b.yaml"))
+
+
+def test_the_cpu_configuration_is_planned_for_the_cpu(capsys):
+    assert dry_run(load_config("configs/geo_hop_cpu.yaml")) == 0
+    assert "cpu" in capsys.readouterr().out

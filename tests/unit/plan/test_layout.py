@@ -1,0 +1,46 @@
+"""Ranks stand where Megatron puts them."""
+
+import pytest
+
+from megatron_trace.check import SettingError
+from megatron_trace.plan.build import _pretended
+from megatron_trace.plan.layout import Coordinates, Layout, smallest_world, train_gpus
+from megatron_trace.plan.machines import GPUS, Cluster
+
+
+@pytest.mark.parametrize("rank", range(0, 32, 3))
+def test_coordinates_are_megatrons(settings, rank):
+    config = settings(
+        *("parallel.tensor=2", "parallel.context=2", "parallel.pipeline=2"),
+        *("parallel.expert=4", "parallel.expert_tensor=1"),
+    )
+    with _pretended(config, 32, rank) as place:
+        theirs = Coordinates(place.tensor, place.context, place.data, place.pipeline, place.expert)
+    assert Layout.of(config, 32).coordinates(rank) == theirs
+
+
+def test_interleaved_stages_take_turns(settings):
+    layout = Layout.of(settings("parallel.pipeline=2", "parallel.interleave=2"), 2)
+    assert layout.layers(0, 8) == [range(0, 2), range(4, 6)]
+    assert layout.layers(1, 8) == [range(2, 4), range(6, 8)]
+
+
+def test_the_optimizer_is_sharded_over_data_and_context(settings):
+    layout = Layout.of(
+        settings("parallel.tensor=2", "parallel.context=2", "parallel.expert=4", "parallel.expert_tensor=1"),
+        16,
+    )
+    assert (layout.data, layout.shards, layout.expert_shards) == (4, 8, 4)
+
+
+def test_the_fleet_takes_its_gpus_first(settings):
+    cluster = Cluster(2, 8, GPUS["h100-80gb"])
+    assert train_gpus(settings("rollout.workers=4", "rollout.tensor_parallel=2"), cluster) == 8
+    with pytest.raises(SettingError, match=r"rollout\.workers = 16: .* leaves none to train"):
+        train_gpus(settings("rollout.workers=16"), cluster)
+
+
+def test_the_smallest_world_holds_dense_layers_and_experts(settings):
+    assert smallest_world(settings("parallel.tensor=4", "parallel.pipeline=2")) == 8
+    assert smallest_world(settings("parallel.tensor=2", "parallel.expert=8", "parallel.expert_tensor=1")) == 8
+    assert smallest_world(settings("parallel.tensor=2", "parallel.expert=8")) == 16
