@@ -17,8 +17,7 @@ def check_devices(config: Config) -> None:
     """
     fp8, nccl = config.precision.train is Precision.fp8, config.rollout.weight_backend is WeightBackend.nccl
     grouped = config.recompute.granularity is Recompute.selective and "moe_act" in config.recompute.modules
-    context = config.parallel.context > 1
-    if not (fp8 or nccl or grouped or context):
+    if not (fp8 or nccl or grouped):
         return  # nothing here needs a GPU
     import torch  # takes seconds, so only where it is needed
 
@@ -31,9 +30,6 @@ def check_devices(config: Config) -> None:
     if grouped and not (cuda and has_transformer_engine()):
         remedy = "needs Transformer Engine's grouped experts; use moe"
         raise SettingError("recompute.modules", "moe_act", remedy)
-    if context and cuda and config.precision.train is Precision.float32:
-        remedy = "on GPUs its attention exists in 16 bits only; use precision.train=bf16"
-        raise SettingError("parallel.context", config.parallel.context, remedy)
 
 
 def has_transformer_engine() -> bool:

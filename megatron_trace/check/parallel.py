@@ -118,9 +118,7 @@ def _check_world(parallel: ParallelConfig, world_size: int) -> None:
         if world_size % math.prod(sizes.values()):
             product = " x ".join(f"parallel.{key} ({value})" for key, value in sizes.items())
             value = getattr(parallel, name.removeprefix("parallel."))
-            raise SettingError(
-                name, value, f"{product} must divide the {world_size} processes that torchrun started"
-            )
+            raise SettingError(name, value, f"{product} must divide the {world_size} train ranks")
 
 
 def check_micro_batch(config: Config) -> None:

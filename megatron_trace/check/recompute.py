@@ -33,6 +33,9 @@ def _check_modules(config: Config, hf: dict[str, Any]) -> None:
             raise SettingError("recompute.modules", name, f"must be of {', '.join(MODULES)}")
         if name.startswith("moe") and not number_of_experts(hf):
             raise SettingError("recompute.modules", name, "the model has no experts; leave it out")
+        if name == "moe_act" and config.precision.train is Precision.float32:
+            remedy = "needs Transformer Engine's grouped experts, which float32 does not use; use moe"
+            raise SettingError("recompute.modules", name, remedy)
         if name == "mlp" and all(sparse_layers(hf)):
             raise SettingError("recompute.modules", name, "all layers of the model have experts; use moe")
         if name in ("layernorm", "moe_act") and delayed:

@@ -83,10 +83,8 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[Place]:
         stack.enter_context(patch.object(distributed, "new_group", _fake_group(distributed.new_group)))
         stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
         place = start(config.parallel, config.run.seed)
-        for module in ("model", "megatron_config"):
-            # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
-            name = f"megatron_trace.policy.{module}.has_transformer_engine"
-            stack.enter_context(patch(name, lambda: False))
+        # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
+        stack.enter_context(patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False))
         yield place
 
 

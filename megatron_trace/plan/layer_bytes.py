@@ -6,7 +6,7 @@ of the micro-batch), and an output layer that sees only learned tokens.
 
 Per token of a layer, in elements (h hidden, q and k the widths of all query and key heads, f of the MLP):
 
-    Transformer Engine's layers       4h + 3q + 3k + 5f           (3f with a fused SwiGLU)
+    Transformer Engine's layers       4h + 3q + 3k + 3f           (5f without a fused SwiGLU)
     this project's on the CPU         6h + 6q + 4k + 5f           (in float32; its norms are so in bf16 too)
 
 Both also save 4·head elements of cosines and sines, and a float32 for every normalised vector and attention head.
@@ -24,12 +24,18 @@ class Kernels:
     """Which implementation computes the layers.
 
     Attributes:
-        engine: Transformer Engine's modules; otherwise this project's for the CPU.
-        fused_swiglu: the MLP's activation and gate are one function.
+        engine: Transformer Engine's modules; otherwise this project's.
+        fused_swiglu: the MLP's activation and gate are one function, which saves its input alone.
     """
 
     engine: bool = True
-    fused_swiglu: bool = False
+    fused_swiglu: bool = True
+
+    @classmethod
+    def of(cls, config: Config, gpu: str) -> "Kernels":
+        """Those that the policy takes on a `gpu` of that name in `machines.GPUS`."""
+        on_gpu = gpu != "cpu"
+        return cls(engine=on_gpu and config.precision.train is not Precision.float32, fused_swiglu=on_gpu)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def make_plan(
         held = built_stages(hf, config, world)
     else:
         held = counted_stages(shape, layout, config)
-    kernels = kernels or Kernels(engine=cluster.gpu.name != "cpu")
+    kernels = kernels or Kernels.of(config, cluster.gpu.name)
     engine = engine_memory(shape, config, cluster.gpu, assumptions)
     stages = stage_memory(
         shape,

@@ -11,12 +11,12 @@ from megatron.core.transformer.moe import moe_layer, moe_utils
 
 from megatron_trace.policy.attention import PackedAttention
 from megatron_trace.policy.norm import TorchRMSNorm
-from megatron_trace.policy.precision import has_transformer_engine
+from megatron_trace.policy.precision import uses_transformer_engine
 
 
 def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
     """Megatron's modules for the layers of this pipeline stage, or of a part of it."""
-    if has_transformer_engine():
+    if uses_transformer_engine(config.params_dtype):
         return get_gpt_decoder_block_spec(config, use_transformer_engine=True, vp_stage=chunk)
     _define_missing_names()
     spec = get_gpt_decoder_block_spec(

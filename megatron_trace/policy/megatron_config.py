@@ -8,7 +8,7 @@ from megatron.core.transformer import TransformerConfig
 
 from megatron_trace.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
 from megatron_trace.config import Config, Precision, Recompute
-from megatron_trace.policy.precision import has_transformer_engine, parameter_dtype
+from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
 from megatron_trace.policy.weight_map import Family
 
 
@@ -50,7 +50,8 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
         perform_initialization=False,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
-        bias_activation_fusion=False,
+        # SwiGLU then saves its input alone for the backward pass; its kernels are compiled, which only pays on GPUs.
+        bias_activation_fusion=torch.cuda.is_available(),
         **_parallel(config),
         **_recompute(config),
         **_fp8(config),
@@ -127,7 +128,7 @@ def _experts(hf: dict[str, Any], config: Config) -> dict[str, Any]:
         "moe_router_pre_softmax": not hf.get("norm_topk_prob", False),
         "moe_router_load_balancing_type": "none",
         "moe_router_dtype": "fp32",
-        "moe_grouped_gemm": has_transformer_engine(),
+        "moe_grouped_gemm": uses_transformer_engine(parameter_dtype(config.precision)),
         "moe_router_padding_for_quantization": config.precision.train is Precision.fp8,
         "expert_model_parallel_size": config.parallel.expert,
         "expert_tensor_parallel_size": config.parallel.expert_tensor or config.parallel.tensor,

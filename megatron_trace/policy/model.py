@@ -24,7 +24,7 @@ from megatron_trace.policy.distributed import Place
 from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
-from megatron_trace.policy.precision import has_transformer_engine, parameter_dtype
+from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
 from megatron_trace.policy.predictor import PredictorHead, load_predictor
 from megatron_trace.policy.rope import RotaryByPosition, put_into, rotary_frequencies, scale_rotation
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
@@ -189,7 +189,7 @@ def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> 
         position_embedding_type="rope",
         vp_stage=number,
     )
-    put_into(model, frequencies, by_position=not has_transformer_engine())
+    put_into(model, frequencies, by_position=not uses_transformer_engine(megatron.params_dtype))
     if megatron.fp8_param:
         model.to(device=place.device)  # what is FP8 must stay so
     else:

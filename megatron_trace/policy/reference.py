@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megatron_trace.policy.precision import plain
+
 Copy = list[list[Tensor]]
 """The parameters of every part of a rank's model, in order."""
 
 
 def copy_weights(chunks: Sequence[Any]) -> Copy:
     """A copy in host memory of this rank's weights."""
-    return [[parameter.detach().to("cpu", copy=True) for parameter in chunk.parameters()] for chunk in chunks]
+    return [[plain(parameter).to("cpu", copy=True) for parameter in chunk.parameters()] for chunk in chunks]
 
 
 @contextmanager
@@ -31,4 +33,4 @@ def swapped_weights(chunks: Sequence[Any], reference: Copy) -> Iterator[None]:
 def _put(chunks: Sequence[Any], weights: Copy) -> None:
     for chunk, copies in zip(chunks, weights, strict=True):
         for parameter, copy in zip(chunk.parameters(), copies, strict=True):
-            parameter.copy_(copy)
+            parameter.copy_(copy.to(parameter.device))

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 
 from megatron_trace.policy.distributed import Place
 from megatron_trace.policy.hf import HFReader, TensorMeta
+from megatron_trace.policy.precision import fill, plain
 from megatron_trace.policy.predictor import NAMES as PREDICTOR
 from megatron_trace.policy.weight_map import (
     DIRECT,
@@ -159,8 +160,7 @@ class ModelWeights:
         if held.row.rule is VOCABULARY:
             padding = parameter.shape[0] * self.place.tensor_size - full.shape[0]
             full = nn.functional.pad(full, (0, 0, 0, padding))
-        with torch.no_grad():
-            parameter.copy_(held.row.rule.shard(full, *self._slice(held)))
+        fill(parameter, held.row.rule.shard(full, *self._slice(held)))
 
     def _slice(self, held: _Held) -> tuple[int, int]:
         """Which of how many tensor-parallel slices of a row this rank holds."""
@@ -210,7 +210,7 @@ class ModelWeights:
         length = sum(torch.Size(held.shape).numel() for held in block) // experts
         if place.pipeline == first.stage:
             mine = [self._parameters.get(held.row.megatron[0]) for held in block]
-            parts = [parameter.detach().flatten() for parameter in mine if parameter is not None]
+            parts = [plain(parameter).flatten() for parameter in mine if parameter is not None]
             flat = parts[0] if len(parts) == 1 else torch.cat(parts)
             flat = self._gathered(flat, shards, "tensor" if first.expert_rank is None else "expert tensor")
             flat = self._gathered(flat, experts, "expert")

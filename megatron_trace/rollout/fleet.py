@@ -63,9 +63,9 @@ class Fleet:
         """
         self._temp = start_ray(config)
         tensor_parallel = config.rollout.tensor_parallel
-        gpu = ray.cluster_resources().get("GPU", 0) >= tensor_parallel
+        gpu = _has_gpus(config)
         actor = ray.remote(worker_class).options(
-            num_cpus=0,
+            num_cpus=0 if gpu else 0.01,  # not on a Ray node that offers nothing
             num_gpus=tensor_parallel if gpu else 0,
             max_concurrency=2 * config.rollout.concurrency + 16,
             runtime_env=guarded_environment(config),
@@ -164,6 +164,22 @@ def configured_environments(config: Config) -> Callable[[], Any]:
 
     settings = config.environment
     return environment_factory(settings.name, max_turns=settings.max_turns, **dict(settings.options))
+
+
+def _has_gpus(config: Config) -> bool:
+    """Whether the engines run on GPUs: Ray has some.
+
+    Raises:
+        ValueError: it has fewer than the engines need, which would wait for them for ever.
+    """
+    found = int(ray.cluster_resources().get("GPU", 0))
+    workers, each = config.rollout.workers, config.rollout.tensor_parallel
+    if 0 < found < workers * each:
+        raise ValueError(
+            f"rollout.workers ({workers}) x rollout.tensor_parallel ({each}) need {workers * each} GPUs, and Ray has "
+            f"{found}; lower one, or start Ray with more (--num-gpus)"
+        )
+    return found > 0
 
 
 def start_ray(config: Config) -> Path | None:

@@ -1,5 +1,6 @@
-"""The policy on a GPU: bf16 and FP8 train on nearly the loss of float32."""
+"""The policy on GPUs: bf16 and FP8 train on nearly the loss of float32, in every layout there are GPUs for."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,47 @@ import torch
 if not torch.cuda.is_available():
     pytest.skip("needs CUDA", allow_module_level=True)
 
+from omegaconf import OmegaConf
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from megatron_trace.config import Config, Precision
+from megatron_trace.check import SettingError
+from megatron_trace.check.devices import check_devices
+from megatron_trace.config import Config
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import has_transformer_engine
+from tests.system.parity import launch, save_model
 
 HOPPER = torch.cuda.get_device_capability() >= (9, 0) and has_transformer_engine()
+NEEDS_HOPPER = pytest.mark.skipif(not HOPPER, reason="needs Hopper or newer and Transformer Engine")
+NEEDS_TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+BF16 = ["precision.train=bf16"]
+FP8 = ["precision.train=fp8", "precision.fp8_recipe=tensorwise"]
+CASES = {
+    "bf16": BF16,
+    "bf16 recomputed": [
+        *BF16,
+        "recompute.granularity=selective",
+        "recompute.modules=[core_attn,layernorm,mlp]",
+    ],
+    "bf16 overlapped": [*BF16, "parallel.overlap_grad_reduce=true", "parallel.overlap_param_gather=true"],
+    "fp8 tensorwise": FP8,
+    "fp8 e4m3": [*FP8, "precision.fp8_format=e4m3"],
+    "fp8 delayed": ["precision.train=fp8", "precision.fp8_recipe=delayed"],
+    "fp8 blockwise": ["precision.train=fp8", "precision.fp8_recipe=blockwise"],
+    "fp8 between": [*FP8, "precision.fp8_first_layers_bf16=1", "precision.fp8_last_layers_bf16=1"],
+    "fp8 weights": [*FP8, "precision.fp8_param_gather=true"],
+    "fp8 recomputed": [*FP8, "recompute.granularity=full"],
+}
+LAYOUTS = {
+    "tensor2": ["parallel.tensor=2"],
+    "pipeline2": ["parallel.pipeline=2"],
+    "interleaved": ["parallel.pipeline=2", "parallel.interleave=2"],
+    "context2": ["parallel.context=2"],
+    "data2": [],
+}
 # Loosest relative deviation from float32 of losses and gradient norm, and of log-probabilities in nats.
-TOLERANCE = {Precision.bf16: (0.02, 0.05), Precision.fp8: (0.1, 0.3)}
+TOLERANCE = {"bf16": (0.02, 0.05), "fp8": (0.1, 0.3)}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=512,
         tie_word_embeddings=True,
     )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    save_model(Qwen3ForCausalLM(config), folder)
     return folder
 
 
@@ -50,7 +82,7 @@ def make_rows() -> list[Row]:
         noise = random.normal(size=(2, length)).astype(np.float32)
         rows.append(
             Row(
-                tokens=random.integers(0, 2048, length),
+                tokens=random.integers(0, 2046, length),
                 learn=learn,
                 advantage=np.where(learn, noise[0], 0),
                 sampler_logprob=np.where(learn, 0.1 * noise[1] - 7.6, 0),
@@ -61,37 +93,60 @@ def make_rows() -> list[Row]:
     return rows
 
 
-def train(folder: Path, precision: Precision) -> tuple[list[np.ndarray], dict[str, float], dict[str, float]]:
-    config = Config()
-    config.model.path = str(folder)
-    config.precision.train = precision
-    config.learning.learning_rate = 1e-4
-    config.learning.micro_batch_tokens = 1024
-    policy, rows = Policy(config), make_rows()
-    return policy.logprobs(rows), policy.update(rows), policy.update(rows)
+def settings(folder: Path, *changed: str) -> list[str]:
+    return [
+        f"model.path={folder}",
+        "learning.learning_rate=1e-4",
+        "learning.predictor_hidden=16",
+        "learning.micro_batch_tokens=1024",
+        "rollout.max_history_tokens=256",
+        *changed,
+    ]
 
 
-@pytest.mark.parametrize(
-    "precision",
-    [
-        Precision.bf16,
-        pytest.param(
-            Precision.fp8, marks=pytest.mark.skipif(not HOPPER, reason="needs Hopper and Transformer Engine")
-        ),
-    ],
-)
-def test_training_is_close_to_float32(folder: Path, precision: Precision) -> None:
-    exact_logprobs, *exact = train(folder, Precision.float32)
-    logprobs, *metrics = train(folder, precision)
+def configured(folder: Path, *changed: str) -> Config:
+    given = OmegaConf.from_dotlist(settings(folder, *changed))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
+
+
+def train(folder: Path, *changed: str) -> tuple[list[np.ndarray], list[dict[str, float]]]:
+    policy, rows = Policy(configured(folder, *changed)), make_rows()
+    return policy.logprobs(rows), [policy.update(rows), policy.update(rows)]
+
+
+def assert_near(
+    precision: str,
+    exact: tuple[list[np.ndarray], list[dict[str, float]]],
+    found: tuple[list[np.ndarray], list[dict[str, float]]],
+) -> None:
     relative, nats = TOLERANCE[precision]
-    assert np.abs(np.concatenate(logprobs) - np.concatenate(exact_logprobs)).mean() < nats
-    for expected, found in zip(exact, metrics, strict=True):
-        assert found["policy_loss"] == pytest.approx(expected["policy_loss"], rel=relative, abs=0.01)
-        assert found["predictor_loss"] == pytest.approx(expected["predictor_loss"], rel=relative)
-        assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=relative)
+    assert np.abs(np.concatenate(found[0]) - np.concatenate(exact[0])).mean() < nats
+    for reference, metrics in zip(exact[1], found[1], strict=True):
+        assert metrics["policy_loss"] == pytest.approx(reference["policy_loss"], rel=relative, abs=0.01)
+        assert metrics["predictor_loss"] == pytest.approx(reference["predictor_loss"], rel=relative)
+        assert metrics["gradient_norm"] == pytest.approx(reference["gradient_norm"], rel=relative)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=NEEDS_HOPPER if "fp8" in n else ()) for n in CASES])
+def test_training_is_close_to_float32(folder: Path, name: str) -> None:
+    exact = train(folder, "precision.train=float32")
+    assert_near(name.split()[0], exact, train(folder, *CASES[name]))
+
+
+@NEEDS_TWO
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp8", marks=NEEDS_HOPPER)])
+def test_two_gpus_train_close_to_float32_on_one(folder: Path, tmp_path: Path, precision: str) -> None:
+    (tmp_path / "model").symlink_to(folder)
+    chosen = FP8 if precision == "fp8" else BF16
+    runs = {name: settings(tmp_path / "model", *chosen, *sizes) for name, sizes in LAYOUTS.items()}
+    launch(tmp_path, 2, runs, make_rows())
+    exact = train(folder, "precision.train=float32")
+    for name in LAYOUTS:
+        seen = pickle.loads((tmp_path / f"{name}.pickle").read_bytes())
+        assert_near(precision, exact, (seen["logprobs"], seen["updates"]))
 
 
 @pytest.mark.skipif(HOPPER, reason="this GPU has FP8")
 def test_fp8_is_refused_in_words(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"precision\.train=fp8 needs"):
-        train(folder, Precision.fp8)
+    with pytest.raises(SettingError, match=r"precision\.train = 'fp8': needs"):
+        check_devices(configured(folder, *FP8))

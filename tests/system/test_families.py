@@ -103,8 +103,7 @@ def make_model(name: str, folder: Path) -> None:
 
 def run(folder: Path, ranks: int, layouts: dict[str, list[str]]) -> None:
     runs = {
-        f"{layout}-{family}": settings(folder / family, *layouts[layout])
-        for layout, family in cases(layouts)
+        f"{layout}-{family}": settings(folder / family, *layouts[layout]) for layout, family in cases(layouts)
     }
     launch(folder, ranks, runs, ROWS)
 

@@ -61,4 +61,6 @@ def test_bf16_trains_nearly_like_float32(folder: Path, name: str) -> None:
         assert metrics["policy_loss"] == pytest.approx(reference["policy_loss"], rel=0.05, abs=0.01)
         assert metrics["predictor_loss"] == pytest.approx(reference["predictor_loss"], rel=0.05)
         assert metrics["gradient_norm"] == pytest.approx(reference["gradient_norm"], rel=0.05)
-    assert {tensor.dtype for key, tensor in found["end"].items() if "predictor" not in key} == {torch.bfloat16}
+    assert {tensor.dtype for key, tensor in found["end"].items() if "predictor" not in key} == {
+        torch.bfloat16
+    }

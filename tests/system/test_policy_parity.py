@@ -59,10 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     launch(
         folder,
         2,
-        {
-            f"{layout}-{tie}": settings(folder / f"model-{tie}", *TWO[layout])
-            for layout, tie in CASES
-        },
+        {f"{layout}-{tie}": settings(folder / f"model-{tie}", *TWO[layout]) for layout, tie in CASES},
         ROWS,
     )
     return folder

@@ -80,7 +80,6 @@ def test_each_recipe_runs_where_transformer_engine_has_it(
             {"rollout__weight_backend": WeightBackend.nccl},
             r"weight_backend = 'nccl': needs CUDA",
         ),
-        (HOPPER, "13.0", True, {"parallel__context": 2}, r"parallel.context = 2: on GPUs .*16 bits"),
         (
             None,
             "",
@@ -101,11 +100,6 @@ def test_what_is_missing_is_said(
     machine(monkeypatch, capability, cuda, engine)
     with pytest.raises(SettingError, match=message):
         check_devices(settings(**changed))
-
-
-def test_context_parallelism_in_float32_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, None)
-    check_devices(settings(parallel__context=2))
 
 
 def test_torch_is_not_imported_where_no_gpu_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def transformer_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which Megatron finds a Transformer Engine of today."""
     from megatron.core.transformer import transformer_config as megatron
 
-    from megatron_trace.policy import megatron_config as ours
+    from megatron_trace.policy import precision as ours
 
     monkeypatch.setattr(megatron, "is_te_min_version", lambda *_, **__: True)
     monkeypatch.setattr(ours, "has_transformer_engine", lambda: True)

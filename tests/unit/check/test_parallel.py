@@ -106,13 +106,13 @@ def test_layouts_that_work_pass(world: int, model: dict[str, Any], changed: dict
             8,
             DENSE,
             {"parallel__tensor": 2, "parallel__pipeline": 2, "parallel__context": 3},
-            r"parallel.tensor \(2\) x parallel.context \(3\) x parallel.pipeline \(2\) .* 8 processes",
+            r"parallel.tensor \(2\) x parallel.context \(3\) x parallel.pipeline \(2\) .* 8 train ranks",
         ),
         (
             4,
             SPARSE,
             {"parallel__tensor": 2, "parallel__expert": 4},
-            r"parallel.expert = 4: .*parallel.expert \(4\) x parallel.expert_tensor \(2\) .* 4 processes",
+            r"parallel.expert = 4: .*parallel.expert \(4\) x parallel.expert_tensor \(2\) .* 4 train ranks",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from megatron_trace.plan.shape import Shape
 def of(model, settings):
     """Activations of Qwen3-14B's stage `stage` with 8192 tokens a micro-batch."""
 
-    def make(*overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = False):
+    def make(*overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = True):
         config = settings(*overrides)
         return activations(
             Shape.of(model("Qwen3-14B")),
@@ -30,7 +30,7 @@ def of(model, settings):
 
 def test_a_layer_of_qwen3_14b_by_hand(of):
     hidden, query, key, ffn, heads, head = 5120, 5120, 1024, 17408, 40, 128
-    split = 2 * (4 * hidden + 3 * query + 3 * key + 5 * ffn)  # bf16 elements, shared by 4 ranks
+    split = 2 * (4 * hidden + 3 * query + 3 * key + 3 * ffn)  # bf16 elements, shared by 4 ranks
     floats = 4 * 2 + 4 * heads + 4 * (heads + 8)  # deviations of the norms, attention's sums
     each = (split + floats) / 4 + 2 * 4 * head  # cosines and sines lie whole on every rank
     assert of("parallel.tensor=4").layers == pytest.approx(40 * 8192 * each, rel=1e-6)
@@ -39,11 +39,23 @@ def test_a_layer_of_qwen3_14b_by_hand(of):
 def test_megatrons_formula_says_nearly_the_same(of):
     """megatron/training/theoretical_memory_usage.py: s·b·h·(18 + 4·f/h) bytes a layer, with sequence parallelism.
 
-    It counts SwiGLU as one wide output with its input, which a fused one has, not our heads' norms, and an 8-fold
-    key-value width.
+    It counts the MLP's activation as f in and f out, where SwiGLU takes 2f, and not our heads' norms; but keys and
+    values as wide as queries, and dropout.
     """
     theirs = 40 * 8192 * 5120 * (18 + 4 * 17408 / 5120) / 4
-    assert theirs < of("parallel.tensor=4", fused=True).layers < 1.2 * theirs
+    assert theirs < of("parallel.tensor=4").layers < 1.2 * theirs
+
+
+def test_a_fused_swiglu_saves_three_of_five_wide_elements(of):
+    spared = of("parallel.tensor=4", fused=False).layers - of("parallel.tensor=4").layers
+    assert spared == pytest.approx(40 * 8192 * 2 * (5 - 3) * 17408 / 4, rel=1e-6)
+
+
+def test_gpus_fuse_swiglu_and_float32_has_no_transformer_engine(settings):
+    single = settings("precision.train=float32")
+    assert Kernels.of(settings(), "h100-80gb") == Kernels(engine=True, fused_swiglu=True)
+    assert Kernels.of(single, "h100-80gb") == Kernels(engine=False, fused_swiglu=True)
+    assert Kernels.of(single, "cpu") == Kernels(engine=False, fused_swiglu=False)
 
 
 def test_the_output_layer_is_on_the_last_stage_only(of):

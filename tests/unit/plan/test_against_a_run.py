@@ -1,12 +1,15 @@
 """The plan of the CPU's configuration against a train rank that really holds and learns it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import megatron_trace.policy.model as policy_model
 from megatron_trace.config_check import load_config, read_model_config
 from megatron_trace.learning.rows import Row
 from megatron_trace.plan.activations import activations
@@ -85,7 +88,7 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start
     assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
 
 
-def saved_and_planned(config: Any, policy: Any) -> tuple[float, float]:
+def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple[float, float]:
     """Bytes that autograd has saved when the forward pass of a full micro-batch ends, and what the plan says."""
     known = storages(parameter for part in policy._chunks for parameter in part.parameters())
     saved: dict[int, torch.Tensor] = {}
@@ -113,7 +116,7 @@ def saved_and_planned(config: Any, policy: Any) -> tuple[float, float]:
         0,
         micro_batches=1,
         learned_share=LEARNED,
-        kernels=Kernels(engine=False),
+        kernels=replace(Kernels.of(config, "cpu"), fused_swiglu=fused),
         recomputed=False,
     )
     return bytes_saved, plan.layers + plan.output
@@ -139,7 +142,15 @@ def test_activations_are_what_autograd_saves(start_policy, precision, overrides)
 
 
 @pytest.mark.parametrize("modules", ["[moe]", None])
-def test_so_are_those_of_experts(start_policy, tmp_path, modules):
+def test_so_are_those_of_experts(start_policy, sparse_model, modules):
+    recompute = ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    saved, planned = saved_and_planned(*start_policy(f"model.path={sparse_model}", *recompute))
+    assert planned == pytest.approx(saved, rel=0.03)
+
+
+@pytest.fixture
+def sparse_model(tmp_path: Path) -> Path:
+    """Folder of a small model with experts."""
     from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
     sizes = {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "vocab_size": 2048}
@@ -152,6 +163,39 @@ def test_so_are_those_of_experts(start_policy, tmp_path, modules):
     }
     described = Qwen3MoeConfig(**sizes, **heads, **experts, max_position_embeddings=1024)
     AutoModelForCausalLM.from_config(described).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fuse_swiglu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Has policies made from here on compute SwiGLU as on GPUs, though without compiling it."""
+    transformer_config = policy_model.transformer_config
+
+    def fused(*args: Any) -> Any:
+        return replace(transformer_config(*args), bias_activation_fusion=True)
+
+    with torch.compiler.set_stance("force_eager"):
+        yield lambda: monkeypatch.setattr(policy_model, "transformer_config", fused)
+
+
+@pytest.mark.parametrize("modules", ["[mlp]", None])
+def test_a_fused_swiglu_saves_its_input_alone(start_policy, fuse_swiglu, modules):
+    fuse_swiglu()
     recompute = ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
-    saved, planned = saved_and_planned(*start_policy(f"model.path={tmp_path}", *recompute))
+    saved, planned = saved_and_planned(*start_policy(*recompute), fused=True)
     assert planned == pytest.approx(saved, rel=0.03)
+
+
+def test_so_does_that_of_experts(start_policy, fuse_swiglu, sparse_model):
+    fuse_swiglu()
+    saved, planned = saved_and_planned(*start_policy(f"model.path={sparse_model}"), fused=True)
+    assert planned == pytest.approx(saved, rel=0.03)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_fused_swiglu_learns_the_same(start_policy, fuse_swiglu, sparse_model, sparse):
+    model = [f"model.path={sparse_model}"] if sparse else []
+    plain = start_policy(*model)[1].update(rows())
+    fuse_swiglu()
+    fused = start_policy(*model)[1].update(rows())
+    assert {name: pytest.approx(value, rel=1e-5, abs=1e-7) for name, value in plain.items()} == fused

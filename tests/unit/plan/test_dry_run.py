@@ -51,7 +51,7 @@ def test_what_no_machine_can_do_is_an_error():
 
 def test_the_layout_must_divide_the_train_ranks_that_torchrun_started(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "6")
-    with pytest.raises(SettingError, match="must divide the 6 "):
+    with pytest.raises(SettingError, match="must divide the 6 train ranks"):
         dry_run(load_config("configs/qwen3_14b.yaml"))
 
 
