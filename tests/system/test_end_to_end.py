@@ -72,6 +72,7 @@ def test_replay_of_the_saved_trees_takes_the_same_training_steps(trained, replay
             assert again[name] == pytest.approx(original[name], rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_rollouts_alone_save_trees_and_train_nothing(tmp_path):
     finish(tmp_path / "sampled", "run.steps=1", "--rollout-only")
     assert {path.name for path in (tmp_path / "sampled").iterdir()}.isdisjoint({"policy", "checkpoints"})

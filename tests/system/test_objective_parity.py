@@ -21,11 +21,10 @@ OBJECTIVES = {
 }
 LAYOUTS = {
     "context2": ["parallel.context=2"],
-    "tensor2": ["parallel.tensor=2"],
     "interleaved": ["parallel.pipeline=2", "parallel.interleave=2"],
-    "data2": [],
 }
-BF16 = ["precision.train=bf16", "learning.learning_rate=1e-5", "learning.updates_per_step=1"]
+MORE = {"tensor2": ["parallel.tensor=2"], "data2": []}
+BF16 = ["precision.train=bf16", "learning.updates_per_step=1", "learning.learning_rate=3e-4"]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +34,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = folder / "model"
     plain = {"float32": settings(model, *BF16[1:]), "bf16": settings(model, *BF16)}
     launch(folder, 1, plain | {name: settings(model, *terms) for name, terms in OBJECTIVES.items()}, ROWS)
-    spread = {
+    launch(folder, 2, spread(model, LAYOUTS), ROWS)
+    return folder
+
+
+def spread(model: Path, layouts: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {
         f"{name}-{layout}": settings(model, *terms, *sizes)
         for name, terms in (OBJECTIVES | {"bf16": BF16}).items()
-        for layout, sizes in LAYOUTS.items()
+        for layout, sizes in layouts.items()
     }
-    launch(folder, 2, spread, ROWS)
+
+
+@pytest.fixture(scope="module")
+def more(folder: Path) -> Path:
+    launch(folder, 2, spread(folder / "model", MORE), ROWS)
     return folder
 
 
@@ -56,11 +64,30 @@ def test_an_objective_is_the_same_in_every_layout(folder: Path, name: str, layou
 
 @pytest.mark.parametrize("name", ["bf16", *(f"bf16-{layout}" for layout in LAYOUTS)])
 def test_bf16_trains_nearly_like_float32(folder: Path, name: str) -> None:
+    assert_bf16_is_near(folder, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", MORE)
+def test_so_it_is_in_more_layouts(more: Path, layout: str) -> None:
+    for name in OBJECTIVES:
+        assert_same_training(seen(more, name), seen(more, f"{name}-{layout}"), close=3e-4)
+    assert_bf16_is_near(more, f"bf16-{layout}")
+
+
+def assert_bf16_is_near(folder: Path, name: str) -> None:
+    """The first update's losses, and the way that the weights went: no closer, as Adam's first steps are signs."""
     exact, found = seen(folder, "float32"), seen(folder, name)
-    for reference, metrics in zip(exact["updates"], found["updates"], strict=True):
-        assert metrics["policy_loss"] == pytest.approx(reference["policy_loss"], rel=0.05, abs=0.01)
-        assert metrics["predictor_loss"] == pytest.approx(reference["predictor_loss"], rel=0.05)
-        assert metrics["gradient_norm"] == pytest.approx(reference["gradient_norm"], rel=0.05)
+    for metric in ("policy_loss", "predictor_loss", "gradient_norm"):
+        reference = exact["updates"][0][metric]
+        assert found["updates"][0][metric] == pytest.approx(reference, rel=0.05, abs=0.01), metric
+    start = dict(exact["start"])
+    names = [name for name in start if "predictor" not in name]
+    ways = [
+        torch.cat([(run["end"][name].float() - start[name]).flatten() for name in names])
+        for run in (exact, found)
+    ]
+    assert torch.cosine_similarity(*ways, dim=0) > 0.3
     assert {tensor.dtype for key, tensor in found["end"].items() if "predictor" not in key} == {
         torch.bfloat16
     }
