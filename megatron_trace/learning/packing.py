@@ -79,8 +79,6 @@ def plan_micro_batches(
     count = -(-fewest // packing.count_multiple) * packing.count_multiple
     while (bins := _pack(lengths, order, ranks * count, room, packing)) is None:
         count += packing.count_multiple
-    # Neighbours differ least in cost, and ranks work on micro-batches of the same number at the same time.
-    bins.sort(key=lambda rows: -sum(packing.cost(lengths[index]) for index in rows))
     return [[bins[number * ranks + rank] for number in range(count)] for rank in range(ranks)]
 
 

@@ -174,6 +174,7 @@ def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> 
     megatron = transformer_config(hf, config, family_of(hf["model_type"]))
     frequencies, factor = rotary_frequencies(hf)
     scale_rotation(megatron, factor)
+    megatron.apply_rope_fusion = factor == 1.0 and uses_transformer_engine(megatron.params_dtype)
     number = chunk if place.chunks > 1 else None
     model = PolicyModel(
         config=megatron,

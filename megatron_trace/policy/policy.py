@@ -23,7 +23,7 @@ from megatron_trace.policy.distributed import start
 from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify
 from megatron_trace.policy.packing import is_coupled, packing
-from megatron_trace.policy.reference import copy_weights, swapped_weights
+from megatron_trace.policy.reference import Reference
 
 Arrays = list[NDArray[np.float32]]
 
@@ -53,7 +53,7 @@ class Policy:
             if problem := self.verify_checkpoint(folder):
                 raise DamagedCheckpoint(problem)
             load_start(self._chunks, folder)
-        self._reference = copy_weights(self._chunks) if config.learning.reference_kl else None
+        self._reference = Reference(self._chunks) if config.learning.reference_kl else None
         self._optimizer = Optimizer(self._chunks, config.learning)
         self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
         self._coupled = is_coupled(config.parallel)
@@ -169,7 +169,7 @@ class Policy:
     def _reference_logprobs(self, rows: Sequence[Row]) -> Arrays | None:
         if self._reference is None:
             return None
-        with swapped_weights(self._chunks, self._reference):
+        with self._reference.in_place():
             return self.logprobs(rows)
 
     def _update_once(

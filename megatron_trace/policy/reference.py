@@ -9,28 +9,34 @@ from torch import Tensor
 
 from megatron_trace.policy.precision import plain
 
-Copy = list[list[Tensor]]
-"""The parameters of every part of a rank's model, in order."""
+
+class Reference:
+    """Holds two copies of this rank's weights in host memory: the reference's, and room for the policy's own."""
+
+    def __init__(self, chunks: Sequence[Any]) -> None:
+        """The weights that `chunks`, this rank's parts of the model, have now."""
+        self._parameters = [parameter for chunk in chunks for parameter in chunk.parameters()]
+        self._reference = [_on_host(parameter) for parameter in self._parameters]
+        self._own = [_on_host(parameter) for parameter in self._parameters]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While it lasts the model has the reference's weights."""
+        for copy, parameter in zip(self._own, self._parameters, strict=True):
+            copy.copy_(plain(parameter))
+        try:
+            _put(self._reference, self._parameters)
+            yield
+        finally:
+            _put(self._own, self._parameters)
 
 
-def copy_weights(chunks: Sequence[Any]) -> Copy:
-    """A copy in host memory of this rank's weights."""
-    return [[plain(parameter).to("cpu", copy=True) for parameter in chunk.parameters()] for chunk in chunks]
-
-
-@contextmanager
-def swapped_weights(chunks: Sequence[Any], reference: Copy) -> Iterator[None]:
-    """While it lasts the model has the weights of `reference`."""
-    own = copy_weights(chunks)
-    try:
-        _put(chunks, reference)
-        yield
-    finally:
-        _put(chunks, own)
+def _on_host(parameter: Tensor) -> Tensor:
+    copy = plain(parameter).to("cpu", copy=True)
+    return copy.pin_memory() if parameter.is_cuda else copy
 
 
 @torch.no_grad()
-def _put(chunks: Sequence[Any], weights: Copy) -> None:
-    for chunk, copies in zip(chunks, weights, strict=True):
-        for parameter, copy in zip(chunk.parameters(), copies, strict=True):
-            parameter.copy_(copy.to(parameter.device))
+def _put(copies: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+    for copy, parameter in zip(copies, parameters, strict=True):
+        parameter.copy_(copy.to(parameter.device))
