@@ -96,7 +96,10 @@ class RunConfig:
     name: str = setting("trace", "name of the run; results go to <directory>/<name>")
     directory: str = setting("runs", "folder of all runs")
     seed: int = setting(0, "the one seed from which all randomness is split by name")
-    steps: int = setting(100, "optimizer steps to train")
+    steps: int = setting(
+        100,
+        "steps to train: each samples anew and makes learning.updates_per_step x learning.epochs optimizer updates",
+    )
     save_trees: bool = setting(True, "keep every step's trees, for reports and --replay")
     loggers: list[str] = setting(
         ["tensorboard"],
@@ -218,7 +221,9 @@ class LearningConfig:
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
     predictor_weight: float = setting(0.1, "weight of the predictor's loss")
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
-    warmup_steps: int = setting(0, "optimizer updates over which the learning rates rise from 0")
+    warmup_steps: int = setting(
+        0, "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)"
+    )
     learning_rate_decay: Decay = setting(
         Decay.constant, "how the learning rates fall after warm-up: constant, linear or cosine"
     )
@@ -261,7 +266,9 @@ class LearningConfig:
     reference_kl: float = setting(
         0.0, "weight of the KL to the reference policy, which is the start policy; 0: no reference"
     )
-    entropy_bonus: float = setting(0.0, "weight of the policy's entropy, which it adds to the objective")
+    entropy_bonus: float = setting(
+        0.0, "weight of the policy's entropy, which it adds to the objective; negative sharpens the policy"
+    )
     updates_per_step: int = setting(
         1, "mini-batches into which a step's rollouts are dealt, with an optimizer update on each"
     )
@@ -275,7 +282,8 @@ class StopConfig:
         None, "stop when mean |Δ log-probability| sampler/trainer exceeds this"
     )
     kl: float | None = setting(
-        None, "stop when the KL of the updates on one step exceeds this; 0 with updates_per_step = 1"
+        None,
+        "stop when the KL of the updates on one step exceeds this; it is 0 with updates_per_step = 1 and epochs = 1",
     )
     gradient_norm: float | None = setting(None, "stop when the gradient norm exceeds this")
     malformed: float | None = setting(None, "stop when the share of malformed turns exceeds this")

@@ -3,10 +3,7 @@
 import argparse
 import dataclasses
 import difflib
-import glob
-import json
 import os
-import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -14,19 +11,32 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import yaml
-from braceexpand import braceexpand
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from megatron_trace.architecture import ARCHITECTURES, check_architecture
 from megatron_trace.check import SettingError
+from megatron_trace.check.allocation import check_allocation
 from megatron_trace.check.devices import check_devices
+from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
 from megatron_trace.check.learning import check_learning
-from megatron_trace.check.loggers import check_loggers
+from megatron_trace.check.loggers import check_logger_names, check_loggers
+from megatron_trace.check.model import check_model, read_model_config
+from megatron_trace.check.numbers import check_numbers
+from megatron_trace.check.results import check_run_directory, check_run_name
+from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config
-from megatron_trace.folders import companions, is_checkpoint
+from megatron_trace.folders import is_checkpoint
+
+ON_THIS_MACHINE = (
+    check_devices,
+    check_loggers,
+    check_needed_options,
+    check_shards,
+    check_run_directory,
+)
+"""Checks that another machine may answer otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +118,13 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
             raise SettingError("--config", file, "must hold sections such as `run:`")
         layers.append(loaded)
     for override in overrides:
-        if "=" not in override:
+        if not override.partition("=")[0] or "=" not in override:
             raise SettingError("override", override, "write it as section.name=value")
-        layers.append(OmegaConf.from_dotlist([override]))
+        try:
+            layers.append(OmegaConf.from_dotlist([override]))
+        except yaml.YAMLError:
+            name, value = override.split("=", 1)
+            raise SettingError(name, value, "is not YAML; close its brackets and quotes") from None
     merged = OmegaConf.structured(Config)
     for layer in layers:
         try:
@@ -121,6 +135,10 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
+    for section in dataclasses.fields(Config):
+        if section.name in layer and not isinstance(layer[section.name], DictConfig):
+            remedy = f"is a section; write {section.name}.name=value"
+            raise SettingError(section.name, layer[section.name], remedy) from None
     name = error.full_key or ""
     value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
     while isinstance(value, DictConfig) and len(value) and name not in _settings():  # an unknown section
@@ -131,12 +149,9 @@ def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
         remedy = f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"
         raise SettingError(name, value, remedy) from None
     kind = _settings()[name].type
-    choices = (
-        f" (one of {', '.join(k.value for k in kind)})"
-        if isinstance(kind, type) and issubclass(kind, Enum)
-        else ""
-    )
-    raise SettingError(name, value, f"must be of type {_type_name(kind)}{choices}") from None
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        raise SettingError(name, value, f"must be one of {', '.join(k.value for k in kind)}") from None
+    raise SettingError(name, value, f"must be of type {_type_name(kind)}") from None
 
 
 def _settings() -> dict[str, dataclasses.Field]:
@@ -162,11 +177,6 @@ def _help_lines() -> Iterator[str]:
         yield textwrap.fill(field.metadata["meaning"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-def find_shards(pattern: str) -> list[str]:
-    """Files of a WebDataset pattern: braces, then globs, sorted."""
-    return sorted(path for part in braceexpand(pattern) for path in glob.glob(part))
-
-
 def check_config(config: Config, *, world_size: int) -> None:
     """Refuse what cannot work.
 
@@ -174,9 +184,8 @@ def check_config(config: Config, *, world_size: int) -> None:
         SettingError: at the first setting that cannot.
     """
     check_settings(config, world_size=world_size)
-    check_devices(config)
-    _check_shards(config)
-    _check_run_directory(config)
+    for check in ON_THIS_MACHINE:
+        check(config)
 
 
 def check_settings(config: Config, *, world_size: int) -> None:
@@ -185,169 +194,34 @@ def check_settings(config: Config, *, world_size: int) -> None:
     Raises:
         SettingError: at the first setting that cannot.
     """
-    _check_numbers(config)
-    check_learning(config)
-    check_loggers(config)
-    _check_allocation(config)
-    _check_model(config)
+    check_apart_from_layout(config)
     check_layout(config, read_model_config(config.model.path), world_size)
 
 
+def check_apart_from_layout(config: Config) -> None:
+    """Those of `check_settings` that no layout of train ranks changes.
+
+    Raises:
+        SettingError: at the first setting that cannot work.
+    """
+    check_numbers(config)
+    check_run_name(config)
+    check_learning(config)
+    check_logger_names(config)
+    check_allocation(config.allocation)
+    check_model(config)
+    check_environment(config)
+
+
 def problems_here(config: Config) -> list[str]:
-    """What stands in the way of a run on this machine, which another may not have: GPUs, data, weights, folders."""
+    """What stands in the way of a run on this machine, which another may not have: GPUs, data, weights, folders.
+
+    The settings have passed `check_settings`.
+    """
     problems = []
-    for check in (check_devices, check_weights, _check_shards, _check_run_directory):
+    for check in (*ON_THIS_MACHINE, check_weights):
         try:
             check(config)
         except SettingError as error:
             problems.append(str(error))
     return problems
-
-
-def _check_numbers(config: Config) -> None:
-    positive = [
-        "run.steps", "parallel.tensor", "parallel.pipeline", "parallel.expert", "environment.max_turns",
-        "allocation.budget", "rollout.workers", "rollout.tensor_parallel", "rollout.temperature",
-        "rollout.max_turn_tokens", "rollout.max_history_tokens", "rollout.concurrency",
-        "rollout.cpu_cache_gib", "learning.learning_rate",
-        "learning.predictor_learning_rate", "learning.predictor_hidden", "learning.gradient_clip",
-        "learning.clip_low", "learning.clip_high", "learning.importance_cap", "learning.updates_per_step",
-        "learning.micro_batch_tokens", "evaluation.tasks", "checkpoint.keep_last", "stop.grace_s",
-    ]  # fmt: skip
-    not_negative = [
-        "learning.weight_decay",
-        "learning.predictor_weight",
-        "learning.warmup_steps",
-        "evaluation.every",
-        "checkpoint.every",
-        "checkpoint.keep_every",
-        "checkpoint.export_hf_every",
-    ]
-    for name in positive + not_negative:
-        value = _get(config, name)
-        if value < 0 or (value == 0 and name in positive):
-            raise SettingError(
-                name, value, "must be positive" if name in positive else "must not be negative"
-            )
-    if config.stop.hang_s is not None and config.stop.hang_s <= 0:
-        raise SettingError("stop.hang_s", config.stop.hang_s, "must be positive, or null to wait for ever")
-    limit, grace = config.stop.time_limit_min, config.stop.grace_s
-    if limit is not None and 60 * limit <= grace:
-        raise SettingError("stop.time_limit_min", limit, f"must be longer than stop.grace_s ({grace:g} s)")
-    if not 0.0 < config.rollout.memory <= 1.0:
-        raise SettingError("rollout.memory", config.rollout.memory, "must be a share, above 0 and at most 1")
-    if config.learning.clip_low >= 1.0:
-        raise SettingError("learning.clip_low", config.learning.clip_low, "must be below 1")
-    if config.precision.rollout not in ("float32", "bfloat16", "float16"):
-        raise SettingError(
-            "precision.rollout", config.precision.rollout, "must be float32, bfloat16 or float16"
-        )
-
-
-def _get(config: Config, name: str) -> Any:
-    section, key = name.split(".")
-    return getattr(getattr(config, section), key)
-
-
-def _check_allocation(config: Config) -> None:
-    settings = config.allocation
-    if settings.strategy not in ("trace", "uniform"):
-        raise SettingError("allocation.strategy", settings.strategy, "must be trace or uniform")
-    if settings.strategy == "uniform":
-        if settings.group < 2:
-            raise SettingError(
-                "allocation.group", settings.group, "must be at least 2: one rollout has no contrast"
-            )
-        if settings.budget % settings.group:
-            remedy = f"must be a multiple of allocation.group ({settings.group}) so that it is spent exactly"
-            raise SettingError("allocation.budget", settings.budget, remedy)
-        return
-    floor, bare = max(2, settings.floor), settings.bare_rollouts
-    if bare < floor:
-        raise SettingError(
-            "allocation.bare_rollouts",
-            bare,
-            f"is below allocation.floor ({floor}): raise it, or lower the floor",
-        )
-    if settings.budget < bare:
-        remedy = f"must be at least allocation.bare_rollouts ({bare})"
-        raise SettingError("allocation.budget", settings.budget, remedy)
-    if settings.root_cap is not None and settings.root_cap < floor:
-        raise SettingError(
-            "allocation.root_cap", settings.root_cap, f"must be at least allocation.floor ({floor})"
-        )
-    if settings.prefix_cap is not None and settings.prefix_cap < 1:
-        raise SettingError(
-            "allocation.prefix_cap", settings.prefix_cap, "must be at least 1, or null for no cap"
-        )
-    fewest = 1 if settings.root_cap is None else -(-bare // settings.root_cap)
-    if settings.pool < fewest or fewest * floor > bare:
-        remedy = (
-            f"{bare} bare rollouts cannot be split over it with floor {floor} and cap {settings.root_cap}"
-        )
-        raise SettingError("allocation.pool", settings.pool, remedy)
-
-
-def read_model_config(path: str) -> dict[str, Any]:
-    """The `config.json` of `model.path`, a HF folder or a checkpoint.
-
-    Raises:
-        SettingError: there is none, or it is no JSON.
-    """
-    file = companions(Path(path)) / "config.json"
-    try:
-        return json.loads(file.read_text())
-    except OSError:
-        raise SettingError(
-            "model.path", path, "must be a HF model folder or a checkpoint; it has no config.json"
-        ) from None
-    except json.JSONDecodeError:
-        raise SettingError(
-            "model.path", path, "its config.json is not JSON; fetch the folder again"
-        ) from None
-
-
-def _check_model(config: Config) -> None:
-    model = read_model_config(config.model.path)
-    architectures = model.get("architectures") or ["none"]
-    if architectures[0] not in ARCHITECTURES:
-        remedy = f"holds a {architectures[0]}; supported is {', '.join(ARCHITECTURES)}"
-        raise SettingError("model.path", config.model.path, remedy)
-    try:
-        check_architecture(model)
-    except ValueError as error:
-        raise SettingError("model.path", config.model.path, str(error)) from None
-    longest = model["max_position_embeddings"]
-    if config.rollout.max_history_tokens > longest:
-        remedy = f"is more than the model's {longest} positions; lower it"
-        raise SettingError("rollout.max_history_tokens", config.rollout.max_history_tokens, remedy)
-
-
-def _check_run_directory(config: Config) -> None:
-    directory = Path(config.run.directory)
-    if not config.run.name or "/" in config.run.name:
-        raise SettingError("run.name", config.run.name, "must be the name of a folder, without a slash")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for folder in (directory, directory / config.run.name, directory / config.run.name / "checkpoints"):
-            if folder.exists():
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-    except OSError as error:
-        remedy = f"results cannot be written there ({error.strerror}); choose a folder that is writable"
-        raise SettingError("run.directory", config.run.directory, remedy) from None
-
-
-def _check_shards(config: Config) -> None:
-    patterns = {"data.train": config.data.train}
-    patterns |= {f"data.heldout.{name}": pattern for name, pattern in config.data.heldout.items()}
-    if corpus := config.environment.options.get("corpus"):
-        patterns["environment.options.corpus"] = corpus
-    for name, pattern in patterns.items():
-        parts = list(braceexpand(pattern)) if pattern else []
-        missing = [part for part in parts if not glob.glob(part)]
-        if not parts or missing:
-            remedy = f"no such shard: {missing[0]}" if missing else "must name WebDataset shards"
-            raise SettingError(
-                name, pattern, f"{remedy}; build them with tools/build_geo_hop.py or correct the path"
-            )

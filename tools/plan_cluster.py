@@ -17,8 +17,13 @@ from pathlib import Path
 
 from megatron_trace.check import SettingError
 from megatron_trace.config import Config
-from megatron_trace.config_check import check_settings, load_config, read_model_config
-from megatron_trace.plan.assumptions import Assumptions
+from megatron_trace.config_check import (
+    check_apart_from_layout,
+    check_settings,
+    load_config,
+    read_model_config,
+)
+from megatron_trace.plan.assumptions import Assumptions, check_assumptions
 from megatron_trace.plan.layout import train_gpus
 from megatron_trace.plan.machines import GPUS, Cluster, cpu_share
 from megatron_trace.plan.picture import picture
@@ -55,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         **{field.name: getattr(args, field.name) for field in dataclasses.fields(Assumptions)}
     )
     try:
+        check_assumptions(assumptions)
         config = load_config(args.config, args.overrides)
         return report(args, config, cluster_of(args, config), assumptions)
     except SettingError as error:
@@ -69,7 +75,9 @@ def cluster_of(args: argparse.Namespace, config: Config) -> Cluster:
         SettingError: it has no GPU.
     """
     fleet = config.rollout.workers * config.rollout.tensor_parallel
-    each = args.gpus_per_node or (1 + fleet if args.gpu == "cpu" else 8)
+    each = args.gpus_per_node
+    if each is None:
+        each = 1 + fleet if args.gpu == "cpu" else 8
     for name, count in (("--nodes", args.nodes), ("--gpus-per-node", each)):
         if count < 1:
             raise SettingError(name, count, "must be positive")
@@ -80,6 +88,7 @@ def report(args: argparse.Namespace, config: Config, cluster: Cluster, assumptio
     """Print the plan or the best layouts, and write the files that were asked for."""
     out, hf = console(), read_model_config(config.model.path)
     if args.search:
+        check_apart_from_layout(config)
         found = search(config, hf, cluster, assumptions)
         print_search(found, out)
         plans = found.best

@@ -60,9 +60,6 @@ def _check_importance(learning: LearningConfig) -> None:
         remedy = "must be at most 1" if name == "floor" else "must be at least 1"
         reason = "or learning.importance = mask leaves out every token on which trainer and sampler agree"
         raise SettingError(f"learning.importance_{name}", value, f"{remedy}, {reason}")
-    if floor > 0.0 and learning.importance is not Importance.mask:
-        remedy = f"has no meaning with learning.importance = {learning.importance.value}; use 0, or mask"
-        raise SettingError("learning.importance_floor", floor, remedy)
 
 
 def _check_overlong(learning: LearningConfig, longest: int) -> None:

@@ -88,9 +88,9 @@ def _check_context(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
 def _check_experts(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     experts = number_of_experts(hf)
     if not experts:
-        for name, unused in (("expert", 1), ("expert_tensor", None)):
+        for name in ("expert", "expert_tensor"):
             if getattr(parallel, name) not in (1, None):
-                remedy = f"the model has no experts; use {'null' if unused is None else unused}"
+                remedy = "the model has no experts; use 1"
                 raise SettingError(f"parallel.{name}", getattr(parallel, name), remedy)
         return
     if experts % parallel.expert:
@@ -108,17 +108,16 @@ def _check_experts(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
 
 
 def _check_world(parallel: ParallelConfig, world_size: int) -> None:
+    ranks = f"the {world_size} train ranks" if world_size > 1 else "the single train rank"
     expert_tensor = parallel.expert_tensor or parallel.tensor
-    layouts = (
-        ("parallel.tensor", {"tensor": parallel.tensor, "context": parallel.context}),
-        ("parallel.expert", {"expert": parallel.expert, "expert_tensor": expert_tensor}),
-    )
-    for name, sizes in layouts:
-        sizes["pipeline"] = parallel.pipeline
+    for sizes in (
+        {"tensor": parallel.tensor, "context": parallel.context, "pipeline": parallel.pipeline},
+        {"expert": parallel.expert, "expert_tensor": expert_tensor, "pipeline": parallel.pipeline},
+    ):
         if world_size % math.prod(sizes.values()):
             product = " x ".join(f"parallel.{key} ({value})" for key, value in sizes.items())
-            value = getattr(parallel, name.removeprefix("parallel."))
-            raise SettingError(name, value, f"{product} must divide the {world_size} train ranks")
+            name, value = next((key, value) for key, value in sizes.items() if value > 1)
+            raise SettingError(f"parallel.{name}", value, f"{product} must divide {ranks}")
 
 
 def check_micro_batch(config: Config) -> None:

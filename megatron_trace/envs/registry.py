@@ -6,7 +6,7 @@ from typing import Any
 from megatron_trace.envs.environment import Environment
 from megatron_trace.envs.search_qa import search_qa_factory
 
-_FACTORIES: dict[str, Callable[..., Callable[[], Environment]]] = {"search_qa": search_qa_factory}
+FACTORIES: dict[str, Callable[..., Callable[[], Environment]]] = {"search_qa": search_qa_factory}
 
 
 def environment_factory(name: str, **options: Any) -> Callable[[], Environment]:
@@ -20,6 +20,6 @@ def environment_factory(name: str, **options: Any) -> Callable[[], Environment]:
         ValueError: `name` is unknown.
         TypeError: the environment has no such option, or needs one that is missing.
     """
-    if name not in _FACTORIES:
-        raise ValueError(f"unknown environment {name!r}; known: {', '.join(sorted(_FACTORIES))}")
-    return _FACTORIES[name](**options)
+    if name not in FACTORIES:
+        raise ValueError(f"unknown environment {name!r}; known: {', '.join(sorted(FACTORIES))}")
+    return FACTORIES[name](**options)

@@ -1,9 +1,15 @@
 """What the plan assumes because nobody can know it before a run. Each is a flag of tools/plan_cluster.py."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from megatron_trace.check import SettingError
 from megatron_trace.config import Config
+from megatron_trace.plan.words import flag
+
+SHARES = ("_utilisation", "_fullness", "_share", "_depth")
+"""How the names of shares end; all others are sizes and times."""
 
 
 def assumed(default: Any, meaning: str) -> Any:
@@ -42,6 +48,21 @@ class Assumptions:
     )
     sampled_share: float = assumed(0.50, "sampled tokens of a history; the rest is prompt and observations")
     branch_depth: float = assumed(0.50, "where a continuation branches, as a share of the history")
+
+
+def check_assumptions(assumptions: Assumptions) -> None:
+    """Refuse shares outside (0, 1] and negative sizes.
+
+    Raises:
+        SettingError: at the first, named by its flag.
+    """
+    for each in fields(assumptions):
+        value = getattr(assumptions, each.name)
+        if each.name.endswith(SHARES):
+            if not 0.0 < value <= 1.0:
+                raise SettingError(flag(each.name), value, "must be a share, above 0 and at most 1")
+        elif not 0.0 <= value < math.inf:
+            raise SettingError(flag(each.name), value, "must not be negative, nor infinite")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from megatron_trace.config import Config, Precision, WeightBackend
 from megatron_trace.config_check import check_settings, problems_here, read_model_config
 from megatron_trace.plan.assumptions import Assumptions
-from megatron_trace.plan.layout import smallest_world
+from megatron_trace.plan.layout import engine_places, smallest_world
 from megatron_trace.plan.machines import GPUS, Cluster, Gpu, cpu_share
 from megatron_trace.plan.planner import Plan, make_plan
 from megatron_trace.plan.tables import headline, train_table
@@ -22,7 +22,7 @@ MOST_NODES = 64
 
 
 def dry_run(config: Config) -> int:
-    """Check `config` for the train ranks that torchrun started, or for the fewest nodes on which it fits.
+    """Check `config` for the train ranks that torchrun started, or for the smallest cluster on which it fits.
 
     What only the machine of the run can say (CUDA, data, weights) is printed, and is no failure.
 
@@ -56,21 +56,45 @@ def dry_run(config: Config) -> int:
 
 def plan_for(config: Config, hf: dict[str, Any], gpu: Gpu, world: int, *, exact: bool = True) -> Plan:
     """The plan of `world` train ranks, with as many nodes as they and the fleet take."""
-    gpus = world + config.rollout.workers * config.rollout.tensor_parallel
-    each = int(os.environ.get("LOCAL_WORLD_SIZE", NODE))
+    gpus, size = world + _fleet(config), config.rollout.tensor_parallel
+    each = gpus_of_node()
     if gpu.name == "cpu":
         gpu, each = cpu_share(gpus), gpus
     cluster = Cluster(-(-gpus // each), each, gpu)
+    while size <= each and engine_places(size, cluster, world) < config.rollout.workers:
+        cluster = replace(cluster, nodes=cluster.nodes + 1)
     return make_plan(config, hf, cluster, Assumptions(), exact=exact, world=world)
 
 
 def fewest_ranks(config: Config, hf: dict[str, Any], gpu: Gpu) -> int:
-    """Train ranks of the fewest whole nodes that hold the layout; what the layout takes at least, where none do."""
-    unit = math.lcm(smallest_world(config), 1 if gpu.name == "cpu" else NODE)
-    for world in range(unit, MOST_NODES * NODE + 1, unit):
+    """Train ranks of the smallest cluster that holds the layout; what the layout takes at least, where none does.
+
+    First come the GPUs that the fleet leaves of one node, then whole nodes beside the fleet's.
+    """
+    smallest = smallest_world(config)
+    unit = math.lcm(smallest, 1 if gpu.name == "cpu" else NODE)
+    worlds = list(range(unit, MOST_NODES * NODE + 1, unit))
+    left = (NODE - _fleet(config)) // smallest * smallest
+    if left > 0 and gpu.name != "cpu":
+        worlds.insert(0, left)
+    for world in worlds:
         if plan_for(config, hf, gpu, world, exact=False).fits:
             return world
     return unit
+
+
+def gpus_of_node() -> int:
+    """GPUs of a node: this one's where torchrun started the process on it, else `NODE`."""
+    import torch
+
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    if local is None:
+        return NODE
+    return max(int(local), torch.cuda.device_count() or NODE)
+
+
+def _fleet(config: Config) -> int:
+    return config.rollout.workers * config.rollout.tensor_parallel
 
 
 def gpu_of(config: Config) -> Gpu:

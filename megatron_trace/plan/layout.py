@@ -70,6 +70,11 @@ class Layout:
         expert = rank // self.expert_tensor % self.expert
         return Coordinates(tensor, context, data, pipeline, expert)
 
+    def tensor_crosses_nodes(self, gpus_per_node: int) -> bool:
+        """Whether tensor-parallel ranks of one group stand on several nodes."""
+        starts = range(0, self.world, self.tensor)
+        return any(start // gpus_per_node != (start + self.tensor - 1) // gpus_per_node for start in starts)
+
     def layers(self, stage: int, total: int) -> list[range]:
         """Layers of each part of the model on pipeline stage `stage`, counted from 0."""
         size = total // (self.pipeline * self.interleave)
@@ -98,6 +103,31 @@ def train_gpus(config: Config, cluster: Cluster) -> int:
         )
         raise SettingError("rollout.workers", config.rollout.workers, remedy)
     return cluster.gpus - fleet
+
+
+def check_engines(config: Config, cluster: Cluster, world: int) -> None:
+    """Refuse engines that do not stand within a node each, beside `world` train ranks on the first GPUs.
+
+    Raises:
+        SettingError: they do not.
+    """
+    size, each = config.rollout.tensor_parallel, cluster.gpus_per_node
+    if size > each:
+        remedy = f"is more than the {each} GPUs of a node, and an engine stands within one; lower it"
+        raise SettingError("rollout.tensor_parallel", size, remedy)
+    places = engine_places(size, cluster, world)
+    if config.rollout.workers > places:
+        remedy = (
+            f"the {cluster.nodes} nodes of {each} GPUs have whole places for {places} engines of "
+            f"rollout.tensor_parallel = {size} beside {world} train ranks"
+        )
+        raise SettingError("rollout.workers", config.rollout.workers, remedy)
+
+
+def engine_places(size: int, cluster: Cluster, world: int) -> int:
+    """Engines of `size` GPUs, each within a node, for which `world` train ranks on the first GPUs leave room."""
+    each = cluster.gpus_per_node
+    return sum(min(each, max(0, end - world)) // size for end in range(each, cluster.gpus + 1, each))
 
 
 def smallest_world(config: Config) -> int:

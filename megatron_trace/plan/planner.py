@@ -11,7 +11,7 @@ from megatron_trace.plan.capacity import Capacity, capacity
 from megatron_trace.plan.duration import Durations, durations, micro_batches
 from megatron_trace.plan.engine import EngineMemory, engine_memory
 from megatron_trace.plan.layer_bytes import Kernels
-from megatron_trace.plan.layout import Layout, train_gpus
+from megatron_trace.plan.layout import Layout, check_engines, train_gpus
 from megatron_trace.plan.machines import Cluster, Gpu
 from megatron_trace.plan.memory import StageMemory, counted_stages, stage_memory
 from megatron_trace.plan.shape import Shape
@@ -96,10 +96,11 @@ def make_plan(
         kernels: which the layers are computed with; None for what the cluster's GPUs have.
 
     Raises:
-        SettingError: no GPU is left to train, or the cluster's cannot compute so.
+        SettingError: no GPU is left to train, an engine has no place, or the cluster's GPUs cannot compute so.
     """
     check_gpu(config, cluster.gpu)
     world = train_gpus(config, cluster) if world is None else world
+    check_engines(config, cluster, world)
     shape, layout = Shape.of(hf), Layout.of(config, world)
     work = workload(config, assumptions)
     updates = config.learning.updates_per_step

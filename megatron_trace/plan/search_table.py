@@ -6,6 +6,9 @@ from rich.table import Table
 from megatron_trace.plan.search import Found, overrides
 from megatron_trace.plan.words import gib
 
+SHOWN = 3
+"""Refusals that are printed where no layout passed."""
+
 
 def search_table(found: Found) -> Table:
     """The best layouts."""
@@ -33,7 +36,12 @@ def search_table(found: Found) -> Table:
 
 
 def print_search(found: Found, out: Console) -> None:
-    """The table, and what to paste."""
+    """The table, and what to paste; where all layouts were refused, why."""
     out.print(search_table(found))
+    if found.refused == found.tried:
+        for count, message in found.refusals[:SHOWN]:
+            out.print(
+                f"{count} refused, most often: {message}", soft_wrap=True, highlight=False, markup=False
+            )
     for number, plan in enumerate(found.best, 1):
         out.print(f"{number:2}  {overrides(plan)}", soft_wrap=True, highlight=False, markup=False)

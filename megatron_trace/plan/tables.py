@@ -34,6 +34,17 @@ def headline(plan: Plan) -> str:
         f"{counted(layout.world, 'train GPU')} ({sizes}), {counted(rollout.workers, 'engine')} of "
         f"{counted(rollout.tensor_parallel, 'GPU')}\n"
         + ("[green]everything fits[/green]" if plan.fits else "[red]does not fit[/red]")
+        + _crossing(plan)
+    )
+
+
+def _crossing(plan: Plan) -> str:
+    each = plan.cluster.gpus_per_node
+    if not plan.layout.tensor_crosses_nodes(each):
+        return ""
+    return (
+        f"\n[yellow]parallel.tensor = {plan.layout.tensor} crosses nodes of {counted(each, 'GPU')}: every layer waits "
+        "for the network[/yellow]"
     )
 
 

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from megatron_trace.check.loggers import LIBRARIES
 from megatron_trace.config import Config, Precision
-from megatron_trace.config_check import SettingError, check_config, load_config, parse_command
+from megatron_trace.config_check import (
+    SettingError,
+    check_config,
+    check_settings,
+    load_config,
+    parse_command,
+    problems_here,
+)
 
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -32,6 +40,8 @@ def settings(tmp_path: Path) -> list[str]:
         f"data.train={tmp_path}/train-*.tar",
         "rollout.weight_backend=ray",
         "rollout.max_history_tokens=512",
+        f"environment.options.corpus={tmp_path}/train-*.tar",
+        f"run.directory={tmp_path}/runs",
     ]
 
 
@@ -53,7 +63,15 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("allocation.bugdet=3", r"allocation.bugdet = 3: .*did you mean allocation.budget\?"),
         ("alocation.budget=3", r"alocation.budget = 3: .*did you mean allocation.budget\?"),
         ("run.steps=many", r"run.steps = 'many': must be of type int"),
-        ("precision.train=fp4", r"precision.train = 'fp4': .*one of float32, bf16, fp8"),
+        ("precision.train=fp4", r"precision.train = 'fp4': must be one of float32, bf16, fp8$"),
+        ("learning=3", r"^learning = 3: is a section; write learning.name=value"),
+        ("learning=[3]", r"^learning = \[3\]: is a section; write learning.name=value"),
+        ("learning=", r"^learning = None: is a section; write learning.name=value"),
+        ("=3", r"^override = '=3': write it as section.name=value"),
+        ("run.loggers=[wandb", r"run.loggers = '\[wandb': is not YAML"),
+        ("run.loggers=[wandbb]", r"run.loggers = 'wandbb': must be of tensorboard, wandb, mlflow"),
+        ("run.name=..", r"run.name = '..': must be the name of a folder"),
+        ("environment.options.topk=3", r"environment.options.topk = 3: .*did you mean top_k\?"),
         ("run.steps=0", r"run.steps = 0: must be positive"),
         ("learning.clip_low=1.5", r"learning.clip_low = 1.5: must be below 1"),
         ("allocation.bare_rollouts=3", r"allocation.bare_rollouts = 3: is below allocation.floor \(4\)"),
@@ -63,7 +81,7 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("parallel.tensor=3", r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)"),
         ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
         ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
-        ("parallel.tensor=2", r"parallel.tensor = 2: .*the 1 processes"),
+        ("parallel.tensor=2", r"parallel.tensor = 2: .* must divide the single train rank"),
         ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
         ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
@@ -125,3 +143,19 @@ def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path):
 @pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.name)
 def test_every_shipped_config_has_only_known_settings_of_the_right_type(file):
     load_config(str(file))
+
+
+def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(settings, monkeypatch):
+    monkeypatch.setitem(LIBRARIES, "mlflow", "no_such_library")
+    config = load_config(None, [*settings, "run.loggers=[mlflow]"])
+    config.environment.options = {}
+    check_settings(config, world_size=1)
+    said = "\n".join(problems_here(config))
+    assert "run.loggers = 'mlflow': is not installed" in said
+    assert "environment.options.corpus = None: must be set" in said
+    with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
+        check_config(config, world_size=1)
+
+
+def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings):
+    check([*settings, "learning.importance_floor=0.5", "allocation.strategy=uniform", "allocation.pool=0"])

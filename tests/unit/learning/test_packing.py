@@ -41,7 +41,9 @@ def test_ranks_get_nearly_the_same_cost_and_little_padding(attention_scale: floa
     assert max(costs) < 1.02 * min(costs)
     for together in zip(*plan, strict=True):
         at_once = [sum(packing.cost(lengths[index]) for index in rows) for rows in together]
-        assert max(at_once) < 1.05 * min(at_once), "ranks work on micro-batches of one number at the same time"
+        assert max(at_once) < 1.05 * min(at_once), (
+            "ranks work on micro-batches of one number at the same time"
+        )
     tokens = [sum(lengths[index] for index in rows) for batches in plan for rows in batches]
     computed = sum(packing.total(total) for total in tokens)
     assert sum(tokens) > 0.99 * computed

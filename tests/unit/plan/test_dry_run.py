@@ -37,6 +37,21 @@ def test_without_torchrun_the_fewest_nodes_that_fit_are_planned():
     assert module.fewest_ranks(config, hf, GPUS["b200-180gb"]) == 8
 
 
+@pytest.mark.parametrize("name", ["qwen3_8b", "qwen3_0_6b"])
+def test_what_the_fleet_leaves_of_one_node_comes_first(capsys, name):
+    assert dry_run(load_config(f"configs/{name}.yaml")) == 0
+    said = capsys.readouterr().out
+    assert "planned for 4 train ranks" in said
+    assert "on 1 x 8 h100-80gb" in said
+
+
+def test_a_node_has_more_gpus_than_torchrun_started_ranks_on_it(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert dry_run(load_config("configs/qwen3_8b.yaml")) == 0
+    assert "on 1 x 8" in capsys.readouterr().out
+
+
 def test_what_does_not_fit_is_exit_code_2(capsys, monkeypatch):
     small = replace(GPUS["h100-80gb"], memory=40 * 2**30)
     monkeypatch.setattr(module, "gpu_of", lambda config: small)

@@ -136,3 +136,9 @@ def test_fp8_copies_are_added_or_take_the_place_of_bf16(settings):
     )
     assert fp8_change(100, first, 40, hopper) == 150
     assert fp8_change(100, settings("precision.train=bf16"), 40, hopper) == 0
+
+
+@pytest.mark.parametrize("modules", ["moe_act", "layernorm", "core_attn"])
+def test_recomputation_changes_nothing_that_a_rank_holds(settings, modules):
+    recompute = ("recompute.granularity=selective", f"recompute.modules=[{modules}]")
+    assert built(SPARSE, settings(*recompute), 1, rank=0) == built(SPARSE, settings(), 1, rank=0)

@@ -2,10 +2,12 @@
 
 import pytest
 
+from megatron_trace.check import SettingError
 from megatron_trace.check.layout import check_layout
+from megatron_trace.config import Recompute
 from megatron_trace.config_check import load_config
 from megatron_trace.plan.assumptions import Assumptions
-from megatron_trace.plan.layout import train_gpus
+from megatron_trace.plan.layout import check_engines, train_gpus
 from megatron_trace.plan.machines import GPUS, Cluster
 from megatron_trace.plan.planner import make_plan
 from megatron_trace.plan.search import overrides, search
@@ -43,3 +45,35 @@ def test_the_best_is_no_slower_than_the_shipped_layout(model):
 def test_the_overrides_give_the_plan_again(model, settings):
     plan = search(settings(), model("Qwen3-30B-A3B"), Cluster(3, 8, H100), Assumptions()).best[0]
     assert settings(*overrides(plan).split(" ")) == plan.config
+
+
+@pytest.mark.parametrize("granularity", list(Recompute))
+def test_whatever_the_configuration_sets_the_overrides_prevail(model, settings, granularity):
+    set_otherwise = (
+        *("recompute.granularity=full", "recompute.method=block", "recompute.layers=3"),
+        *("recompute.modules=[core_attn]", "parallel.tensor=2", "parallel.sequence=true"),
+        *("parallel.expert=2", "parallel.expert_tensor=2"),
+    )
+    cluster = Cluster(3, 8, H100)
+    plans = search(settings(*set_otherwise), model("Qwen3-30B-A3B"), cluster, Assumptions(), keep=10_000).best
+    plan = next(plan for plan in plans if plan.config.recompute.granularity is granularity)
+    assert settings(*set_otherwise, *overrides(plan).split(" ")) == plan.config
+
+
+def test_what_refuses_all_layouts_is_said(model, settings):
+    config = settings("learning.micro_batch_tokens=1024")
+    found = search(config, model("Qwen3-14B"), Cluster(1, 8, H100), Assumptions())
+    assert found.refused == found.tried == sum(count for count, _ in found.refusals)
+    assert any("learning.micro_batch_tokens = 1024: must hold" in message for _, message in found.refusals)
+
+
+def test_one_gpu_leaves_nothing_to_search(model, settings):
+    with pytest.raises(SettingError, match="need one each"):
+        search(settings(), model("Qwen3-14B"), Cluster(1, 1, H100), Assumptions())
+
+
+def test_no_engine_spans_nodes_of_six(model, settings):
+    found = search(settings(), model("Qwen3-0.6B"), Cluster(3, 6, H100), Assumptions(), keep=10_000)
+    assert found.best
+    for plan in found.best:
+        check_engines(plan.config, plan.cluster, plan.layout.world)

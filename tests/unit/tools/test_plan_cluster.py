@@ -48,6 +48,16 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys):
         (["--gpu", "a100-80gb"], "error: precision.train = 'fp8': a100-80gb has no FP8; use bf16"),
         (["precision.fp8_recipe=mxfp8"], "error: precision.fp8_recipe = 'mxfp8': needs Blackwell"),
         (["--nodes", "0"], "error: --nodes = 0: must be positive"),
+        (["--gpus-per-node", "0"], "error: --gpus-per-node = 0: must be positive"),
+        (
+            ["--nodes", "4", "--gpus-per-node", "4", "rollout.tensor_parallel=8", "rollout.workers=1"],
+            "error: rollout.tensor_parallel = 8: is more than the 4 GPUs of a node",
+        ),
+        (["--train-utilisation", "0"], "error: --train-utilisation = 0.0: must be a share, above 0"),
+        (["--history-share", "2"], "error: --history-share = 2.0: must be a share, above 0 and at most 1"),
+        (["--train-reserve-gib", "-1"], "error: --train-reserve-gib = -1.0: must not be negative"),
+        (["--search", "learning.epochs=0"], "error: learning.epochs = 0: must be at least 1"),
+        (["--search", "run.loggers=[foo]"], "error: run.loggers = 'foo': must be of tensorboard"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(plan_cluster, capsys, arguments, message):
@@ -60,6 +70,22 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(plan_cluster, capsys, argum
 def test_a_search_prints_overrides_to_paste(plan_cluster, capsys):
     assert plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", "--search"]) == 0
     assert " 1  parallel.tensor=" in capsys.readouterr().out
+
+
+def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys):
+    arguments = ["--config", "configs/qwen3_14b.yaml", "--search", "learning.micro_batch_tokens=1024"]
+    assert plan_cluster.main(arguments) == 1
+    assert re.search(
+        r"\d+ refused, most often: learning.micro_batch_tokens = 1024: ", capsys.readouterr().out
+    )
+
+
+def test_tensor_parallelism_over_nodes_is_said(plan_cluster, capsys):
+    nodes = ["--config", "configs/qwen3_14b.yaml", "--nodes", "4", "--gpus-per-node", "4"]
+    assert plan_cluster.main([*nodes, "rollout.workers=4", "parallel.tensor=8"]) in (0, 1)
+    assert "parallel.tensor = 8 crosses nodes of 4 GPUs" in capsys.readouterr().out
+    assert plan_cluster.main([*nodes, "rollout.workers=4", "parallel.tensor=4"]) in (0, 1)
+    assert "crosses" not in capsys.readouterr().out
 
 
 def test_settings_may_stand_anywhere(plan_cluster):

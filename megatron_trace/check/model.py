@@ -1,0 +1,50 @@
+"""What a model's config.json says, and whether it is a model that we train."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from megatron_trace.architecture import ARCHITECTURES, check_architecture
+from megatron_trace.check.error import SettingError
+from megatron_trace.config import Config
+from megatron_trace.folders import companions
+
+
+def read_model_config(path: str) -> dict[str, Any]:
+    """The `config.json` of `model.path`, a HF folder or a checkpoint.
+
+    Raises:
+        SettingError: there is none, or it is no JSON.
+    """
+    file = companions(Path(path)) / "config.json"
+    try:
+        return json.loads(file.read_text())
+    except OSError:
+        raise SettingError(
+            "model.path", path, "must be a HF model folder or a checkpoint; it has no config.json"
+        ) from None
+    except json.JSONDecodeError:
+        raise SettingError(
+            "model.path", path, "its config.json is not JSON; fetch the folder again"
+        ) from None
+
+
+def check_model(config: Config) -> None:
+    """Refuse a model of another kind, or with fewer positions than a rollout may have tokens.
+
+    Raises:
+        SettingError: it is one.
+    """
+    model = read_model_config(config.model.path)
+    architectures = model.get("architectures") or ["none"]
+    if architectures[0] not in ARCHITECTURES:
+        remedy = f"holds a {architectures[0]}; supported is {', '.join(ARCHITECTURES)}"
+        raise SettingError("model.path", config.model.path, remedy)
+    try:
+        check_architecture(model)
+    except ValueError as error:
+        raise SettingError("model.path", config.model.path, str(error)) from None
+    longest = model["max_position_embeddings"]
+    if config.rollout.max_history_tokens > longest:
+        remedy = f"is more than the model's {longest} positions; lower it"
+        raise SettingError("rollout.max_history_tokens", config.rollout.max_history_tokens, remedy)
