@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ CONTENT = {
 }
 # It warns of every folder that is not empty; ours holds the run's state already.
 logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
+
+# Megatron 0.19 would have it written by a library of its own choice, which is not everywhere.
+ASYNC = (
+    {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
+)
 
 WRITERS = 2
 """Processes that write one rank's part."""
@@ -64,6 +70,7 @@ class CheckpointWriter:
             validate_access_integrity=not self._validated,
             async_sharded_save=True,
             content_metadata=CONTENT,
+            **ASYNC,
         )
         if request.async_fn is not None:
             write = partial(_write_and_sum, request.async_fn, folder, distributed.get_rank())
