@@ -82,6 +82,7 @@ def test_going_on_from_a_checkpoint_is_going_on(folder: Path) -> None:
     assert_same_bits(folder, "one", "one-from-one")
 
 
+@pytest.mark.slow
 def test_what_is_trained_while_it_is_written_does_not_reach_it(folder: Path) -> None:
     # `one` took its second update meanwhile, and still `one-from-one` had to take it.
     assert_same_bits(folder, "one", "one-from-one")

@@ -138,6 +138,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         shutil.rmtree(run.temp, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_and_another_beside_it_goes_on_until_ctrl_c(start: Start) -> None:
     killed, other = start(), start("run.seed=1")
     killed.reach(1)

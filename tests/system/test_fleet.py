@@ -223,6 +223,7 @@ def test_sampling_survives_the_death_of_an_engine_and_of_an_actor(tied: Setup) -
     check_parity(tied, trees)
 
 
+@pytest.mark.slow
 def test_an_untied_model_at_another_temperature_has_the_same_parity(untied: Setup) -> None:
     for _ in range(2):
         untied.update()
