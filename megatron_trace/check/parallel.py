@@ -135,6 +135,11 @@ def check_micro_batch(config: Config) -> None:
         raise SettingError("learning.micro_batch_tokens", tokens, remedy + padded)
 
 
+def sequence_parallel(parallel: ParallelConfig) -> bool:
+    """Whether tensor-parallel ranks split the sequence between their layers: as set, or wherever there are some."""
+    return parallel.tensor > 1 if parallel.sequence is None else parallel.sequence
+
+
 def padding(config: Config) -> tuple[int, int]:
     """Multiples of tokens to which every row, and every micro-batch, is padded.
 
@@ -142,7 +147,7 @@ def padding(config: Config) -> tuple[int, int]:
     """
     parallel = config.parallel
     row = 2 * parallel.context if parallel.context > 1 else 1
-    slices = parallel.tensor if parallel.sequence is not False else 1
+    slices = parallel.tensor if sequence_parallel(parallel) else 1
     return row, math.lcm(row, parallel.context * slices * fp8_multiple(config))
 
 

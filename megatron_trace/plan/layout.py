@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from megatron_trace.check import SettingError
+from megatron_trace.check.parallel import sequence_parallel
 from megatron_trace.config import Config
 from megatron_trace.plan.machines import Cluster
 
@@ -39,7 +40,7 @@ class Layout:
         return cls(
             world=world,
             tensor=parallel.tensor,
-            sequence=parallel.tensor > 1 if parallel.sequence is None else parallel.sequence,
+            sequence=sequence_parallel(parallel),
             pipeline=parallel.pipeline,
             interleave=parallel.interleave,
             context=parallel.context,

@@ -7,15 +7,10 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.transformer import TransformerConfig
 
 from megatron_trace.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
+from megatron_trace.check.parallel import sequence_parallel
 from megatron_trace.config import Config, Precision, Recompute
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
 from megatron_trace.policy.weight_map import Family
-
-
-def sequence_parallel(config: Config) -> bool:
-    """Whether tensor-parallel ranks split the sequence between their layers: as set, or wherever there are some."""
-    chosen = config.parallel.sequence
-    return config.parallel.tensor > 1 if chosen is None else chosen
 
 
 def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> TransformerConfig:
@@ -75,7 +70,7 @@ def _parallel(config: Config) -> dict[str, Any]:
     interleaved = parallel.interleave > 1
     return {
         "tensor_model_parallel_size": parallel.tensor,
-        "sequence_parallel": sequence_parallel(config),
+        "sequence_parallel": sequence_parallel(parallel),
         "pipeline_model_parallel_size": parallel.pipeline,
         "virtual_pipeline_model_parallel_size": parallel.interleave if interleaved else None,
         # Between two stages batched messages of both directions would be mixed up.

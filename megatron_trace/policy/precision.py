@@ -1,16 +1,15 @@
 """Which arithmetic the policy trains in."""
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
+from megatron_trace.check import devices
 from megatron_trace.config import Precision, PrecisionConfig
 
 
 def has_transformer_engine() -> bool:
     """Whether Transformer Engine can be used: it is installed and there is a CUDA device."""
-    return torch.cuda.is_available() and importlib.util.find_spec("transformer_engine") is not None
+    return torch.cuda.is_available() and devices.has_transformer_engine()
 
 
 def uses_transformer_engine(dtype: torch.dtype) -> bool:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from megatron_trace.config import Config
 
 FREE = (
-    "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers", "run.time_limit_min", "run.hang_min",
+    "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers",
     "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.", "data.", "model.path",
     "environment.options.corpus",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",

@@ -1,0 +1,62 @@
+"""Rows packed into one sequence teach what they teach one by one in `transformers`."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.system.parity import TEMPERATURE, launch, settings
+from tests.system.test_policy_parity import ROWS, make_policy
+
+PACKINGS = {"few rows together": 32, "all rows together": 512}
+IMPORTANCE_CAP = 2.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packing")
+    make_policy(folder / "model", tied=True)
+    once = ("learning.updates_per_step=1", f"learning.importance_cap={IMPORTANCE_CAP}")
+    runs = {
+        name: settings(folder / "model", *once, f"learning.micro_batch_tokens={tokens}")
+        for name, tokens in PACKINGS.items()
+    }
+    launch(folder, 1, runs, ROWS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unpacked(folder: Path) -> tuple[float, float]:
+    """Loss and gradient norm of TRACE's objective in float64, a row at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float64)
+    learned, total = sum(int(row.learn.sum()) for row in ROWS), 0.0
+    for row in ROWS:
+        tokens, learn = torch.from_numpy(row.tokens), torch.from_numpy(row.learn)[1:]
+        # The last two of the vocabulary are reserved and have no mass.
+        logits = model(tokens[None]).logits[0, :-1, :-2] / TEMPERATURE
+        logprob = logits.log_softmax(-1).gather(1, tokens[1:, None])[:, 0][learn]
+        sampler = torch.from_numpy(row.sampler_logprob)[1:][learn]
+        importance = (logprob.detach() - sampler).exp().clamp(max=IMPORTANCE_CAP)
+        loss = -(importance * torch.from_numpy(row.advantage)[1:][learn] * logprob).sum() / learned
+        loss.backward()
+        # The loss itself is that of the ratio, which is 1, not of its logarithm.
+        total -= float((importance * torch.from_numpy(row.advantage)[1:][learn]).sum()) / learned
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    return total, float(norm)
+
+
+@pytest.mark.parametrize("name", PACKINGS)
+def test_packed_rows_give_the_gradient_of_rows_one_by_one(
+    folder: Path, unpacked: tuple[float, float], name: str
+) -> None:
+    first = pickle.loads((folder / f"{name}.pickle").read_bytes())["updates"][0]
+    assert first["policy_loss"] == pytest.approx(unpacked[0], rel=1e-4)
+    assert first["gradient_norm"] == pytest.approx(unpacked[1], rel=1e-4)
+
+
+def test_packed_tightly_or_not_the_weights_end_the_same(folder: Path) -> None:
+    few, every = (pickle.loads((folder / f"{name}.pickle").read_bytes())["end"] for name in PACKINGS)
+    for name, tensor in few.items():
+        torch.testing.assert_close(every[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
