@@ -2,6 +2,7 @@
 
 from megatron_trace.check.error import SettingError
 from megatron_trace.config import Aggregation, Config, Decay, Importance, LearningConfig
+from megatron_trace.learning import ADVANTAGES
 
 
 def check_learning(config: Config) -> None:
@@ -12,6 +13,7 @@ def check_learning(config: Config) -> None:
     """
     learning = config.learning
     _check_schedule(learning)
+    _check_advantage(learning)
     _check_terms(learning)
     _check_importance(learning)
     _check_overlong(learning, longest=config.rollout.max_history_tokens)
@@ -31,6 +33,18 @@ def _check_schedule(learning: LearningConfig) -> None:
         raise SettingError("learning.min_learning_rate_factor", factor, "must be a share, from 0 to 1")
     if learning.epochs < 1:
         raise SettingError("learning.epochs", learning.epochs, "must be at least 1")
+
+
+def _check_advantage(learning: LearningConfig) -> None:
+    name, discount = learning.advantage, learning.gigpo_discount
+    if name is not None and name not in ADVANTAGES:
+        raise SettingError("learning.advantage", name, f"is none of {', '.join(ADVANTAGES)}")
+    if not learning.gigpo_weight >= 0.0:
+        remedy = "must not be negative: steps better than others would be made rarer"
+        raise SettingError("learning.gigpo_weight", learning.gigpo_weight, remedy)
+    if not 0.0 < discount <= 1.0:
+        remedy = "must be above 0 and at most 1: what a reward is worth a turn earlier"
+        raise SettingError("learning.gigpo_discount", discount, remedy)
 
 
 def _check_terms(learning: LearningConfig) -> None:

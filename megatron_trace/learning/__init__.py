@@ -1,6 +1,6 @@
 """From trees to losses: advantages, training rows, batches, and the loss functions."""
 
-from megatron_trace.learning.advantages import tree_advantages
+from megatron_trace.learning.advantages import ADVANTAGES
 from megatron_trace.learning.rows import Row, rows_from_tree, rows_from_trees
 
-__all__ = ["Row", "rows_from_tree", "rows_from_trees", "tree_advantages"]
+__all__ = ["ADVANTAGES", "Row", "rows_from_tree", "rows_from_trees"]

@@ -111,15 +111,20 @@ def make_batch(
 
     learned = places("learn")
     constant = np.ones(len(rows)) if weights is None else weights
-    sequence = [np.full(len(row.tokens), number) for number, row in enumerate(chosen)]
+    sequence = listed([np.full(len(row.tokens), number) for number, row in enumerate(chosen)], "learn")
+    # Of the turns that a row learns from, each but a terminal one ends in an anchor of the row.
+    after = listed([np.cumsum(row.predict) - row.predict for row in chosen], "learn")
+    turns, turn = np.unique(sequence * total + after, return_inverse=True)
     data = TokenData(
         advantage=floats([row.advantage for row in chosen]),
         sampler_logprob=floats([row.sampler_logprob for row in chosen]),
         old_logprob=None if old is None else floats([old[index] for index in indices]),
         reference_logprob=None if reference is None else floats([reference[index] for index in indices]),
         weight=floats([np.full(len(rows[index].tokens), constant[index]) for index in indices]),
-        sequence=torch.from_numpy(listed(sequence, "learn").astype(np.int64)),
+        sequence=torch.from_numpy(sequence.astype(np.int64)),
         sequences=len(chosen),
+        turn=torch.from_numpy(turn.astype(np.int64)),
+        turns=len(turns),
         target=floats([row.target for row in chosen], "predict"),
     )
     return Batch(

@@ -9,7 +9,7 @@ from megatron_trace.learning.losses import clipped_surrogate, predictor_loss, re
 from megatron_trace.learning.ratios import (
     drifted,
     masked_importance,
-    sequence_ratio,
+    mean_ratio,
     token_ratio,
     truncated_importance,
 )
@@ -79,9 +79,13 @@ def objective(
 
 
 def _ratio(learning: LearningConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:
-    if learning.ratio is Ratio.sequence:
-        return sequence_ratio(logprob, old, tokens.sequence, tokens.sequences)
-    return token_ratio(logprob, old)
+    match learning.ratio:
+        case Ratio.token:
+            return token_ratio(logprob, old)
+        case Ratio.turn:
+            return mean_ratio(logprob, old, tokens.turn, tokens.turns)
+        case Ratio.sequence:
+            return mean_ratio(logprob, old, tokens.sequence, tokens.sequences)
 
 
 def _masked(learning: LearningConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Three policies meet: the *sampler* drew the tokens, *old* is the trainer before 
 the updates between them.
 
 All tensors speak of the n learned tokens of a micro-batch, [n]; `sequence` [n] numbers the sequence of each, out of
-`sequences`. A sequence is what one rollout sampled itself.
+`sequences`. A sequence is what one rollout sampled itself; a group is a sequence or a turn of one.
 """
 
 import torch
@@ -20,11 +20,11 @@ def log_ratio(later: Tensor, earlier: Tensor) -> Tensor:
     return (later - earlier).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
 
 
-def sequence_mean(values: Tensor, sequence: Tensor, sequences: int) -> Tensor:
-    """For every token the mean of `values` over its sequence [n]."""
-    total = values.new_zeros(sequences).index_add(0, sequence, values)
-    count = values.new_zeros(sequences).index_add(0, sequence, torch.ones_like(values))
-    return (total / count.clamp(min=1.0))[sequence]
+def group_mean(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """For every token the mean of `values` over its group, a sequence or a turn [n]."""
+    total = values.new_zeros(groups).index_add(0, group, values)
+    count = values.new_zeros(groups).index_add(0, group, torch.ones_like(values))
+    return (total / count.clamp(min=1.0))[group]
 
 
 def token_ratio(current: Tensor, old: Tensor) -> Tensor:
@@ -32,14 +32,15 @@ def token_ratio(current: Tensor, old: Tensor) -> Tensor:
     return log_ratio(current, old).exp()
 
 
-def sequence_ratio(current: Tensor, old: Tensor, sequence: Tensor, sequences: int) -> Tensor:
-    """s = exp(mean over the sequence of log π/π_old), given to each of its tokens [n].
+def mean_ratio(current: Tensor, old: Tensor, group: Tensor, groups: int) -> Tensor:
+    """s = exp(mean over the group of log π/π_old), given to each of its tokens [n].
 
-    GSPO (arXiv 2507.18071) in the form with an advantage for each token, eq. 13 and 14: s_t = sg[s]·π(t)/sg[π(t)] has
-    the value of the sequence and the gradient of the token. Where a sequence's advantages are equal the gradient is
-    that of s itself (eq. 5 and 7).
+    Over sequences it is GSPO (arXiv 2507.18071) in the form with an advantage for each token, eq. 13 and 14:
+    s_t = sg[s]·π(t)/sg[π(t)] has the value of the sequence and the gradient of the token. Where a sequence's advantages
+    are equal the gradient is that of s itself (eq. 5 and 7). Over turns, of which each has one advantage, it is the
+    ratio of AT²PO (arXiv 2601.04767).
     """
-    mean = sequence_mean(log_ratio(current, old).detach(), sequence, sequences)
+    mean = group_mean(log_ratio(current, old).detach(), group, groups)
     return (mean + current - current.detach()).exp()
 
 
@@ -66,5 +67,5 @@ def drifted(
     no longer likely: learning from it only pushes it further away (ARLArena, arXiv 2602.21534; DeepSeek-V3.2, arXiv
     2512.02556).
     """
-    drift = sequence_mean(log_ratio(old, current).detach(), sequence, sequences)
+    drift = group_mean(log_ratio(old, current).detach(), sequence, sequences)
     return (advantage < 0) & (drift > threshold)

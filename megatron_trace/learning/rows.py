@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
-from megatron_trace.learning.advantages import EPSILON, tree_advantages
+from megatron_trace.config import Backup, LearningConfig
+from megatron_trace.learning.advantages import ADVANTAGES, DEFAULT, EPSILON
 from megatron_trace.learning.overlong import shape_rewards
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
+from megatron_trace.tree.backup import sampled_statistics
 
 COLUMNS: dict[str, type[np.generic]] = {
     "tokens": np.int64,
@@ -52,16 +53,19 @@ def rows_from_tree(
     """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
 
     Args:
-        learning: how advantages are made (None: the defaults). With `filter_groups` a tree without a success and a
-            failure teaches only the predictor; `overlong_buffer` changes advantages alone.
+        learning: how advantages and targets are made (None: the defaults). With `filter_groups` a tree without a
+            success and a failure teaches only the predictor; `overlong_buffer` changes advantages alone.
         longest: rollout.max_history_tokens, before which the overlong buffer lies.
 
     Raises:
+        KeyError: there is no estimator `learning.advantage`.
         ValueError: there is an overlong buffer and `longest` is not given.
     """
     learning = learning or LearningConfig()
-    advantages = tree_advantages(_shaped(tree, learning, longest), std=learning.advantage_std)
+    advantages = ADVANTAGES[learning.advantage or DEFAULT](_shaped(tree, learning, longest), learning)
     _, success, deviation = leaf_statistics(tree)
+    if learning.backup is Backup.unbiased:
+        _, success, _ = sampled_statistics(tree)
     filtered = learning.filter_groups and bool(deviation[ROOT] <= EPSILON)
     if filtered:
         advantages = np.zeros_like(advantages)

@@ -17,6 +17,8 @@ class TokenData:
         weight: of the token in the update's loss (`aggregation.row_weights`) [n].
         sequence: number of the token's row within the micro-batch, int64 [n] in 0…sequences − 1.
         sequences: rows of the micro-batch; all of a row's tokens are here.
+        turn: number of the token's turn within the micro-batch, int64 [n] in 0…turns − 1.
+        turns: those with a learned token.
         target: success rates to predict [m].
     """
 
@@ -27,4 +29,6 @@ class TokenData:
     weight: Tensor
     sequence: Tensor
     sequences: int
+    turn: Tensor
+    turns: int
     target: Tensor

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 ROOT = 0
@@ -11,6 +12,13 @@ Anchor = int
 """A history that can be continued, named by the index of the turn it ends with (`ROOT` for the prompt)."""
 
 Stage = Literal["bare", "continuation"]
+
+
+class Need(Enum):
+    """What a sampler may be asked for beyond log-probabilities and predictions; named by the field that holds it."""
+
+    entropies = "entropies"
+    embedding = "embedding"
 
 
 @dataclass
@@ -33,6 +41,7 @@ class Turn:
         malformed: the environment could not parse the action.
         rollout: index into `RolloutTree.rollouts` of the rollout that added it; -1 for the root.
         state: the environment's snapshot after the turn; None on terminal turns.
+        entropies: entropy, in nats, of the distribution that each token was sampled from; empty unless asked for.
     """
 
     parent: int
@@ -46,23 +55,33 @@ class Turn:
     malformed: bool = False
     rollout: int = -1
     state: dict[str, Any] | None = None
+    entropies: list[float] = field(default_factory=list)
 
 
 @dataclass
 class Rollout:
-    """Where a rollout began and in which stage it was taken."""
+    """Where a rollout began."""
 
     anchor: Anchor
-    stage: Stage
+
+    @property
+    def stage(self) -> Stage:
+        """Bare rollouts begin at the root."""
+        return "bare" if self.anchor == ROOT else "continuation"
 
 
 @dataclass
 class RolloutTree:
-    """A task and every turn sampled for it; parents come before their children in `turns`."""
+    """A task and every turn sampled for it; parents come before their children in `turns`.
+
+    Attributes:
+        embedding: of the prompt; None unless asked for.
+    """
 
     task: dict[str, Any]
     turns: list[Turn]
     rollouts: list[Rollout] = field(default_factory=list)
+    embedding: list[float] | None = None
 
     @classmethod
     def from_prompt(
@@ -72,10 +91,11 @@ class RolloutTree:
         *,
         prediction: float | None,
         state: dict[str, Any],
+        embedding: list[float] | None = None,
     ) -> "RolloutTree":
         """A tree of only its root."""
         root = Turn(-1, [], [], [], list(prompt_ids), prediction=prediction, state=state)
-        return cls(task=task, turns=[root])
+        return cls(task=task, turns=[root], embedding=embedding)
 
     def path(self, turn: int) -> list[int]:
         """Indices from the root to `turn`, both included."""
@@ -104,12 +124,14 @@ class RolloutTree:
         """Indices of the terminal turns, one per rollout."""
         return [index for index, turn in enumerate(self.turns) if turn.terminal]
 
-    def prefixes(self) -> list[Anchor]:
-        """The anchors that stage 2 may expand: non-terminal turns of bare rollouts, root excluded."""
+    def prefixes(self, *, of_continuations: bool = False) -> list[Anchor]:
+        """The anchors that may be expanded: non-terminal turns, root excluded; of bare rollouts, or of all."""
         return [
             index
             for index, turn in enumerate(self.turns)
-            if index != ROOT and not turn.terminal and self.rollouts[turn.rollout].stage == "bare"
+            if index != ROOT
+            and not turn.terminal
+            and (of_continuations or self.rollouts[turn.rollout].stage == "bare")
         ]
 
     def outcome_below(self, anchor: Anchor) -> float:
@@ -117,7 +139,7 @@ class RolloutTree:
         rollout = self.turns[anchor].rollout
         return next(turn.reward for turn in self.turns if turn.rollout == rollout and turn.terminal)
 
-    def graft(self, anchor: Anchor, turns: Sequence[Turn], stage: Stage) -> None:
+    def graft(self, anchor: Anchor, turns: Sequence[Turn]) -> None:
         """Append one sampled rollout, a chain of turns that ends in a terminal one, below `anchor`.
 
         Raises:
@@ -129,7 +151,7 @@ class RolloutTree:
             )
         if self.turns[anchor].terminal:
             raise ValueError(f"turn {anchor} is terminal and cannot be continued")
-        self.rollouts.append(Rollout(anchor, stage))
+        self.rollouts.append(Rollout(anchor))
         parent = anchor
         for turn in turns:
             turn.parent, turn.rollout = parent, len(self.rollouts) - 1

@@ -30,5 +30,6 @@ def _tree(row: dict) -> RolloutTree:
     return RolloutTree(
         task=row["task"],
         turns=[Turn(**turn) for turn in row["turns"]],
-        rollouts=[Rollout(**rollout) for rollout in row["rollouts"]],
+        rollouts=[Rollout(rollout["anchor"]) for rollout in row["rollouts"]],
+        embedding=row.get("embedding"),
     )

@@ -38,7 +38,7 @@ def bare_tree(rewards: list[float], turns: int = 2) -> RolloutTree:
     """A tree of bare rollouts, one for each reward."""
     tree = empty_tree()
     for number, reward in enumerate(rewards):
-        tree.graft(ROOT, chain(100 * (number + 1), turns, reward), "bare")
+        tree.graft(ROOT, chain(100 * (number + 1), turns, reward))
     return tree
 
 
@@ -48,9 +48,9 @@ def grown_trees(draw: st.DrawFn) -> RolloutTree:
     rewards = st.sampled_from([0.0, 1.0, 0.25])
     tree = empty_tree(draw(st.floats(0, 1)))
     for number in range(draw(st.integers(1, 4))):
-        tree.graft(ROOT, chain(100 * (number + 1), draw(st.integers(1, 4)), draw(rewards)), "bare")
+        tree.graft(ROOT, chain(100 * (number + 1), draw(st.integers(1, 4)), draw(rewards)))
     for number in range(draw(st.integers(0, 5))):
         if anchors := tree.prefixes():
             new = chain(1000 * (number + 1), draw(st.integers(1, 3)), draw(rewards))
-            tree.graft(draw(st.sampled_from(anchors)), new, "continuation")
+            tree.graft(draw(st.sampled_from(anchors)), new)
     return tree

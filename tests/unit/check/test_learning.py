@@ -8,7 +8,16 @@ import pytest
 
 from megatron_trace.check import SettingError
 from megatron_trace.check.learning import check_learning
-from megatron_trace.config import Aggregation, Config, Decay, Importance, LearningConfig, Ratio, RolloutConfig
+from megatron_trace.config import (
+    Aggregation,
+    Backup,
+    Config,
+    Decay,
+    Importance,
+    LearningConfig,
+    Ratio,
+    RolloutConfig,
+)
 from megatron_trace.config_check import load_config
 
 
@@ -28,6 +37,8 @@ def check(**settings: Any) -> None:
         {"learning_rate_decay": Decay.cosine, "decay_steps": 10, "min_learning_rate_factor": 1.0},
         {"importance": Importance.truncate, "importance_floor": 0.5},
         {"entropy_bonus": -0.01, "dual_clip": 3.0},
+        {"advantage": "gigpo", "gigpo_weight": 0.0, "gigpo_discount": 1.0},
+        {"advantage": "at2po", "ratio": Ratio.turn, "backup": Backup.unbiased},
     ],
 )
 def test_what_can_work_is_accepted(settings: dict[str, Any]) -> None:
@@ -40,7 +51,7 @@ def presets() -> dict[str, str]:
     return {text[2:].split(" (")[0]: text for text in block.split("\n\n")}
 
 
-@pytest.mark.parametrize("method", ["GRPO", "Dr. GRPO", "DAPO", "GSPO", "SAMPO"])
+@pytest.mark.parametrize("method", ["GRPO", "Dr. GRPO", "DAPO", "GSPO", "SAMPO", "AT²PO"])
 def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(method: str, tmp_path: Path) -> None:
     (tmp_path / "method.yaml").write_text(presets()[method])
     config = load_config(str(tmp_path / "method.yaml"))
@@ -54,6 +65,10 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(method:
         ({"learning_rate_decay": Decay.linear}, r"learning.decay_steps = None: .*decay = linear needs"),
         ({"decay_steps": 0}, r"learning.decay_steps = 0: must be at least 1"),
         ({"min_learning_rate_factor": 1.1}, r"learning.min_learning_rate_factor = 1.1: must be a share"),
+        ({"advantage": "gae"}, r"learning.advantage = 'gae': is none of at2po, gigpo, grpo,"),
+        ({"gigpo_weight": -1.0}, r"learning.gigpo_weight = -1.0: must not be negative"),
+        ({"gigpo_discount": 0.0}, r"learning.gigpo_discount = 0.0: must be above 0"),
+        ({"gigpo_discount": float("nan")}, r"learning.gigpo_discount = nan: must be above 0"),
         ({"epochs": 0}, r"learning.epochs = 0: must be at least 1"),
         ({"dual_clip": 1.0}, r"learning.dual_clip = 1.0: must be above 1"),
         ({"sequence_mask": -0.1}, r"learning.sequence_mask = -0.1: must not be negative"),

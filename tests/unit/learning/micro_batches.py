@@ -9,6 +9,9 @@ from megatron_trace.learning.tokens import TokenData
 LENGTHS = [5, 1, 40, 17, 0, 9]
 """Learned tokens of the rows; one row learns nothing."""
 
+TURN = 7
+"""Learned tokens of a turn; a row's last has the rest."""
+
 
 def tokens_of(lengths: list[int] = LENGTHS, seed: int = 0, anchors: int = 7) -> TokenData:
     """Tokens whose old policy is near the sampler and far enough from it that every bound is crossed."""
@@ -23,10 +26,13 @@ def tokens_of(lengths: list[int] = LENGTHS, seed: int = 0, anchors: int = 7) -> 
         "weight": np.repeat(random.random(len(lengths)), lengths),
         "target": random.random(anchors),
     }
+    sizes = [min(TURN, length - start) for length in lengths for start in range(0, length, TURN)]
     return TokenData(
         **{name: torch.from_numpy(values) for name, values in columns.items()},
         sequence=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
         sequences=len(lengths),
+        turn=torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long)),
+        turns=len(sizes),
     )
 
 

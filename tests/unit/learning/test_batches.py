@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
 
 from megatron_trace.learning.batches import make_batch
 from megatron_trace.learning.packing import Packing
-from megatron_trace.learning.rows import Row
+from megatron_trace.learning.rows import Row, rows_from_tree
+from megatron_trace.tree import RolloutTree
+from tests.unit.trees import grown_trees
 
 
 def row_of(length: int, seed: int) -> Row:
@@ -32,6 +35,9 @@ def test_a_batch_lists_what_its_rows_say() -> None:
     assert not tokens[9:12].any() and not tokens[19:].any()
     learned = [(line, t) for line, index in enumerate([2, 0]) for t in np.flatnonzero(rows[index].learn)]
     assert data.sequence.tolist() == [line for line, _ in learned] and data.sequences == 2
+    turns = [(line, int(rows[[2, 0][line]].predict[:t].sum())) for line, t in learned]
+    assert data.turn.tolist() == [sorted(set(turns)).index(turn) for turn in turns]
+    assert data.turns == len(set(turns))
     assert batch.position[batch.learn_at].tolist() == [t - 1 for _, t in learned]
     assert data.old_logprob is not None and data.reference_logprob is not None
     for place, (line, t) in enumerate(learned):
@@ -46,11 +52,22 @@ def test_a_batch_lists_what_its_rows_say() -> None:
     assert data.target.tolist() == [rows[batch.rows[line]].target[t] for line, t in anchors]
 
 
+@given(grown_trees())
+def test_a_turn_s_learned_tokens_have_its_number_and_no_other_s(tree: RolloutTree) -> None:
+    rows = rows_from_tree(tree)
+    data = make_batch(rows, range(len(rows)), Packing(capacity=999)).data
+    sizes = [len(turn.action_ids) for turn in tree.turns[1:]]
+    assert data.turns == len(sizes)
+    expected = [number for number, size in enumerate(sizes) for _ in range(size)]
+    assert data.turn.tolist() == expected
+
+
 def test_a_dummy_batch_learns_nothing() -> None:
     batch = make_batch([row_of(5, 0)], [], Packing(capacity=64, total_multiple=16))
     assert batch.tokens.shape == (1, 16) and batch.starts.tolist() == [0, 16]
     data = batch.data
     assert data.advantage.numel() == data.target.numel() == batch.learned.numel() == data.sequences == 0
+    assert data.turn.numel() == data.turns == 0
     assert batch.to(torch.device("cpu")).data.old_logprob is None
 
 

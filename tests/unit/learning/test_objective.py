@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "reference": {"reference_kl": 0.05},
     "entropy": {"entropy_bonus": 0.01},
     "gspo": {"ratio": Ratio.sequence, "clip_low": 0.02, "clip_high": 0.03},
+    "at2po": {"ratio": Ratio.turn, "clip_low": 0.003, "clip_high": 0.004},
     "sampo": {"ratio": Ratio.sequence, "clip_high": 0.03, "sequence_mask": 0.1},
     "all": {
         "ratio": Ratio.sequence,
@@ -55,19 +56,28 @@ def inputs(tokens: TokenData) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def mean_change(current: list[float], old: list[float], group: list[int], t: int) -> float:
+    """Mean of log π/π_old over the group of token t."""
+    members = [u for u, number in enumerate(group) if number == group[t]]
+    return sum(current[u] - old[u] for u in members) / len(members)
+
+
 def written_out(
     learning: LearningConfig, tokens: TokenData, values: tuple[list[float], list[float], list[float]]
 ) -> float:
     """The loss by its formulas (docs/optimisation.md), a token at a time."""
     current, entropy, prediction = values
     old = current if tokens.old_logprob is None else tokens.old_logprob.tolist()
-    sequence, total = tokens.sequence.tolist(), 0.0
+    sequence, turn, total = tokens.sequence.tolist(), tokens.turn.tolist(), 0.0
     for t, (advantage, weight) in enumerate(
         zip(tokens.advantage.tolist(), tokens.weight.tolist(), strict=True)
     ):
-        members = [u for u, number in enumerate(sequence) if number == sequence[t]]
-        drift = sum(current[u] - old[u] for u in members) / len(members)
-        ratio = math.exp(drift if learning.ratio is Ratio.sequence else current[t] - old[t])
+        change = {
+            Ratio.token: current[t] - old[t],
+            Ratio.turn: mean_change(current, old, turn, t),
+            Ratio.sequence: mean_change(current, old, sequence, t),
+        }
+        drift, ratio = change[Ratio.sequence], math.exp(change[learning.ratio])
         clipped = min(max(ratio, 1 - learning.clip_low), 1 + learning.clip_high)
         surrogate = min(ratio * advantage, clipped * advantage)
         if learning.dual_clip is not None and advantage < 0:

@@ -22,8 +22,8 @@ def test_the_penalty_grows_through_the_buffer(length: int, penalty: float) -> No
 
 def test_the_rollout_s_whole_history_counts() -> None:
     tree = empty_tree()  # a prompt of 3 tokens
-    tree.graft(ROOT, chain(100, 3, 1.0), "bare")  # 4 + 4 + 2 tokens
-    tree.graft(1, chain(500, 1, 1.0), "continuation")  # 4 shared, 2 of its own
+    tree.graft(ROOT, chain(100, 3, 1.0))  # 4 + 4 + 2 tokens
+    tree.graft(1, chain(500, 1, 1.0))  # 4 shared, 2 of its own
     shaped = shape_rewards(tree, longest=14, buffer=4, penalty=0.5)
     assert [shaped.turns[leaf].reward for leaf in tree.leaves()] == [1.0 - 0.5 * 3 / 4, 1.0]
 
@@ -46,8 +46,8 @@ def test_targets_are_those_without_shaping(tree: RolloutTree) -> None:
 
 def test_of_two_successes_the_long_one_has_the_lower_advantage() -> None:
     tree = empty_tree()
-    tree.graft(ROOT, chain(100, 1, 1.0), "bare")  # 5 tokens
-    tree.graft(ROOT, chain(200, 3, 1.0), "bare")  # 13 tokens
+    tree.graft(ROOT, chain(100, 1, 1.0))  # 5 tokens
+    tree.graft(ROOT, chain(200, 3, 1.0))  # 13 tokens
     short, long = rows_from_trees([tree], SHAPED, longest=14)
     assert short.advantage[-1] == pytest.approx(1.0, abs=1e-4)
     assert long.advantage[-1] == pytest.approx(-1.0, abs=1e-4)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from megatron_trace.learning.ratios import (
     drifted,
+    group_mean,
     log_ratio,
     masked_importance,
-    sequence_mean,
-    sequence_ratio,
+    mean_ratio,
     token_ratio,
     truncated_importance,
 )
@@ -50,7 +50,7 @@ def test_a_broken_log_ratio_stays_finite() -> None:
 
 def test_the_mean_of_a_sequence_reaches_all_its_tokens(tokens: TokenData, old: Tensor) -> None:
     expected = [sum(part) / len(part) for part in per_sequence(old) for _ in part]
-    close(sequence_mean(old, tokens.sequence, tokens.sequences), expected)
+    close(group_mean(old, tokens.sequence, tokens.sequences), expected)
 
 
 def test_token_ratio_is_that_of_the_probabilities(tokens: TokenData, old: Tensor) -> None:
@@ -59,21 +59,23 @@ def test_token_ratio_is_that_of_the_probabilities(tokens: TokenData, old: Tensor
     close(token_ratio(current, old), expected)
 
 
-def geometric_means(current: Tensor, old: Tensor) -> list[float]:
-    """(π(y)/π_old(y))^(1/|y|) of every token's sequence."""
-    found = []
-    for new, before in zip(per_sequence(current), per_sequence(old), strict=True):
-        product = math.prod(math.exp(c) / math.exp(o) for c, o in zip(new, before, strict=True))
-        found += [product ** (1 / len(new)) for _ in new]
+def geometric_means(current: Tensor, old: Tensor, group: Tensor) -> list[float]:
+    """(π(y)/π_old(y))^(1/|y|) of every token's group y."""
+    new, before, found = current.tolist(), old.tolist(), []
+    for number in group.tolist():
+        members = [t for t, other in enumerate(group.tolist()) if other == number]
+        product = math.prod(math.exp(new[t]) / math.exp(before[t]) for t in members)
+        found.append(product ** (1 / len(members)))
     return found
 
 
-def test_sequence_ratio_is_the_geometric_mean_with_each_token_s_own_gradient(
-    tokens: TokenData, old: Tensor
+@pytest.mark.parametrize("of", ["sequence", "turn"])
+def test_mean_ratio_is_the_geometric_mean_with_each_token_s_own_gradient(
+    of: str, tokens: TokenData, old: Tensor
 ) -> None:
-    current = policy_of(tokens)
-    ratio = sequence_ratio(current, old, tokens.sequence, tokens.sequences)
-    expected = geometric_means(current, old)
+    current, group = policy_of(tokens), getattr(tokens, of)
+    ratio = mean_ratio(current, old, group, getattr(tokens, of + "s"))
+    expected = geometric_means(current, old, group)
     close(ratio, expected)
     upstream = torch.randn_like(ratio)
     (gradient,) = torch.autograd.grad(ratio, current, upstream)
@@ -86,7 +88,7 @@ def test_with_one_advantage_a_sequence_the_gradient_is_that_of_the_geometric_mea
 ) -> None:
     current = policy_of(tokens)
     advantage = torch.randn(tokens.sequences, dtype=torch.float64)
-    ratio = sequence_ratio(current, old, tokens.sequence, tokens.sequences)
+    ratio = mean_ratio(current, old, tokens.sequence, tokens.sequences)
     share = torch.tensor([1 / length for length in LENGTHS for _ in range(length)], dtype=torch.float64)
     (gradient,) = torch.autograd.grad((share * ratio * advantage[tokens.sequence]).sum(), current)
     sums = torch.zeros(tokens.sequences, dtype=torch.float64).index_add(0, tokens.sequence, current - old)
@@ -124,5 +126,5 @@ def test_only_negative_advantages_of_drifted_sequences_are_left_out(tokens: Toke
 def test_without_tokens_there_are_no_ratios() -> None:
     none = torch.zeros(0)
     for sequences in (0, 1):
-        assert sequence_ratio(none, none, none.long(), sequences).shape == (0,)
+        assert mean_ratio(none, none, none.long(), sequences).shape == (0,)
         assert drifted(none, none, none, none.long(), sequences, 0.1).shape == (0,)

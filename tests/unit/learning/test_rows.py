@@ -1,11 +1,13 @@
 """Rows: every token of a tree is there, and learned from once."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 
-from megatron_trace.config import LearningConfig
-from megatron_trace.learning import rows_from_tree, tree_advantages
+from megatron_trace.config import Backup, LearningConfig
+from megatron_trace.learning import ADVANTAGES, rows_from_tree
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
+from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, grown_trees
 
 
@@ -22,10 +24,14 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
     assert sum(row.predict.sum() for row in rows) == sum(not turn.terminal for turn in tree.turns)
 
 
-@given(grown_trees())
-def test_what_is_learned_carries_its_turns_numbers(tree: RolloutTree):
-    advantages, (_, success, _) = tree_advantages(tree), leaf_statistics(tree)
-    for leaf, row in zip(tree.leaves(), rows_from_tree(tree), strict=True):
+@pytest.mark.parametrize("name", [None, *ADVANTAGES])
+@pytest.mark.parametrize("backup", Backup)
+@given(tree=grown_trees())
+def test_what_is_learned_carries_its_turns_numbers(name: str | None, backup: Backup, tree: RolloutTree):
+    learning = LearningConfig(advantage=name, backup=backup)
+    advantages = ADVANTAGES[name or "trace"](tree, learning)
+    _, success, _ = leaf_statistics(tree) if backup is Backup.leaf_weighted else sampled_statistics(tree)
+    for leaf, row in zip(tree.leaves(), rows_from_tree(tree, learning), strict=True):
         start = 0
         for index in tree.path(leaf):
             turn = tree.turns[index]
@@ -61,6 +67,6 @@ def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: Rollout
 
 def test_a_filtered_tree_has_no_advantages_of_length_either():
     tree = bare_tree([1.0, 1.0])
-    tree.graft(ROOT, chain(900, 3, 1.0), "bare")
+    tree.graft(ROOT, chain(900, 3, 1.0))
     shaped = LearningConfig(overlong_buffer=10, filter_groups=True)
     assert not any(row.advantage.any() for row in rows_from_tree(tree, shaped, longest=14))

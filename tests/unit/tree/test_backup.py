@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics, mixed_probability
+from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, empty_tree, grown_trees
 
 
@@ -33,9 +35,63 @@ def test_deviation_is_that_of_the_leaf_rewards(tree: RolloutTree):
     assert deviation[ROOT] == pytest.approx(np.std(rewards), abs=1e-7)
 
 
+def sampled_by_hand(tree: RolloutTree, index: int) -> tuple[list[float], list[float]]:
+    """Rewards that V̂ of a turn is the mean of, and those that they are compared with, by the definition."""
+    ends = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
+    taken = [ends[number] for number, rollout in enumerate(tree.rollouts) if rollout.anchor == index]
+    own = [] if index == ROOT else [ends[tree.turns[index].rollout]]
+    return taken or own, taken + own if taken else []
+
+
+@given(grown_trees())
+def test_sampled_backup_counts_what_was_sampled_from_a_turn(tree: RolloutTree):
+    count, mean, deviation = sampled_statistics(tree)
+    for index in range(len(tree.turns)):
+        sampled, compared = sampled_by_hand(tree, index)
+        assert count[index] == len(sampled)
+        assert mean[index] == pytest.approx(np.mean(sampled))
+        assert deviation[index] == pytest.approx(np.std(compared) if compared else 0.0, abs=1e-7)
+
+
+def test_the_outcome_that_got_an_anchor_continued_is_left_out_of_its_success():
+    tree = bare_tree([0.0, 1.0], turns=3)  # turns 1, 2, 3 and 4, 5, 6
+    tree.graft(2, chain(500, 2, 1.0))  # 7, 8
+    tree.graft(2, chain(600, 1, 1.0))  # 9
+    tree.graft(7, chain(700, 1, 0.0))  # 10
+    count, mean, deviation = sampled_statistics(tree)
+    assert list(mean) == [0.5, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    assert list(count) == [2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert deviation == pytest.approx([0.5, 0, np.std([1, 1, 0]), 0, 0, 0, 0, 0.5, 0, 0, 0])
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 0.25]), min_size=1, max_size=6))
+def test_without_continuations_both_backups_agree(rewards: list[float]):
+    tree = bare_tree(rewards, turns=3)
+    for sampled, weighted in zip(sampled_statistics(tree), leaf_statistics(tree), strict=True):
+        np.testing.assert_allclose(sampled, weighted, atol=1e-12)
+
+
+def test_nothing_is_known_of_a_root_from_which_nothing_was_sampled():
+    assert [list(values) for values in sampled_statistics(empty_tree())] == [[0], [0.0], [0.0]]
+
+
+def test_of_continued_anchors_the_sampled_backup_is_unbiased():
+    # An anchor with V = 0.7 is continued once where its own rollout failed: the choice looks at the outcome.
+    random = np.random.default_rng(0)
+    sampled, weighted = [], []
+    for first, second in random.random((4000, 2)) < 0.7:
+        if not first:
+            tree = bare_tree([0.0])
+            tree.graft(1, chain(500, 1, float(second)))
+            sampled.append(sampled_statistics(tree)[1][1])
+            weighted.append(leaf_statistics(tree)[1][1])
+    assert np.mean(sampled) == pytest.approx(0.7, abs=0.04)
+    assert np.mean(weighted) == pytest.approx(0.35, abs=0.02)
+
+
 def test_effective_ratio_counts_trees_with_both_outcomes():
     flipped = bare_tree([1.0, 1.0])
-    flipped.graft(1, chain(500, 1, 0.0), "continuation")
+    flipped.graft(1, chain(500, 1, 0.0))
     trees = [bare_tree([1.0, 1.0]), bare_tree([0.0, 0.0]), bare_tree([1.0, 0.0]), flipped]
     assert effective_ratio(trees) == 0.5
     assert effective_ratio([]) == 0.0
@@ -44,6 +100,6 @@ def test_effective_ratio_counts_trees_with_both_outcomes():
 def test_mixed_probability_is_of_the_bare_rollouts():
     tree = empty_tree(prediction=0.3)
     for start in (100, 200):
-        tree.graft(ROOT, chain(start, 2, 0.0), "bare")
-    tree.graft(1, chain(500, 1, 0.0), "continuation")
+        tree.graft(ROOT, chain(start, 2, 0.0))
+    tree.graft(1, chain(500, 1, 0.0))
     assert mixed_probability(tree) == pytest.approx(2 * 0.3 * 0.7)

@@ -9,8 +9,8 @@ from tests.unit.trees import PROMPT, bare_tree, chain, empty_tree, grown_trees, 
 
 def test_history_is_the_very_ids_along_the_path():
     tree = empty_tree()
-    tree.graft(ROOT, chain(100, 3, 1.0), "bare")
-    tree.graft(1, chain(500, 1, 0.0), "continuation")
+    tree.graft(ROOT, chain(100, 3, 1.0))
+    tree.graft(1, chain(500, 1, 0.0))
     assert tree.history_ids(ROOT) == PROMPT
     assert tree.history_ids(2) == [*PROMPT, 100, 101, 102, 103, 110, 111, 112, 113]
     assert tree.history_ids(4) == [*PROMPT, 100, 101, 102, 103, 500, 501]
@@ -18,13 +18,13 @@ def test_history_is_the_very_ids_along_the_path():
 
 def test_only_bare_nonterminal_turns_below_the_root_may_be_expanded():
     tree = bare_tree([1.0, 0.0], turns=3)
-    tree.graft(1, chain(500, 2, 0.0), "continuation")
+    tree.graft(1, chain(500, 2, 0.0))
     assert tree.prefixes() == [1, 2, 4, 5]
 
 
 def test_outcome_below_a_prefix_is_its_own_rollouts():
     tree = bare_tree([1.0, 0.0], turns=2)
-    tree.graft(1, chain(500, 1, 0.0), "continuation")
+    tree.graft(1, chain(500, 1, 0.0))
     assert tree.outcome_below(1) == 1.0
     assert tree.outcome_below(3) == 0.0
 
@@ -32,13 +32,13 @@ def test_outcome_below_a_prefix_is_its_own_rollouts():
 @pytest.mark.parametrize("turns", [[], [turn(5)], [turn(5, reward=0.0), turn(6, reward=1.0)]])
 def test_a_rollout_that_is_no_chain_to_one_terminal_turn_is_refused(turns):
     with pytest.raises(ValueError, match="terminal"):
-        empty_tree().graft(ROOT, turns, "bare")
+        empty_tree().graft(ROOT, turns)
 
 
 def test_a_terminal_turn_cannot_be_continued():
     tree = bare_tree([1.0], turns=1)
     with pytest.raises(ValueError, match="turn 1 is terminal"):
-        tree.graft(1, chain(7, 1, 0.0), "continuation")
+        tree.graft(1, chain(7, 1, 0.0))
 
 
 @given(grown_trees())

@@ -1,0 +1,28 @@
+"""Tree-GRPO: a rollout against its task, and against its own tree.
+
+Tree Search for LLM Agent Reinforcement Learning, arXiv 2509.21240. The paper grows several trees for a task, each
+from one chain out of the prompt. So a tree of the paper is here what lies below one child of the root: a bare
+rollout with its continuations. Ours to decide: a turn shared by several rollouts has their mean; a chain without
+continuations compares with nothing of its own and gets 0 from within its tree.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_trace.config import LearningConfig
+from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
+from megatron_trace.tree import RolloutTree
+
+
+def tree_grpo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
+    """A = A_inter + A_intra [turns], each (r − mean) / (σ + 1e-6): over the task's leaves, and over its chain's.
+
+    `learning.advantage_std: false` leaves out both σ.
+    """
+    leaves, rewards = leaf_rewards(tree)
+    values = normalised(rewards, std=learning.advantage_std)
+    chains = np.array([tree.path(leaf)[1] for leaf in leaves])
+    for chain in np.unique(chains):
+        own = chains == chain
+        values[own] += normalised(rewards[own], std=learning.advantage_std)
+    return mean_below(tree, leaves, values)
