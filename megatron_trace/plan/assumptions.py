@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from megatron_trace.allocation import strategy_class
 from megatron_trace.check import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import BudgetUnit, Config
 from megatron_trace.plan.words import flag
 
 SHARES = ("_utilisation", "_fullness", "_share", "_depth")
@@ -94,8 +95,12 @@ class Workload:
 def workload(config: Config, assumptions: Assumptions) -> Workload:
     """The step that `config` asks for, with rollouts of the assumed length."""
     allocation, learning = config.allocation, config.learning
-    bare = allocation.budget if allocation.strategy == "uniform" else allocation.bare_rollouts
-    continuations = allocation.budget - bare
+    per_rollout = allocation.expected_tokens if allocation.unit is BudgetUnit.tokens else 1
+    rollouts = -(-allocation.budget // per_rollout)
+    strategy = strategy_class(allocation.strategy)
+    share = allocation.bare_share or strategy.bare_share
+    bare = round(share * rollouts) if strategy.branches else rollouts
+    continuations = rollouts - bare
     history = assumptions.history_share * config.rollout.max_history_tokens
     whole = bare + continuations * (1.0 - assumptions.branch_depth)
     sampled = whole * history * assumptions.sampled_share
@@ -106,7 +111,7 @@ def workload(config: Config, assumptions: Assumptions) -> Workload:
         history=history,
         sampled=sampled,
         prefilled=whole * history * (1.0 - assumptions.sampled_share),
-        trained=allocation.budget * history,
+        trained=rollouts * history,
         learned=sampled,
         passes=int(several) + int(learning.reference_kl != 0.0),
         epochs=learning.epochs,

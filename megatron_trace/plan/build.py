@@ -65,10 +65,17 @@ def held_by(wrapped: list[Any], optimizer: Any) -> Held:
         for group in part.shard_fp32_from_float16_groups
         for parameter in group
     ]
+    predictor = sum(
+        parameter.numel()
+        for part in wrapped
+        for name, parameter in part.module.named_parameters()
+        if name.startswith("predictor.")
+    )
     return Held(
-        weights=sum(buffer.param_data.nbytes for buffer in buffers),
-        gradients=sum(buffer.grad_data.nbytes for buffer in buffers),
-        optimizer=sum(8 * parameter.numel() for parameter in owned)
+        weights=sum(buffer.param_data.nbytes for buffer in buffers) + 4 * predictor,
+        gradients=sum(buffer.grad_data.nbytes for buffer in buffers) + 4 * predictor,
+        optimizer=8 * predictor
+        + sum(8 * parameter.numel() for parameter in owned)
         + sum(4 * parameter.numel() for parameter in copies),
     )
 

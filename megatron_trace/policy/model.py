@@ -42,12 +42,14 @@ class Scores:
     Attributes:
         logprob: of the learned tokens, with gradient, float32 [n].
         entropy: of the policy at these tokens in nats, float32 [n]; with gradient where there is an entropy bonus.
-        prediction: the predictor's logits at the anchors, with gradient, float32 [m].
+        prediction: the predictor's logits at the anchors, without gradient, float32 [m].
+        hidden: the final hidden states there, from which the predictor learns; without gradient, float32 [m, hidden].
     """
 
     logprob: Tensor
     entropy: Tensor
     prediction: Tensor
+    hidden: Tensor
 
 
 class PolicyModel(GPTModel):
@@ -73,25 +75,23 @@ class PolicyModel(GPTModel):
         Only the hidden states that speak of a learned token or an anchor reach the output layer or the predictor. With
         context parallelism each rank runs its own tokens, and all get all scores.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and batch.teaches_policy):
-            own = own_tokens(batch.starts, self.context.rank(), self.context.size())
-            hidden = super().forward(
-                input_ids=batch.tokens[:, own],
-                position_ids=batch.position[own][None],
-                **self._sight(batch, batch.position[own]),
-            )
-            if not self.post_process:
-                return hidden
-            if self.config.sequence_parallel:
-                hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
-            hidden, place = hidden.squeeze(1), place_of(own, len(batch.position))
-            logprob, entropy = self._everywhere(
-                place[batch.learn_at], lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen]), 2
-            )
-        (prediction,) = self._everywhere(
-            place[batch.predict_at], lambda at, _: (self.predictor(hidden[at]),), 1
+        own = own_tokens(batch.starts, self.context.rank(), self.context.size())
+        hidden = super().forward(
+            input_ids=batch.tokens[:, own],
+            position_ids=batch.position[own][None],
+            **self._sight(batch, batch.position[own]),
         )
-        return Scores(logprob, entropy, prediction)
+        if not self.post_process:
+            return hidden
+        if self.config.sequence_parallel:
+            hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
+        hidden, place = hidden.squeeze(1), place_of(own, len(batch.position))
+        logprob, entropy = self._everywhere(
+            place[batch.learn_at], lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen])
+        )
+        with torch.no_grad():
+            anchors = self._states(hidden, place[batch.predict_at])
+            return Scores(logprob, entropy, self.predictor(anchors), anchors)
 
     def _sight(self, batch: Batch, position: Tensor) -> dict[str, Any]:
         """What tells attention and rotary embeddings where rows begin."""
@@ -110,14 +110,22 @@ class PolicyModel(GPTModel):
         )
         return {"attention_mask": None, "packed_seq_params": packed}
 
+    def _states(self, hidden: Tensor, place: Tensor) -> Tensor:
+        """The hidden states [m, hidden] at `place` [m], float32, with context parallelism from whichever rank has them
+        (where this one has −1)."""
+        states = torch.where(place[:, None] >= 0, hidden[place].float(), 0.0)
+        if self.context.size() == 1:
+            return states
+        return reduce_from_tensor_model_parallel_region(states, self.context)
+
     def _everywhere(
-        self, place: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]], count: int
+        self, place: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """The scores that this rank's hidden states give, and with context parallelism those of the other ranks.
 
         Args:
             place: which hidden state each score comes from, [n]; −1 for another rank's.
-            score: `count` scores from places and which of the n these are.
+            score: scores from places and which of the n these are.
         """
         if self.context.size() == 1:
             return score(place, torch.arange(len(place), device=place.device))
@@ -204,6 +212,5 @@ def _add_predictor(model: PolicyModel, config: Config, place: Place) -> None:
     hidden = model.config.hidden_size
     head = PredictorHead(hidden, config.learning.predictor_hidden, config.run.seed)
     model.predictor = head.to(place.device)
-    for parameter in head.parameters():
-        # Left out of the gradient norm, so that it, and the clip, are the policy's alone.
-        parameter.shared = True
+    # Megatron's wrapper and optimizer leave out what has no gradient: `PredictorOptimizer` trains it.
+    head.requires_grad_(False)

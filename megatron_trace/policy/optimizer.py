@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer.optimizer_config import ParamKey, ParamPredicate
@@ -13,13 +14,12 @@ from megatron_trace.config import Config, LearningConfig
 from megatron_trace.learning.schedule import learning_rate_factor
 from megatron_trace.policy.megatron_config import ddp_config
 from megatron_trace.policy.model import PolicyModel
+from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
 
 
 def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
     """This rank's parts of the model with gradients summed over data-parallel ranks in float32."""
     settings = ddp_config(config)
-    # (Not `disable_bucketing` for later parts: that gathers bf16 and the predictor's float32 in one call, from which
-    # gloo brings zeros.)
     wrapped = [
         DistributedDataParallel(config=chunk.config, ddp_config=settings, module=chunk) for chunk in chunks
     ]
@@ -32,7 +32,12 @@ def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
 
 
 class Optimizer:
-    """AdamW, its state sharded over data-parallel ranks; the predictor has its own learning rate."""
+    """The policy's AdamW, its state sharded over data-parallel ranks.
+
+    Attributes:
+        updates: of the policy, so far.
+        predictor: the predictor's optimizer, on ranks of the last pipeline stage.
+    """
 
     def __init__(self, chunks: Sequence[Any], learning: LearningConfig) -> None:
         """Over the parameters of the wrapped `chunks` as they are now: load weights before."""
@@ -54,7 +59,6 @@ class Optimizer:
             ),
             list(chunks),
             config_overrides={
-                ParamKey(name="*predictor.*"): {"max_lr": learning.predictor_learning_rate, "wd_mult": 0.0},
                 ParamKey(predicate=ParamPredicate("vector", _is_vector)): {"wd_mult": 0.0},
             },
         )
@@ -63,8 +67,11 @@ class Optimizer:
             {name: value for name, value in group.items() if name not in ("params", "step")}
             for group in self.megatron.param_groups
         ]
+        head = getattr(chunks[-1].module, "predictor", None)
+        stage = parallel_state.get_tensor_and_data_parallel_group(with_context_parallel=True)
+        self.predictor = PredictorOptimizer(head, learning, stage) if head is not None else None
 
-    def sharded_state(self, model_state: Any, *, loading: bool, metadata: dict[str, Any]) -> list[Any]:
+    def sharded_state(self, model_state: Any, *, loading: bool, metadata: dict[str, Any]) -> dict[str, Any]:
         """Where the moments and main parameters of this rank lie within a checkpoint.
 
         Args:
@@ -76,20 +83,21 @@ class Optimizer:
             for part in self._parts():
                 if not part.optimizer.state:
                     part._init_optimizer_states_with_dummy_values()
-        return [
+        parts = [
             part.sharded_state_dict(model_state, is_loading=loading, metadata=metadata)["param_state"]
             for part in self._parts()
         ]
+        return {"policy": parts, "predictor": self.predictor.sharded_state() if self.predictor else {}}
 
-    def load(self, states: list[Any], updates: int) -> None:
+    def load(self, state: dict[str, Any], updates: int) -> None:
         """Take what a checkpoint of `updates` updates filled in; groups and their settings stay this run's."""
-        for part, state in zip(self._parts(), states, strict=True):
+        for part, found in zip(self._parts(), state["policy"], strict=True):
             own = part.state_dict()
             for group in own["optimizer"]["param_groups"]:
                 group["step"] = updates
             part._set_main_param_and_optimizer_states = partial(_fill, part)
             part.load_state_dict(
-                own | {"param_state": state, "param_state_sharding_type": "fully_reshardable"}
+                own | {"param_state": found, "param_state_sharding_type": "fully_reshardable"}
             )
             for moments in part.optimizer.state.values():
                 if (
@@ -99,6 +107,8 @@ class Optimizer:
         # Megatron tells groups apart by multipliers alone and has mixed up their max_lr.
         for group, settings in zip(self.megatron.param_groups, self._settings, strict=True):
             group.update(settings)
+        if self.predictor:
+            self.predictor.load(state["predictor"])
         self.updates = updates
 
     def _parts(self) -> list[Any]:

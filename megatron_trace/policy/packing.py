@@ -4,7 +4,7 @@ from typing import Any
 
 from megatron_trace.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.check.parallel import padding
-from megatron_trace.config import Config, ParallelConfig
+from megatron_trace.config import Config
 from megatron_trace.learning.packing import Packing
 
 
@@ -19,11 +19,6 @@ def packing(config: Config, hf: dict[str, Any]) -> Packing:
         count_multiple=parallel.pipeline if parallel.interleave > 1 else 1,
         attention_scale=attention_scale(hf),
     )
-
-
-def is_coupled(parallel: ParallelConfig) -> bool:
-    """Whether ranks wait for each other within a backward pass, or for all of its gradients: each must run one."""
-    return max(parallel.pipeline, parallel.context, parallel.expert) > 1 or parallel.overlap_grad_reduce
 
 
 def attention_scale(hf: dict[str, Any]) -> float:

@@ -19,13 +19,17 @@ from megatron_trace.learning.batches import Batch, make_batch
 from megatron_trace.learning.diagnostics import token_metrics
 from megatron_trace.learning.packing import longest_micro_batch, plan_micro_batches, split_updates
 from megatron_trace.learning.rows import Row
+from megatron_trace.learning.schedule import learning_rate_factor
+from megatron_trace.policy.anchors import states_in_order, targets
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify
-from megatron_trace.policy.packing import is_coupled, packing
+from megatron_trace.policy.packing import packing
 from megatron_trace.policy.reference import Reference
 
 Arrays = list[NDArray[np.float32]]
+Seen = tuple[Batch, Tensor]
+"""A micro-batch and the final hidden states at its anchors, [m, hidden]."""
 
 
 class Policy:
@@ -56,16 +60,16 @@ class Policy:
         self._reference = Reference(self._chunks) if config.learning.reference_kl else None
         self._optimizer = Optimizer(self._chunks, config.learning)
         self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
-        self._coupled = is_coupled(config.parallel)
         self._packing = packing(config, hf)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One training step: `learning.epochs` times over `rows`, each in `learning.updates_per_step` updates.
+        """One training step: `learning.epochs` times over `rows`, each in `learning.updates_per_step` updates; then the
+        predictor learns from the hidden states of the last time.
 
         Returns:
-            metrics, the same on every rank: policy_loss, predictor_loss, prediction (the mean), gradient_norm
-            (the largest of the updates), learned_tokens, predicted_anchors, updates, padding (share of the
-            computed tokens) and those of `learning.diagnostics.token_metrics`.
+            metrics, the same on every rank: policy_loss, predictor_loss and prediction (the mean) before the predictor
+            learns, gradient_norm (the policy's, the largest of the updates), learned_tokens, predicted_anchors,
+            updates, padding (share of the computed tokens) and those of `learning.diagnostics.token_metrics`.
 
         Raises:
             ValueError: there are no rows, or one exceeds learning.micro_batch_tokens.
@@ -79,10 +83,13 @@ class Policy:
         reference = self._reference_logprobs(rows)
         norms, sums = [], []
         for _ in range(learning.epochs):
+            seen: list[Seen] = []
             for selected in split_updates(len(rows), learning.updates_per_step, generator):
-                norm, total = self._update_once(rows, selected, old, reference)
+                norm, results = self._update_once(rows, selected, old, reference)
                 norms.append(norm)
-                sums.append(total)
+                sums.append(self._sum_over_ranks(results))
+                seen += [(batch, hidden) for _, batch, hidden in results]
+        self._teach_predictor(rows, seen)
         self._optimizer.gather_weights()
         totals = {name: sum(part[name] for part in sums) for name in sums[0]}
         return self._metrics(rows, totals, len(norms)) | {"gradient_norm": max(norms)}
@@ -174,52 +181,64 @@ class Policy:
 
     def _update_once(
         self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None, reference: Arrays | None
-    ) -> tuple[float, dict[str, float]]:
+    ) -> tuple[float, list[Any]]:
+        """The gradient norm, and what `steps.learn` handed back for every micro-batch."""
         from megatron_trace.policy.steps import learn, run_schedule
 
         learning = self.config.learning
         anchors = sum(int(rows[index].predict.sum()) for index in selected)
-        weights = row_weights(rows, selected, learning)
-        batches = self._batches(rows, selected, weights=weights, old=old, reference=reference)
+        known = {"weights": row_weights(rows, selected, learning), "old": old, "reference": reference}
+        teaching = [index for index in selected if teaches_policy(rows[index], learning)]
+        rest = sorted(set(selected) - set(teaching))
+        loss = partial(learn, learning, anchors)
         for chunk in self._chunks:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
-        results = run_schedule(self._chunks, batches, partial(learn, learning, anchors), forward_only=False)
-        norm = self._optimizer.step()
-        computed = sum(batch.tokens.numel() for batch in batches) if self.place.speaks else 0
-        return norm, self._sum_over_ranks(results, computed)
+        results = []
+        if rest:
+            # Before the gradients: Megatron gathers weights in the first forward pass after these are reduced, which
+            # must be that of the next update.
+            with torch.no_grad():
+                batches = self._batches(rows, rest, **known)
+                results += run_schedule(self._chunks, batches, loss, forward_only=True)
+        # (Where no row teaches, a dummy's gradients: Adam goes on all the same.)
+        batches = self._batches(rows, teaching, **known)
+        results += run_schedule(self._chunks, batches, loss, forward_only=False)
+        return self._optimizer.step(), results
+
+    def _teach_predictor(self, rows: Sequence[Row], seen: Sequence[Seen]) -> None:
+        if (predictor := self._optimizer.predictor) is None:
+            return
+        width, device = self._chunks[-1].config.hidden_size, self.place.device
+        # With tensor and context parallelism several ranks have seen the same.
+        hidden = states_in_order(rows, seen if self.place.speaks else [], width, device)
+        updates = self._optimizer.updates
+        generator = np.random.default_rng([*b"predictor", self.config.run.seed, updates])
+        factor = learning_rate_factor(updates - 1, self.config.learning)
+        predictor.learn(hidden, targets(rows).to(device), generator, factor)
 
     def _batches(self, rows: Sequence[Row], selected: Sequence[int], **known: Any) -> list[Batch]:
-        """This rank's micro-batches of the rows `selected`; see `make_batch` for what may be `known`."""
-        lengths, batches = [len(row.tokens) for row in rows], []
-        for teaches, group in self._groups(rows, selected):
-            plan = plan_micro_batches(lengths, group, ranks=self.place.data_size, packing=self._packing)
-            # Pipeline stages hand on hidden states of one shape.
-            pipelined = self.place.pipeline_size > 1
-            length = longest_micro_batch(lengths, plan, self._packing) if pipelined else 0
-            for indices in plan[self.place.data]:
-                batch = make_batch(
-                    rows, indices, self._packing, teaches_policy=teaches, length=length, **known
-                )
-                batches.append(batch.to(self.place.device))
-        return batches
+        """This rank's micro-batches of the rows `selected`, at least a dummy; see `make_batch` for what may be
+        `known`."""
+        lengths = [len(row.tokens) for row in rows]
+        plan = plan_micro_batches(lengths, selected, ranks=self.place.data_size, packing=self._packing)
+        # Pipeline stages hand on hidden states of one shape.
+        pipelined = self.place.pipeline_size > 1
+        length = longest_micro_batch(lengths, plan, self._packing) if pipelined else 0
+        chosen = plan[self.place.data] or [[] for _ in range(self._packing.count_multiple)]
+        batches = [make_batch(rows, indices, self._packing, length=length, **known) for indices in chosen]
+        return [batch.to(self.place.device) for batch in batches]
 
-    def _groups(self, rows: Sequence[Row], selected: Sequence[int]) -> list[tuple[bool, list[int]]]:
-        """Rows that teach the policy, and the rest, whose backward pass stops at the predictor where it can."""
-        if self._coupled:
-            return [(True, list(selected))]
-        teaching = [index for index in selected if teaches_policy(rows[index], self.config.learning)]
-        return [(True, teaching), (False, sorted(set(selected) - set(teaching)))]
-
-    def _sum_over_ranks(self, results: Sequence[dict[str, Tensor]], computed: int) -> dict[str, float]:
+    def _sum_over_ranks(self, results: Sequence[tuple[dict[str, Tensor], Batch, Tensor]]) -> dict[str, float]:
         """Totals over micro-batches and data-parallel ranks, on every rank."""
-        names = sorted(results[0]) if self.place.speaks else []
         everyone: list[dict[str, float] | None] = [None] * distributed.get_world_size()
-        mine = {}
-        if names:
-            table = torch.stack([torch.stack([result[name] for name in names]) for result in results])
+        mine = None
+        if self.place.speaks:
+            names = sorted(results[0][0])
+            table = torch.stack([torch.stack([sums[name] for name in names]) for sums, _, _ in results])
             mine = dict(zip(names, table.double().sum(0).tolist(), strict=True))
-        distributed.all_gather_object(everyone, mine | {"computed": computed} if self.place.speaks else None)
+            mine["computed"] = sum(batch.tokens.numel() for _, batch, _ in results)
+        distributed.all_gather_object(everyone, mine)
         spoken = [part for part in everyone if part is not None]
         return {name: sum(part[name] for part in spoken) for name in spoken[0]}
 

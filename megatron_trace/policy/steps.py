@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megatron_trace.config import LearningConfig
 from megatron_trace.learning.batches import Batch
-from megatron_trace.learning.objective import objective
+from megatron_trace.learning.objective import Sums, objective
 from megatron_trace.policy.model import Scores
 
 LossFunction = Callable[[Batch, Scores], tuple[Tensor, Any]]
@@ -53,9 +53,13 @@ def run_schedule(
 
 def learn(
     learning: LearningConfig, anchors: int, batch: Batch, scores: Scores
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """This micro-batch's share of the update's loss, and its sums for the metrics; see `objective`."""
-    return objective(learning, batch.data, scores.logprob, scores.entropy, scores.prediction, anchors=anchors)
+) -> tuple[Tensor, tuple[Sums, Batch, Tensor]]:
+    """This micro-batch's share of the update's loss, and its sums for the metrics (see `objective`), the batch itself
+    and the hidden states at its anchors."""
+    loss, sums = objective(
+        learning, batch.data, scores.logprob, scores.entropy, scores.prediction, anchors=anchors
+    )
+    return loss, (sums, batch, scores.hidden)
 
 
 def keep_scores(batch: Batch, scores: Scores) -> tuple[Tensor, tuple[Batch, Tensor, Tensor]]:

@@ -22,7 +22,8 @@ from tests.system.parity import (
 VOCABULARY = 100
 ROWS = make_rows(VOCABULARY)
 TIES = ("tied", "untied")
-
+PREDICTOR = ["learning.predictor_batch=10", "learning.predictor_epochs=3"]
+"""So that the order of the anchors matters."""
 
 BOTH = ("tensor2", "pipeline2", "interleaved")
 """Layouts whose weights lie otherwise where the output layer is the embedding."""
@@ -53,13 +54,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parity")
     for tie in TIES:
         make_policy(folder / f"model-{tie}", tied=tie == "tied")
-    alone = {f"one-{tie}": settings(folder / f"model-{tie}") for tie in TIES}
-    alone |= {f"{name}-tied": settings(folder / "model-tied", *kept) for name, kept in RECOMPUTE.items()}
+    alone = {f"one-{tie}": settings(folder / f"model-{tie}", *PREDICTOR) for tie in TIES}
+    alone |= {
+        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *kept) for name, kept in RECOMPUTE.items()
+    }
     launch(folder, 1, alone, ROWS)
     launch(
         folder,
         2,
-        {f"{layout}-{tie}": settings(folder / f"model-{tie}", *TWO[layout]) for layout, tie in CASES},
+        {
+            f"{layout}-{tie}": settings(folder / f"model-{tie}", *PREDICTOR, *TWO[layout])
+            for layout, tie in CASES
+        },
         ROWS,
     )
     return folder
@@ -70,7 +76,10 @@ def wide(folder: Path) -> Path:
     launch(
         folder,
         4,
-        {f"{layout}-tied": settings(folder / "model-tied", *sizes) for layout, sizes in FOUR.items()},
+        {
+            f"{layout}-tied": settings(folder / "model-tied", *PREDICTOR, *sizes)
+            for layout, sizes in FOUR.items()
+        },
         ROWS,
     )
     return folder

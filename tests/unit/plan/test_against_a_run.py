@@ -71,11 +71,16 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start
     _, policy = start_policy(f"precision.train={precision}")
     policy.update(rows())  # before its first step Adam has no moments
     weights = storages(parameter for part in policy._chunks for parameter in part.parameters())
-    gradients = storages(parameter.main_grad for part in policy._chunks for parameter in part.parameters())
+    gradients = storages(
+        getattr(parameter, "main_grad", parameter.grad)
+        for part in policy._chunks
+        for parameter in part.parameters()
+    )
+    optimizers = [part.optimizer for part in policy._optimizer.megatron.chained_optimizers]
     state = [
         value
-        for part in policy._optimizer.megatron.chained_optimizers
-        for moments in part.optimizer.state.values()
+        for optimizer in [*optimizers, policy._optimizer.predictor._adam]
+        for moments in optimizer.state.values()
         for name, value in moments.items()
         if name != "step"
     ]

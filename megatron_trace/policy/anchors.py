@@ -1,0 +1,31 @@
+"""The anchors of a step's rows in one order, row after row, whatever layout computes them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megatron_trace.learning.batches import Batch
+from megatron_trace.learning.rows import Row
+
+
+def targets(rows: Sequence[Row]) -> Tensor:
+    """The predictor's targets at the m anchors of `rows`, float32 [m]."""
+    return torch.from_numpy(np.concatenate([row.target[row.predict] for row in rows]))
+
+
+def states_in_order(
+    rows: Sequence[Row], seen: Sequence[tuple[Batch, Tensor]], width: int, device: torch.device
+) -> Tensor:
+    """The final hidden states at the m anchors of `rows`, float32 [m, width]; 0 where another rank computed them.
+
+    Args:
+        seen: micro-batches of this rank, each with the states at its own anchors, [·, width].
+    """
+    starts = np.cumsum([0, *(int(row.predict.sum()) for row in rows)])
+    states = torch.zeros(int(starts[-1]), width, device=device)
+    for batch, hidden in seen:
+        at = [np.arange(starts[row], starts[row + 1]) for row in batch.rows]
+        states[np.concatenate([*at, np.zeros(0, dtype=np.int64)])] = hidden
+    return states

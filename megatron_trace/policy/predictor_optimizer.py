@@ -1,0 +1,95 @@
+"""Learning of the predictor: several passes over a step's anchors, on hidden states that the policy's update has seen.
+
+The head's own updates do not change the hidden states below it, so they cost no forward pass through the policy.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from megatron.core.dist_checkpointing import ShardedTensor
+from torch import Tensor, distributed
+
+from megatron_trace.config import LearningConfig
+from megatron_trace.learning.losses import predictor_loss
+from megatron_trace.policy.predictor import PredictorHead
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+KEY = "optimizer.predictor"
+
+
+class PredictorOptimizer:
+    """AdamW on the head, in float32 and without weight decay.
+
+    All ranks of the last pipeline stage hold the head. The first of them learns and sends it to the others: they are
+    the same to the last bit, and no update waits for a collective.
+    """
+
+    def __init__(self, head: PredictorHead, learning: LearningConfig, group: Any) -> None:
+        """For the `head` of this rank, which Megatron's wrapper and optimizer have left out.
+
+        Args:
+            group: the ranks of the last stage.
+        """
+        self._head, self._learning, self._group = head, learning, group
+        self._parameters = dict(head.requires_grad_(True).named_parameters())
+        self._adam = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
+        self._steps = 0
+        # They are there from the start, as a checkpoint may be loaded into them.
+        for parameter in head.parameters():
+            self._adam.state[parameter] = {
+                "step": torch.zeros(()),
+                **{name: torch.zeros_like(parameter) for name in MOMENTS},
+            }
+
+    def learn(self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float) -> None:
+        """`learning.predictor_epochs` passes over m anchors. Collective over the ranks of the last stage.
+
+        Each update takes the gradient of predictor_weight·mean (σ(logit) − target)² over a mini-batch of at most
+        `learning.predictor_batch`.
+
+        Args:
+            hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and 0 on all others.
+            target: [m], on every rank.
+            generator: orders the anchors, the same whatever the layout.
+            factor: of the learning rate.
+        """
+        if not len(target):
+            return
+        distributed.reduce(hidden, group=self._group, group_dst=0)
+        if self._group.rank() == 0:
+            for group in self._adam.param_groups:
+                group["lr"] = factor * self._learning.predictor_learning_rate
+            for _ in range(self._learning.predictor_epochs):
+                order = torch.from_numpy(generator.permutation(len(target))).to(hidden.device)
+                for picked in order.tensor_split(-(-len(target) // self._learning.predictor_batch)):
+                    self._update(hidden[picked], target[picked])
+        for parameter in self._head.parameters():
+            distributed.broadcast(parameter.data, group=self._group, group_src=0)
+
+    def _update(self, hidden: Tensor, target: Tensor) -> None:
+        self._adam.zero_grad()
+        loss = predictor_loss(self._head(hidden), target) / len(target)
+        (self._learning.predictor_weight * loss).backward()
+        self._adam.step()
+        self._steps += 1
+
+    def sharded_state(self) -> dict[str, Any]:
+        """Where the moments lie within a checkpoint: whole tensors, written by the rank that learns."""
+        tensors = {"step": torch.tensor([self._steps])}
+        for name, parameter in self._parameters.items():
+            for moment in MOMENTS:
+                tensors[f"{moment}.{name}"] = self._adam.state[parameter][moment]
+        return {
+            name: ShardedTensor.from_rank_offsets(f"{KEY}.{name}", tensor, replica_id=self._group.rank())
+            for name, tensor in tensors.items()
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take what a checkpoint filled in."""
+        self._steps = int(state["step"])
+        for name, parameter in self._parameters.items():
+            own = self._adam.state[parameter]
+            own["step"].fill_(self._steps)
+            for moment in MOMENTS:
+                own[moment].copy_(state[f"{moment}.{name}"])

@@ -1,0 +1,36 @@
+"""A step's anchors in one order, whichever micro-batches computed them."""
+
+import numpy as np
+import torch
+
+from megatron_trace.learning.batches import make_batch
+from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.rows import Row
+from megatron_trace.policy.anchors import states_in_order, targets
+
+WIDTH = 3
+
+
+def row(anchors: list[int], target: float, length: int = 6) -> Row:
+    predict = np.isin(np.arange(length), anchors)
+    zeros = np.zeros(length, dtype=np.float32)
+    nothing = np.zeros(length, dtype=bool)
+    right = np.where(predict, target + np.arange(length), 0).astype(np.float32)
+    return Row(np.arange(length), nothing, zeros, zeros, predict, right)
+
+
+ROWS = [row([1, 3], 10), row([], 20), row([0, 2, 5], 30), row([4], 40)]
+
+
+def test_targets_lie_row_after_row() -> None:
+    assert targets(ROWS).tolist() == [11, 13, 30, 32, 35, 44]
+
+
+def test_states_lie_where_their_targets_do_and_are_zero_where_another_rank_has_them() -> None:
+    seen = []
+    for indices in ([3, 0], [1], []):  # the third row is another rank's; a dummy has none
+        batch = make_batch(ROWS, indices, Packing(capacity=64))
+        seen.append((batch, batch.data.target[:, None].expand(-1, WIDTH)))
+    states = states_in_order(ROWS, seen, WIDTH, torch.device("cpu"))
+    assert states.shape == (6, WIDTH)
+    assert states[:, 0].tolist() == [11, 13, 0, 0, 0, 44]
