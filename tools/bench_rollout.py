@@ -22,7 +22,7 @@ from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.rollout import Fleet, RolloutRequest
 from megatron_trace.rollout.worker import Worker
-from megatron_trace.tree import ROOT, RolloutTree
+from megatron_trace.tree import ROOT, Need, RolloutTree
 
 
 class BenchWorker(Worker):
@@ -78,7 +78,7 @@ def grow(
         requests.append(RolloutRequest(f"{name}/{stage}/{number}", history, state, tree=str(index)))
     rollouts = fleet.sample(requests)
     for (index, anchor), rollout in zip(wanted, rollouts, strict=True):
-        trees[index].graft(anchor, rollout.turns, stage)
+        trees[index].graft(anchor, rollout.turns)
     return rollouts
 
 
@@ -121,6 +121,9 @@ def main() -> None:
         "--group", type=int, default=4, help="bare rollouts of a tree, and at most as many continuations"
     )
     parser.add_argument("--repeats", type=int, default=5, help="repetitions, after one that is not counted")
+    parser.add_argument(
+        "--entropies", action="store_true", help="the same with entropies, on a second engine, in turns"
+    )
     parser.add_argument("settings", nargs="*", help="section.name=value")
     arguments = parser.parse_args()
     merged = OmegaConf.merge(
@@ -131,24 +134,30 @@ def main() -> None:
     config: Any = OmegaConf.to_object(merged)
     config.rollout.workers = 1
     begin = time.perf_counter()
-    fleet = Fleet(config, config.model.path, worker_class=BenchWorker)
-    fleet.wait()
-    phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items())
-    print(f"start-up: {time.perf_counter() - begin:.1f} s ({phases})")
+    wanted = [frozenset[Need](), frozenset({Need.entropies})][: 1 + arguments.entropies]
+    fleets = [Fleet(config, config.model.path, worker_class=BenchWorker, needs=needs) for needs in wanted]
+    for fleet in fleets:
+        fleet.wait()
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items())
+        print(f"start-up: {time.perf_counter() - begin:.1f} s ({phases})")
     tasks = load_tasks(config.data.train)
-    runs = []
+    rounds = []
     for version in range(arguments.repeats + 1):
         batch = tasks[version * arguments.tasks : (version + 1) * arguments.tasks]
-        run = measure(fleet, batch, arguments.group, version + 1)
-        share = run.cached_tokens / run.prompt_tokens
-        print(
-            f"{run.tokens} tokens: trees {run.tokens / run.tree_s:.0f}/s, plain {run.tokens / run.plain_s:.0f}/s, "
-            f"ratio {run.ratio:.2f}, {share:.0%} of the prompt tokens cached"
-            + (" (warm-up)" if not version else "")
-        )
-        runs += [run] if version else []
-    fleet.close()
-    print(f"median ratio {statistics.median(run.ratio for run in runs):.2f}")
+        rounds.append([measure(fleet, batch, arguments.group, version + 1) for fleet in fleets])
+        for run, words in zip(rounds[-1], ("", ", with entropies"), strict=False):
+            share = run.cached_tokens / run.prompt_tokens
+            print(
+                f"{run.tokens} tokens{words}: trees {run.tokens / run.tree_s:.0f}/s, "
+                f"plain {run.tokens / run.plain_s:.0f}/s, ratio {run.ratio:.2f}, "
+                f"{share:.0%} of the prompt tokens cached" + (" (warm-up)" if not version else "")
+            )
+    for fleet in reversed(fleets):  # the first has started Ray
+        fleet.close()
+    print(f"median ratio {statistics.median(runs[0].ratio for runs in rounds[1:]):.2f}")
+    if arguments.entropies:
+        slower = statistics.median(runs[0].tree_s / runs[1].tree_s for runs in rounds[1:])
+        print(f"median speed of trees with entropies over without {slower:.2f}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_trace.envs.environment import Environment, StepResult
@@ -22,6 +22,7 @@ class Generation:
         prediction: predicted success probability of the history that was the prompt.
         truncated: it ended at `max_tokens`, not at a stop.
         cached_tokens: prompt tokens that the prefix cache served.
+        entropies: entropy, in nats, of the distribution that each token was sampled from; empty unless needed.
     """
 
     token_ids: list[int]
@@ -30,6 +31,7 @@ class Generation:
     prediction: float
     truncated: bool
     cached_tokens: int
+    entropies: list[float] = field(default_factory=list)
 
 
 class Generate(Protocol):
@@ -106,6 +108,7 @@ async def sample_rollout(
             [],
             terminal=True,
             malformed=True,
+            entropies=generation.entropies,
         )
         if not generation.truncated:
             action = codec.decode(generation.token_ids)

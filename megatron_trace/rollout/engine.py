@@ -2,13 +2,14 @@
 
 import glob
 import itertools
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
 from megatron_trace.rollout.agent import Generation
+from megatron_trace.rollout.reserved import read_entropies, read_prediction
+from megatron_trace.tree import Need
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -58,9 +59,12 @@ def forget_torchrun() -> None:
 class Engine:
     """An `AsyncLLM` with the policy and its predictor head."""
 
-    def __init__(self, llm: "AsyncLLM", config: Config, stop: Sequence[str]) -> None:
+    def __init__(
+        self, llm: "AsyncLLM", config: Config, stop: Sequence[str], needs: frozenset[Need] = frozenset()
+    ) -> None:
         """Wrap a running `llm`; `stop` are the strings that end a turn."""
         self.llm = llm
+        self.needs = needs
         self.tokenizer = llm.get_tokenizer()
         self.version = 0
         self._temperature = config.rollout.temperature
@@ -72,7 +76,14 @@ class Engine:
         self._stop_texts = [text for text, token in zip(stop, ids, strict=True) if len(token) != 1]
 
     @classmethod
-    def start(cls, config: Config, model_path: str, stop: Sequence[str], gpu: bool) -> "Engine":
+    def start(
+        cls,
+        config: Config,
+        model_path: str,
+        stop: Sequence[str],
+        gpu: bool,
+        needs: frozenset[Need] = frozenset(),
+    ) -> "Engine":
         """Load the model and start the engine's process; needs a running event loop."""
         forget_torchrun()
         os.environ.update(engine_environment(config, gpu))
@@ -104,11 +115,14 @@ class Engine:
             logprobs_mode="processed_logprobs",
             weight_transfer_config=WeightTransferConfig(backend=config.rollout.weight_backend.value),
             worker_extension_cls=extension,
-            additional_config={"predictor_hidden": config.learning.predictor_hidden},
+            additional_config={
+                "predictor_hidden": config.learning.predictor_hidden,
+                "entropy_temperature": config.rollout.temperature if Need.entropies in needs else None,
+            },
             disable_log_stats=True,
             **prefill,
         )
-        return cls(AsyncLLM.from_engine_args(arguments), config, stop)
+        return cls(AsyncLLM.from_engine_args(arguments), config, stop, needs)
 
     async def set_version(self, version: int) -> None:
         """Label tokens with `version` from now on, and forget all cached histories.
@@ -131,6 +145,10 @@ class Engine:
         if len(received) > 1:
             raise RuntimeError("the ranks of one engine received different weights")
         return received.pop()
+
+    async def embed(self, prompts: list[list[int]]) -> list[list[float]]:
+        """Mean of the policy's input embeddings over each prompt's tokens, [prompts, hidden]."""
+        return (await self.llm.collective_rpc("embed_prompts", args=(prompts,)))[0]  # all ranks have the same
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample until a stop; see `agent.Generate`."""
@@ -158,15 +176,16 @@ class Engine:
     def _generation(self, output: "RequestOutput") -> Generation:
         completion = output.outputs[0]
         logprobs = completion.logprobs.logprobs  # three for each token: its own and those of the reserved two
-        # Sampled from logits / temperature (greedily, unscaled, at 0), so the logit's difference is scaled likewise.
-        logit = (logprobs[2] - logprobs[1]) * (self._temperature or 1.0)
+        first, second = logprobs[1::3], logprobs[2::3]
+        entropies = read_entropies(first, self._temperature) if Need.entropies in self.needs else []
         return Generation(
             token_ids=list(completion.token_ids),
             logprobs=logprobs[0::3],
             versions=_versions(completion),
-            prediction=1.0 / (1.0 + math.exp(-logit)),
+            prediction=read_prediction(first[0], second[0], self._temperature),
             truncated=completion.finish_reason == "length",
             cached_tokens=output.num_cached_tokens or 0,
+            entropies=entropies,
         )
 
 

@@ -21,7 +21,7 @@ from megatron_trace.rollout.pool import Job, WorkerPool
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.rollout.weights import put_weights
 from megatron_trace.rollout.worker import EnvironmentMaker, Worker
-from megatron_trace.tree import RolloutTree
+from megatron_trace.tree import Need, RolloutTree
 
 OPEN_BATCH = 16
 """Tasks whose prompts one call of a worker scores."""
@@ -48,6 +48,7 @@ class Fleet:
         environments: EnvironmentMaker | None = None,
         resync: Callable[[Any], None] | None = None,
         worker_class: type[Worker] = Worker,
+        needs: frozenset[Need] = frozenset(),
     ) -> None:
         """Join or start Ray and start all workers in parallel, without waiting for them.
 
@@ -60,6 +61,7 @@ class Fleet:
             environments: makes, in each worker, the maker of episodes; None takes `config.environment`.
             resync: called with a restarted actor where weights travel by NCCL, to send them anew.
             worker_class: what the actors are.
+            needs: what turns and trees carry beyond log-probabilities and predictions.
         """
         self._temp = start_ray(config)
         tensor_parallel = config.rollout.tensor_parallel
@@ -73,7 +75,7 @@ class Fleet:
         environments = environments or partial(configured_environments, config)
         self._dtype = getattr(torch, config.precision.rollout)
         self._pool = WorkerPool(
-            create=lambda: actor.remote(config, model_path, environments, gpu),
+            create=lambda: actor.remote(config, model_path, environments, gpu, needs),
             size=config.rollout.workers,
             concurrency=config.rollout.concurrency,
             max_restarts=config.rollout.max_restarts,
@@ -100,17 +102,36 @@ class Fleet:
             for root in batch
         ]
         return [
-            RolloutTree.from_prompt(dict(task), root.prompt_ids, prediction=root.prediction, state=root.state)
+            RolloutTree.from_prompt(
+                dict(task),
+                root.prompt_ids,
+                prediction=root.prediction,
+                state=root.state,
+                embedding=root.embedding,
+            )
             for task, root in zip(tasks, roots, strict=True)
         ]
 
     def sample(
         self,
         requests: Sequence[RolloutRequest],
-        on_done: Callable[[int, SampledRollout], None] | None = None,
+        on_done: Callable[[int, SampledRollout], Iterable[RolloutRequest] | None] | None = None,
     ) -> list[SampledRollout]:
-        """Sample a rollout for every request, in their order; `on_done(index, rollout)` is told each as it ends."""
-        return self._pool.run([Job("rollout", request, request.tree) for request in requests], on_done)
+        """Sample a rollout for every request.
+
+        Args:
+            requests: rollouts to begin with; they are numbered in their order.
+            on_done: `on_done(index, rollout)` is told each as it ends. Requests that it returns join those under way
+                and get the next numbers.
+
+        Returns:
+            All rollouts, in the order of their numbers.
+        """
+
+        def more(index: int, rollout: SampledRollout) -> list[Job]:
+            return _jobs(on_done(index, rollout) or ()) if on_done is not None else []
+
+        return self._pool.run(_jobs(requests), more)
 
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> int:
         """Give all workers the weights of `version`, through Ray's object store.
@@ -156,6 +177,10 @@ class Fleet:
             if path.is_socket():
                 path.unlink()
         self._temp = None
+
+
+def _jobs(requests: Iterable[RolloutRequest]) -> list[Job]:
+    return [Job("rollout", request, request.tree) for request in requests]
 
 
 def configured_environments(config: Config) -> Callable[[], Any]:

@@ -100,14 +100,19 @@ class WorkerPool:
         while not all(slot.ready for slot in self.slots):
             self._take_idle_event()
 
-    def run(self, jobs: Sequence[Job], on_done: Callable[[int, Any], None] | None = None) -> list[Any]:
-        """Run all jobs and return their results in order; `on_done(index, result)` is told each as it comes.
+    def run(
+        self, jobs: Sequence[Job], on_done: Callable[[int, Any], Sequence[Job]] | None = None
+    ) -> list[Any]:
+        """Run all jobs and return their results in order.
+
+        `on_done(index, result)` is told each as it comes. Jobs that it returns join the run and get the next indices.
 
         Raises:
             RuntimeError: a worker died more often than `max_restarts`.
             Exception: what a job raised in a worker that lives.
         """
         self._run += 1
+        jobs = list(jobs)
         waiting = deque(range(len(jobs)))
         results: dict[int, Any] = {}
         while len(results) < len(jobs):
@@ -120,7 +125,9 @@ class WorkerPool:
             elif self._survived(event):
                 results[event.job] = event.future.result()
                 if on_done is not None:
-                    on_done(event.job, results[event.job])
+                    more = on_done(event.job, results[event.job])
+                    waiting.extend(range(len(jobs), len(jobs) + len(more)))
+                    jobs.extend(more)
             else:
                 waiting.appendleft(event.job)
         return [results[index] for index in range(len(jobs))]

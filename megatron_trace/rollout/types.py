@@ -35,11 +35,13 @@ class ScoredRoot:
         prompt_ids: token ids of the prompt.
         prediction: its predicted success probability.
         state: environment snapshot after the reset.
+        embedding: mean of the policy's input embeddings over the prompt's tokens; None unless needed.
     """
 
     prompt_ids: list[int]
     prediction: float
     state: dict[str, Any]
+    embedding: list[float] | None = None
 
 
 @dataclass

@@ -1,13 +1,9 @@
 """The policy as vLLM runs it: the language model with the predictor head on its final hidden state.
 
-vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction travel as the
-log-probabilities of two reserved tokens, the last two rows of the vocabulary:
-
-    logit[-2] = max(row) - 60,    logit[-1] = logit[-2] + predictor's logit
-
-Neither carries probability mass, so the sampled token and its log-probability stay what they were, and
-`SamplingParams(logprob_token_ids=...)` brings back the predictor's logit as a difference: no extra forward pass.
-At the first token of a turn that is the prediction for the whole history before it.
+vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the entropy where it is
+needed, travel as the log-probabilities of two reserved tokens (`reserved.py`), which
+`SamplingParams(logprob_token_ids=...)` brings back: no extra forward pass. At the first token of a turn the prediction
+is that for the whole history before it.
 
 Importing this module registers the model families. A vLLM worker process imports it because `PolicyWorkerExtension`
 is its `worker_extension_cls`; the process that configures the engine imports it itself.
@@ -30,6 +26,7 @@ from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 
 from megatron_trace import stacks
+from megatron_trace.rollout.reserved import write_reserved
 from megatron_trace.rollout.weights import MODULUS, fingerprint
 
 if TYPE_CHECKING:
@@ -37,12 +34,6 @@ if TYPE_CHECKING:
 
 PREDICTOR_FILE = "predictor.safetensors"
 """The predictor head's file in the HF folder; without it every prediction is 0.5 until weights arrive."""
-
-GAP = 60.0
-"""How far, in logits, the reserved tokens lie below the row's maximum."""
-
-LARGEST_LOGIT = 20.0
-"""The predictor's logit is clamped to this size, so that it cannot reach up to tokens that matter."""
 
 
 class PredictorHead(nn.Module):
@@ -70,11 +61,11 @@ class WithPredictor(nn.Module):
     """Mixed into a language model of vLLM: its last two vocabulary rows carry the prediction."""
 
     def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
-        """`additional_config["predictor_hidden"]` is the width of the head's hidden layer."""
+        """`additional_config`: the width of the head (`predictor_hidden`), and `entropy_temperature` where needed."""
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.predictor = PredictorHead(
-            self.config.hidden_size, vllm_config.additional_config["predictor_hidden"]
-        )
+        settings = vllm_config.additional_config
+        self.predictor = PredictorHead(self.config.hidden_size, settings["predictor_hidden"])
+        self.entropy_temperature: float | None = settings["entropy_temperature"]
         self.received = 0
         path = Path(vllm_config.model_config.model) / PREDICTOR_FILE
         if path.is_file():
@@ -86,10 +77,8 @@ class WithPredictor(nn.Module):
         logits = super().compute_logits(hidden_states)
         if logits is None:
             return None
-        logits = logits.float()  # bfloat16 could not resolve a difference 60 below the maximum
-        base = logits[:, :-2].amax(dim=-1) - GAP
-        logits[:, -2] = base
-        logits[:, -1] = base + self.predictor(hidden_states).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        logits = logits.float()
+        write_reserved(logits, self.predictor(hidden_states), self.entropy_temperature)
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
@@ -150,6 +139,17 @@ class PolicyWorkerExtension:
         model = self.model_runner.get_model()  # type: ignore[attr-defined]
         received, model.received = model.received, 0
         return received
+
+    @torch.inference_mode()
+    def embed_prompts(self, prompts: list[list[int]]) -> list[list[float]]:
+        """Mean of the input embeddings of each prompt's tokens, [prompts, hidden]; every rank takes part."""
+        model = self.model_runner.get_model()  # type: ignore[attr-defined]
+        return [
+            model.embed_input_ids(torch.tensor(ids, device=self.device))  # type: ignore[attr-defined]
+            .mean(dim=0, dtype=torch.float32)
+            .tolist()
+            for ids in prompts
+        ]
 
 
 for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, LlamaWithPredictor):

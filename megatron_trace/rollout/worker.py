@@ -13,6 +13,7 @@ from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
 from megatron_trace.rollout.engine import Engine
 from megatron_trace.rollout.types import EngineDied, RolloutRequest, SampledRollout, ScoredRoot
 from megatron_trace.rollout.weights import WeightUpdate
+from megatron_trace.tree import Need
 
 EnvironmentMaker = Callable[[], Callable[[], Environment]]
 """Called once in every worker; returns the maker of episodes."""
@@ -23,13 +24,21 @@ Result = TypeVar("Result")
 class Worker:
     """Samples rollouts."""
 
-    def __init__(self, config: Config, model_path: str, environments: EnvironmentMaker, gpu: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model_path: str,
+        environments: EnvironmentMaker,
+        gpu: bool,
+        needs: frozenset[Need] = frozenset(),
+    ) -> None:
         """Nothing happens before `start`."""
         stacks.register("worker", watch=True)
         self._config = config
         self._model_path = model_path
         self._environments = environments
         self._gpu = gpu
+        self._needs = needs
         self._limits = Limits(config.rollout.max_turn_tokens, config.rollout.max_history_tokens)
 
     async def start(self, update: WeightUpdate | None) -> dict[str, float]:
@@ -42,7 +51,7 @@ class Worker:
         self._new_environment = self._environments()
         stop = self._new_environment().stop
         environment_s = time.perf_counter() - begin
-        self._engine = Engine.start(self._config, self._model_path, stop, self._gpu)
+        self._engine = Engine.start(self._config, self._model_path, stop, self._gpu, self._needs)
         tokenizer = self._engine.tokenizer
         self._codec = Codec(
             encode=lambda text: tokenizer.encode(text, add_special_tokens=False), decode=tokenizer.decode
@@ -57,8 +66,13 @@ class Worker:
         return {"environment_s": environment_s, "engine_s": engine_s, "first_token_s": first_token_s}
 
     async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot]:
-        """Start an episode of every task and score its prompt."""
-        return await self._alive(asyncio.gather(*(self._open_tree(task) for task in tasks)))
+        """Start an episode of every task and score its prompt, which is embedded where that is needed."""
+        roots = await self._alive(asyncio.gather(*(self._open_tree(task) for task in tasks)))
+        if Need.embedding in self._needs:
+            embeddings = await self._alive(self._engine.embed([root.prompt_ids for root in roots]))
+            for root, embedding in zip(roots, embeddings, strict=True):
+                root.embedding = embedding
+        return roots
 
     async def _open_tree(self, task: Mapping[str, Any]) -> ScoredRoot:
         messages, state = await asyncio.to_thread(self._reset, task)

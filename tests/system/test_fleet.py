@@ -81,7 +81,7 @@ class Setup:
             tree = trees[int(wanted.tree)]
             assert tree.turns[anchor].prediction in (None, pytest.approx(rollout.anchor_prediction, abs=1e-4))
             tree.turns[anchor].prediction = rollout.anchor_prediction
-            tree.graft(anchor, rollout.turns, stage)
+            tree.graft(anchor, rollout.turns)
 
 
 def request(tree: RolloutTree, anchor: int, name: str, number: int) -> RolloutRequest:
@@ -219,7 +219,7 @@ def test_sampling_survives_the_death_of_an_engine_and_of_an_actor(tied: Setup) -
     deaths = [event for event in tied.fleet.events if "died" in event]
     assert len(deaths) == 2
     for wanted, rollout in zip(requests, rollouts, strict=True):
-        trees[int(wanted.tree)].graft(ROOT, rollout.turns, "bare")
+        trees[int(wanted.tree)].graft(ROOT, rollout.turns)
     check_parity(tied, trees)
 
 

@@ -54,7 +54,8 @@ class Engine:
         self.seeds.append(seed)
         ids = CODEC.encode(said)
         prediction = len(self.prompts) / 10
-        return Generation(ids, [-0.5] * len(ids), [7] * len(ids), prediction, self.truncated, cached_tokens=2)
+        entropies = [float(token) for token in ids]
+        return Generation(ids, [-0.5] * len(ids), [7] * len(ids), prediction, self.truncated, 2, entropies)
 
 
 def sample(
@@ -77,6 +78,11 @@ def test_a_prediction_belongs_to_the_history_before_its_turn() -> None:
     rollout = sample(Engine("ab;", "c;", "d;"))
     assert rollout.anchor_prediction == 0.1
     assert [turn.prediction for turn in rollout.turns] == [0.2, 0.3, None]
+
+
+def test_entropies_belong_to_the_tokens_of_their_turn() -> None:
+    rollout = sample(Engine("ab;", "c;", "d;"))
+    assert [turn.entropies for turn in rollout.turns] == [turn.action_ids for turn in rollout.turns]
 
 
 def test_the_episode_starts_from_the_snapshot_and_leaves_one_after_every_turn() -> None:

@@ -1,0 +1,110 @@
+"""The pool with workers of a few lines: jobs that bring more jobs, and workers that die."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from megatron_trace.rollout.pool import Job, WorkerPool
+
+
+class Reference:
+    """What a call returns: `work()`, or what it raises."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._future: Future = Future()
+        try:
+            self._future.set_result(work())
+        except RayActorError as error:
+            self._future.set_exception(error)
+
+    def future(self) -> Future:
+        return self._future
+
+
+class Method:
+    """An actor's method."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+
+    def remote(self, *arguments: Any) -> Reference:
+        return Reference(lambda: self._work(*arguments))
+
+
+class Workers:
+    """Makes actors that double numbers; the calls whose place in the order is in `fatal` kill theirs."""
+
+    def __init__(self, fatal: Sequence[int] = ()) -> None:
+        self.asked: list[int] = []
+        self._fatal = set(fatal)
+        self.start, self.double = Method(lambda update: {}), Method(self._double)
+
+    def __call__(self) -> "Workers":
+        return self
+
+    def _double(self, number: int) -> int:
+        self.asked.append(number)
+        if len(self.asked) - 1 in self._fatal:
+            raise RayActorError()
+        return 2 * number
+
+
+def make_pool(workers: Workers, size: int = 2) -> WorkerPool:
+    return WorkerPool(create=workers, size=size, concurrency=2, max_restarts=3)
+
+
+def jobs(*numbers: int) -> list[Job]:
+    return [Job("double", number) for number in numbers]
+
+
+def halves(index: int, result: int) -> list[Job]:
+    """For 2n the jobs n // 2 and n // 2 again, down to 0."""
+    return jobs(*[result // 4] * 2) if result else []
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+
+
+def test_results_are_in_the_order_of_the_jobs() -> None:
+    assert make_pool(Workers()).run(jobs(5, 1, 4, 2, 3)) == [10, 2, 8, 4, 6]
+
+
+def test_jobs_that_a_result_brings_join_the_run_and_get_the_next_indices() -> None:
+    heard: dict[int, int] = {}
+
+    def on_done(index: int, result: int) -> list[Job]:
+        heard[index] = result
+        return halves(index, result)
+
+    results = make_pool(Workers()).run(jobs(4), on_done)
+    assert results == [8, 4, 4, *[2] * 4, *[0] * 8]
+    assert [heard[index] for index in range(len(results))] == results
+
+
+def test_a_run_without_jobs_is_over_at_once() -> None:
+    assert make_pool(Workers()).run([], lambda index, result: jobs(1)) == []
+
+
+def test_the_given_jobs_stay_as_they_are() -> None:
+    given = jobs(4)
+    make_pool(Workers()).run(given, halves)
+    assert given == jobs(4)
+
+
+def test_a_death_repeats_only_what_was_unfinished() -> None:
+    workers = Workers(fatal=[0, 4, 9])
+    pool = make_pool(workers)
+    assert sorted(pool.run(jobs(4, 4), halves)) == sorted(make_pool(Workers()).run(jobs(4, 4), halves))
+    assert pool.deaths == 3
+    assert len(workers.asked) <= 30 + 3 * 2  # a worker has two calls under way at most
+
+
+def test_a_worker_that_dies_too_often_ends_the_run() -> None:
+    with pytest.raises(RuntimeError, match="died after 3 restarts"):
+        make_pool(Workers(fatal=range(4)), size=1).run(jobs(1))
