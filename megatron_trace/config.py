@@ -53,10 +53,18 @@ class Decay(Enum):
     cosine = "cosine"
 
 
+class Backup(Enum):
+    """Which leaves make the backed-up success rate of a turn."""
+
+    leaf_weighted = "leaf_weighted"
+    unbiased = "unbiased"
+
+
 class Ratio(Enum):
     """Over what the ratio of current to old policy is taken."""
 
     token = "token"
+    turn = "turn"
     sequence = "sequence"
 
 
@@ -74,6 +82,13 @@ class Importance(Enum):
     none = "none"
     truncate = "truncate"
     mask = "mask"
+
+
+class BudgetUnit(Enum):
+    """What the sampling budget counts."""
+
+    rollouts = "rollouts"
+    tokens = "tokens"
 
 
 class WeightBackend(Enum):
@@ -99,6 +114,10 @@ class RunConfig:
     steps: int = setting(
         100,
         "steps to train: each samples anew and makes learning.updates_per_step x learning.epochs optimizer updates",
+    )
+    rollouts: int | None = setting(
+        None,
+        "sampling budget of the whole run: it ends with the step that reaches so many; null: only steps count",
     )
     save_trees: bool = setting(True, "keep every step's trees, for reports and --replay")
     loggers: list[str] = setting(
@@ -183,16 +202,35 @@ class EnvironmentConfig:
 
 @dataclass
 class AllocationConfig:
-    strategy: str = setting("trace", "how the sampling budget is spent: trace or uniform")
-    budget: int = setting(256, "rollouts a step, continuations included; spent exactly")
-    bare_rollouts: int = setting(
-        128, "of the budget, rollouts from roots in stage 1 (trace); the rest are continuations"
+    strategy: str = setting(
+        "trace",
+        "how the sampling budget is spent: a file of megatron_trace/allocation/strategies, or FILE.py",
     )
-    pool: int = setting(128, "candidate tasks a step among which stage 1 chooses (trace)")
-    floor: int = setting(4, "fewest bare rollouts of a task that gets any (trace)")
-    root_cap: int | None = setting(None, "most bare rollouts of one task (trace)")
-    prefix_cap: int | None = setting(None, "most continuations of one prefix (trace)")
-    group: int = setting(8, "rollouts of every task (uniform)")
+    unit: BudgetUnit = setting(
+        BudgetUnit.rollouts, "what the budget counts: rollouts (a continuation is one) or sampled tokens"
+    )
+    budget: int = setting(256, "a step's sampling budget, in allocation.unit")
+    expected_tokens: int = setting(
+        256, "sampled tokens that a rollout is expected to take before any has ended (unit tokens)"
+    )
+    pool: int = setting(128, "candidate tasks a step, for strategies that choose among tasks")
+    group: int = setting(8, "rollouts of a task, continuations included, for strategies that treat all alike")
+    bare_share: float | None = setting(
+        None,
+        "of the budget, the share for bare rollouts, the rest for continuations (strategies that branch); null: the "
+        "strategy's own",
+    )
+    calibrate: bool = setting(
+        True,
+        "fit a temperature and a shift of the predictions to the last steps' outcomes, for the allocation",
+    )
+    prior_rollouts: float = setting(
+        0.0, "outcomes that the mean success is worth against the predictions at the start (cold predictor)"
+    )
+    options: dict[str, Any] = setting(
+        {},
+        "strategy -> its own options (allocation.options.trace.floor=4); see its file, or docs/strategies.md",
+    )
 
 
 @dataclass
@@ -219,6 +257,8 @@ class LearningConfig:
     learning_rate: float = setting(1e-6, "AdamW learning rate of the policy")
     predictor_learning_rate: float = setting(1e-4, "AdamW learning rate of the predictor head")
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
+    predictor_epochs: int = setting(8, "passes over a step's anchors in which the predictor learns")
+    predictor_batch: int = setting(64, "anchors of one update of the predictor, at most")
     predictor_weight: float = setting(0.1, "weight of the predictor's loss")
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
     warmup_steps: int = setting(
@@ -230,9 +270,19 @@ class LearningConfig:
     decay_steps: int | None = setting(None, "optimizer updates, after warm-up, over which they fall")
     min_learning_rate_factor: float = setting(0.0, "share of the learning rates at which the decay ends")
     gradient_clip: float = setting(1.0, "largest gradient norm; larger ones are scaled down to it")
+    advantage: str | None = setting(
+        None,
+        "advantage estimator: a file of megatron_trace/learning/advantages; null: that of the strategy's paper",
+    )
     advantage_std: bool = setting(
         True, "divide advantages by the standard deviation of the rewards that they compare"
     )
+    backup: Backup = setting(
+        Backup.leaf_weighted,
+        "success rate of a turn: of all leaves below it, or without those whose choice saw an outcome (unbiased)",
+    )
+    gigpo_weight: float = setting(1.0, "weight of the step-level advantage beside the episode's (gigpo)")
+    gigpo_discount: float = setting(0.95, "discount a turn of the return that steps compare (gigpo)")
     filter_groups: bool = setting(
         False, "trees without a success and a failure teach only the predictor, and count in no mean"
     )
@@ -241,7 +291,8 @@ class LearningConfig:
     )
     overlong_penalty: float = setting(1.0, "by how much the longest rollout's reward is lowered")
     ratio: Ratio = setting(
-        Ratio.token, "ratio of current to old policy: of each token, or the sequence's geometric mean (GSPO)"
+        Ratio.token,
+        "ratio of current to old policy: of each token, or the geometric mean of its turn (AT2PO) or sequence (GSPO)",
     )
     clip_low: float = setting(0.2, "the ratio is clipped below 1 - clip_low")
     clip_high: float = setting(0.28, "the ratio is clipped above 1 + clip_high")

@@ -14,8 +14,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from megatron_trace.allocation import make_strategy
 from megatron_trace.check import SettingError
-from megatron_trace.check.allocation import check_allocation
 from megatron_trace.check.devices import check_devices
 from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
@@ -208,7 +208,7 @@ def check_apart_from_layout(config: Config) -> None:
     check_run_name(config)
     check_learning(config)
     check_logger_names(config)
-    check_allocation(config.allocation)
+    make_strategy(config.allocation)
     check_model(config)
     check_environment(config)
 

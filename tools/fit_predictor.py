@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
 
+from megatron_trace.allocation.calibration import Outcomes, auc
 from megatron_trace.learning import rows_from_tree
 from megatron_trace.policy.predictor import FILE, PredictorHead
-from megatron_trace.training.metrics import auc
 from megatron_trace.tree import RolloutTree, load_trees
 
 HELD_BACK = 0.1
@@ -85,7 +85,8 @@ def main() -> None:
     success = held[1].double().numpy()
     brier, constant = np.mean((prediction - success) ** 2), np.var(success)
     print(f"{len(train[1])} anchors of {len(trees) - held_back} trees; on {len(success)} held back:")
-    print(f"Brier score {brier:.4f} (constant: {constant:.4f}), AUC {auc(prediction, success):.3f}")
+    area = auc(Outcomes(prediction, success, np.ones_like(success)))
+    print(f"Brier score {brier:.4f} (constant: {constant:.4f}), AUC {area:.3f}")
     partial = args.model / (FILE + ".partial")
     save_file({f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}, partial)
     os.replace(partial, args.model / FILE)

@@ -1,15 +1,22 @@
-"""Where the sampling budget goes: value functions, exact solvers, and one file per strategy."""
+"""Where the sampling budget goes: one protocol, one file a strategy, value functions and exact solvers."""
 
+from megatron_trace.allocation.allocator import Allocator
+from megatron_trace.allocation.registry import STRATEGIES, make_strategy, strategy_class
+from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_prefixes, solve_roots
-from megatron_trace.allocation.strategy import STRATEGIES, Strategy, make_strategy
+from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.allocation.value import prefix_value, root_value
 
 __all__ = [
     "STRATEGIES",
+    "Allocator",
+    "Plans",
+    "Situation",
     "Strategy",
     "make_strategy",
     "prefix_value",
     "root_value",
     "solve_prefixes",
     "solve_roots",
+    "strategy_class",
 ]

@@ -1,43 +1,117 @@
-"""What a strategy of allocation is, and which there are."""
+"""What a strategy of allocation is: one class in one file, with a default for everything but its plan."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from megatron_trace.allocation.trace import Trace
-from megatron_trace.allocation.uniform import Uniform
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.check.error import SettingError
 from megatron_trace.config import AllocationConfig
-from megatron_trace.tree import Anchor, RolloutTree
+from megatron_trace.tree import Need, RolloutTree
 
 
-class Strategy(Protocol):
-    """Spends a step's sampling budget; what both plans ask for sums to the budget exactly."""
+class Strategy:
+    """Says which anchors of a step's trees to continue, and how often.
 
-    candidates: int
-    """Tasks of which `plan_roots` wants to see the predictions."""
+    Attributes:
+        needs: what it reads of the sampled turns beyond log-probabilities and predictions.
+        advantage: the estimator of its paper, the default of `learning.advantage`.
+        branches: whether it takes continuations.
+        saves: whether it leaves a part of a step's budget unspent on purpose.
+        bare_share: where it branches, the default of `allocation.bare_share`.
+        streams: whether it plans anew whenever a rollout ends, instead of when all have.
+        Options: its own settings, as a dataclass; filled from `allocation.options.<name>`.
+    """
 
-    def plan_roots(self, success: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Stage 1: bare rollouts of each candidate task, from its root's predicted success, [candidates]."""
-        ...
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    advantage: ClassVar[str] = "grpo"
+    branches: ClassVar[bool] = False
+    saves: ClassVar[bool] = False
+    bare_share: float = 0.5
+    streams: bool = False
 
-    def plan_prefixes(self, trees: Sequence[RolloutTree]) -> list[dict[Anchor, int]]:
-        """Stage 2: continuations of each anchor of each tree of bare rollouts."""
-        ...
+    @dataclass
+    class Options:
+        """None."""
+
+    def __init__(self, settings: AllocationConfig, name: str = "") -> None:
+        """
+        Raises:
+            SettingError: an option is unknown, of the wrong type, or cannot work.
+        """
+        self.settings = settings
+        if settings.bare_share is not None:
+            self.bare_share = settings.bare_share
+        self.options: Any = read_options(self.Options, settings.options.get(name, {}), name)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse settings that this strategy cannot work with; the default wants groups of two at least.
+
+        Raises:
+            SettingError: at the first.
+        """
+        check_group(self.settings)
+
+    def candidates(self, rollouts: int) -> int:
+        """Tasks of which it wants to see the roots in a step that can pay for `rollouts`."""
+        return max(1, rollouts // self.settings.group)
+
+    def plan(self, now: Situation) -> Plans:
+        """The next rollouts; called again when they have ended, until it plans none or the budget is spent."""
+        raise NotImplementedError
+
+    def observe(self, trees: Sequence[RolloutTree]) -> None:
+        """Learn from the grown trees of a step."""
 
     def state(self) -> dict[str, Any]:
         """What it has learned so far and a resumed run must know, as JSON data."""
-        ...
+        return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        ...
 
 
-STRATEGIES: dict[str, Callable[[AllocationConfig], Strategy]] = {"trace": Trace, "uniform": Uniform}
+def read_options(kind: type, given: Any, name: str) -> Any:
+    """`kind` with the options `given`.
+
+    Raises:
+        SettingError: an option is unknown or of the wrong type.
+    """
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
+    except OmegaConfBaseException as error:
+        key = (error.full_key or error.key or "?") if isinstance(given, dict) else ""
+        known = ", ".join(OmegaConf.structured(kind)) or "it has none"
+        value = given.get(key) if isinstance(given, dict) else given
+        reason = str(error).splitlines()[0]
+        raise SettingError(
+            f"allocation.options.{name}.{key}".rstrip("."), value, f"{reason}; options: {known}"
+        ) from None
 
 
-def make_strategy(settings: AllocationConfig) -> Strategy:
-    """The strategy that `settings` names."""
-    return STRATEGIES[settings.strategy](settings)
+def check_group(settings: AllocationConfig) -> None:
+    """Refuse a group without contrast, and a budget of rollouts that is no whole number of groups.
+
+    Raises:
+        SettingError: at the first setting that cannot work.
+    """
+    group, budget = settings.group, settings.budget
+    if group < 2:
+        raise SettingError("allocation.group", group, "must be at least 2: one rollout has no contrast")
+    if settings.unit.value == "rollouts" and budget % group:
+        remedy = f"must be a multiple of allocation.group ({group}) so that it is spent exactly"
+        raise SettingError("allocation.budget", budget, remedy)
+
+
+def check_bare_share(settings: AllocationConfig) -> None:
+    """Refuse a share that leaves no bare rollouts.
+
+    Raises:
+        SettingError: it does.
+    """
+    if settings.bare_share is not None and not 0.0 < settings.bare_share <= 1.0:
+        raise SettingError("allocation.bare_share", settings.bare_share, "must be above 0 and at most 1")

@@ -9,15 +9,17 @@ from megatron_trace.check.error import SettingError
 from megatron_trace.config import Config
 
 POSITIVE = [
-    "environment.max_turns", "allocation.budget", "rollout.workers", "rollout.tensor_parallel",
+    "environment.max_turns", "run.rollouts", "allocation.budget", "allocation.expected_tokens", "allocation.pool",
+    "rollout.workers", "rollout.tensor_parallel",
     "rollout.temperature", "rollout.max_turn_tokens", "rollout.max_history_tokens", "rollout.concurrency",
     "rollout.cpu_cache_gib", "rollout.block_size", "run.steps", "learning.learning_rate",
-    "learning.predictor_learning_rate", "learning.predictor_hidden", "learning.gradient_clip",
+    "learning.predictor_learning_rate", "learning.predictor_hidden", "learning.predictor_epochs",
+    "learning.predictor_batch", "learning.gradient_clip",
     "learning.clip_low", "learning.clip_high", "learning.importance_cap", "learning.updates_per_step",
     "learning.micro_batch_tokens", "evaluation.tasks", "checkpoint.keep_last", "stop.grace_s",
 ]  # fmt: skip
 NOT_NEGATIVE = [
-    "run.seed", "allocation.floor", "rollout.max_restarts", "learning.weight_decay",
+    "run.seed", "allocation.prior_rollouts", "rollout.max_restarts", "learning.weight_decay",
     "learning.predictor_weight", "learning.warmup_steps", "stop.logprob_gap", "stop.kl",
     "stop.gradient_norm", "stop.malformed", "stop.entropy_below", "evaluation.every", "checkpoint.every",
     "checkpoint.keep_every", "checkpoint.export_hf_every",

@@ -70,12 +70,17 @@ def _number(value: float) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def x_axis(frame: Frame) -> str:
-    """Whole steps below the plot."""
+def x_axis(frame: Frame, name: str = "step") -> str:
+    """Whole numbers below the plot, of steps or of what `name` says."""
     steps = [x for x in ticks(frame.x0, frame.x1, 6) if frame.x0 <= x <= frame.x1 and x == int(x)]
     y, attributes = frame.height - 14, 'class="soft" text-anchor="middle"'
-    numbers = [label(frame.px(x), y, f"{x:.0f}", 11, attributes) for x in steps]
-    return "".join(numbers) + label(14, y, "step", 11, 'class="soft"')
+    numbers = [label(frame.px(x), y, _number(x), 11, attributes) for x in steps]
+    if name == "step":
+        return "".join(numbers) + label(14, y, name, 11, 'class="soft"')
+    end = frame.width - frame.right
+    return "".join(numbers) + label(
+        end, frame.height - BOTTOM - 8, f"{name} →", 11, 'class="soft" text-anchor="end"'
+    )
 
 
 def key(names: Sequence[tuple[str, str]]) -> str:

@@ -51,6 +51,7 @@ def line_chart(
     *,
     percent: bool = False,
     limits: tuple[float, float] | None = None,
+    x_name: str = "step",
     width: float = WIDTH,
     height: float = HEIGHT,
 ) -> str:
@@ -62,6 +63,7 @@ def line_chart(
         title: printed above the chart.
         percent: the values are shares; print them as such.
         limits: range of y; by default that of the points, errors included.
+        x_name: what x counts.
     """
     drawn = [clean for one in series if (clean := _finite(one)).x]
     if not drawn:
@@ -74,8 +76,8 @@ def line_chart(
     xs = [x for one in drawn for x in one.x]
     right = 26 + max(text_width(one.name, 12.6) for one in drawn)
     frame = Frame(min(xs), max(xs), y_ticks[0], y_ticks[-1], width, height, right)
-    parts = [heading(title), y_axis(frame, y_ticks, percent), x_axis(frame)]
-    parts += [_line(one, frame) for one in drawn] + _names(drawn, frame)
+    parts = [heading(title), y_axis(frame, y_ticks, percent), x_axis(frame, x_name)]
+    parts += [_line(one, frame, x_name) for one in drawn] + _names(drawn, frame)
     return document("".join(parts), width, height, title, _STYLE)
 
 
@@ -160,7 +162,7 @@ def _path(points: Sequence[tuple[float, float]], color: str, dashed: bool = Fals
     return f'<path class="line{" dash" if dashed else ""}" stroke="{color}" d="M{steps}"/>' if points else ""
 
 
-def _line(one: Series, frame: Frame) -> str:
+def _line(one: Series, frame: Frame, x_name: str) -> str:
     parts, y = [], running_mean(one.y, one.window)
     if one.error:
         upper = [(frame.px(x), frame.py(v + e)) for x, v, e in zip(one.x, one.y, one.error, strict=True)]
@@ -175,7 +177,7 @@ def _line(one: Series, frame: Frame) -> str:
         dots = [(frame.px(a), frame.py(b), a, b) for a, b in zip(one.x, one.y, strict=True)]
         parts += [
             f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius}" fill="{one.color}" {faint}>'
-            f"<title>step {step:g}: {value:.4g}</title></circle>"
+            f"<title>{x_name} {step:,.6g}: {value:.4g}</title></circle>"
             for a, b, step, value in dots
         ]
     return "".join(parts)

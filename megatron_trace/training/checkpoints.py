@@ -38,13 +38,15 @@ class RunState:
         step: steps finished.
         updates: optimizer updates done.
         tasks_taken: tasks taken from the stream; the next step takes the one of this number.
-        allocation: the strategy's own memory.
+        rollouts: sampled so far.
+        allocation: the allocator's memory.
         identity: what must be the same where the run is continued, by dotted name; see `identity.py`.
     """
 
     step: int = 0
     updates: int = 0
     tasks_taken: int = 0
+    rollouts: int = 0
     allocation: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
 
@@ -70,10 +72,10 @@ class Checkpoints:
         for leftover in folder.glob("*.partial"):
             shutil.rmtree(leftover)
 
-    def due(self, step: int, last: int) -> bool:
-        """Whether a checkpoint is wanted after `step` of `last`."""
+    def due(self, step: int, *, last: bool) -> bool:
+        """Whether a checkpoint is wanted after `step`, the run's last or not."""
         every = self._settings.every
-        return every > 0 and (step % every == 0 or step == last)
+        return every > 0 and (step % every == 0 or last)
 
     def begin(self, state: RunState) -> None:
         """Start saving `state` with all weights and moments as they are now; the one before is waited for.

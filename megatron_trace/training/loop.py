@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.allocation import make_strategy
+from megatron_trace.allocation import Allocator
 from megatron_trace.data.tasks import task_stream
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.training.checkpoints import RunState
@@ -24,36 +24,49 @@ Tasks = Sequence[dict[str, Any]]
 
 
 def train(
-    session: Session, fleet: Fleet, trainer: Trainer | None, tasks: Tasks, heldout: Mapping[str, Tasks]
+    session: Session,
+    fleet: Fleet,
+    allocator: Allocator,
+    trainer: Trainer | None,
+    tasks: Tasks,
+    heldout: Mapping[str, Tasks],
 ) -> None:
-    """Take the steps from `session.state` to `run.steps`; without a `trainer` only the rollouts of each.
+    """Take the steps from `session.state` to the run's end; without a `trainer` only the rollouts of each.
 
     Raises:
         UnhealthyRun: a threshold of `stop` was crossed.
         Stopped: the run was asked to end.
     """
     config, state = session.config, session.state
-    strategy = make_strategy(config.allocation)
-    strategy.restore(state.allocation)
+    allocator.restore(state.allocation)
     stream = task_stream(tasks, config.run.seed, start=state.tasks_taken)
     if trainer is not None:
         trainer.push(fleet, version=state.step)
         report_evaluation(session, state.step, fleet, heldout)
-    for step in range(state.step + 1, config.run.steps + 1):
-        candidates = [next(stream) for _ in range(strategy.candidates)]
-        trees, spending = sample_trees(fleet, strategy, candidates, f"step {step}", session)
+    while not session.at_end():
+        step = session.state.step + 1
+        candidates = [next(stream) for _ in range(allocator.candidates())]
+        trees, spending = sample_trees(fleet, allocator, candidates, f"step {step}", session)
         if config.run.save_trees:
             save_trees(trees_file(session.run_dir, step), trees)
         row = {"step": step, "policy_version": step - 1} | sampling_metrics(trees, spending)
-        taken = session.state.tasks_taken + len(candidates)
+        reached = RunState(
+            step,
+            tasks_taken=session.state.tasks_taken + len(candidates),
+            rollouts=session.state.rollouts + sum(len(tree.rollouts) for tree in trees),
+            allocation=allocator.state(),
+            identity=state.identity,
+        )
         if trainer is not None:
             with spending.phase("learning", session):
                 row |= trainer.learn(trees)
             with spending.phase("weights", session):
                 trainer.push(fleet, version=step)
+            reached.updates = trainer.updates()
             with spending.phase("checkpoint", session):
-                reached = RunState(step, trainer.updates(), taken, strategy.state(), state.identity)
                 session.keep(reached, trainer)
+        else:
+            session.state = reached
         row |= {f"time/{name}": seconds for name, seconds in spending.seconds.items()}
         session.write(row | {"events": fleet.take_events()})
         if trainer is not None:
@@ -88,8 +101,8 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
 
 def report_evaluation(session: Session, step: int, fleet: Fleet, heldout: Mapping[str, Tasks]) -> None:
     """Evaluate where `evaluation.every` or the run's end asks for it, and write it down."""
-    every, last = session.config.evaluation.every, session.config.run.steps
-    if not heldout or every == 0 or (step % every and step != last) or step in session.evaluated:
+    every = session.config.evaluation.every
+    if not heldout or every == 0 or (step % every and not session.at_end()) or step in session.evaluated:
         return
     begin = time.perf_counter()
     row = {"step": step} | evaluate(fleet, heldout, session)
@@ -99,7 +112,8 @@ def report_evaluation(session: Session, step: int, fleet: Fleet, heldout: Mappin
 
 def sampling_metrics(trees: Sequence[RolloutTree], spending: Spending) -> dict[str, Any]:
     """What a step's trees and their sampling say."""
-    metrics: dict[str, Any] = dict(tree_metrics(trees)) | {"calibration": calibration_bins(trees)}
+    metrics: dict[str, Any] = tree_metrics(trees) | spending.predictor
+    metrics["calibration"] = calibration_bins(trees)
     seconds = sum(spending.seconds.values())
     if seconds:
         metrics["rollouts_per_s"] = (metrics["bare_rollouts"] + metrics["continuations"]) / seconds

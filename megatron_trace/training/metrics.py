@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from megatron_trace.allocation.calibration import outcomes, scores
 from megatron_trace.training.loggers import DetachedLogger, close_all
-from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics, mixed_probability
+from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, mixed_probability
 
 FILE = "metrics.jsonl"
 CALIBRATION_BINS = 10
@@ -87,58 +87,25 @@ def _flips(trees: Sequence[RolloutTree]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in rates.items() if values}
 
 
-def _predictions(trees: Sequence[RolloutTree]) -> dict[str, NDArray[np.float64]]:
-    """(prediction, backed-up success) of every predicted anchor that was sampled, [anchors, 2], by kind."""
-    pairs: dict[str, list[tuple[float, float]]] = {"root": [], "prefix": []}
-    for tree in trees:
-        count, success, _ = leaf_statistics(tree)
-        for index, turn in enumerate(tree.turns):
-            if turn.prediction is not None and count[index]:
-                pairs["root" if index == ROOT else "prefix"].append((turn.prediction, float(success[index])))
-    return {kind: np.array(values, dtype=np.float64).reshape(-1, 2) for kind, values in pairs.items()}
-
-
 def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """How good the predictions of roots and of prefixes were, against the backed-up success.
-
-    `predictor_brier_<kind>` is the mean squared difference, `predictor_brier_constant_<kind>` what always
-    predicting the mean success would have scored; for `predictor_auc_<kind>` see `auc`.
-    """
-    metrics = {}
-    for kind, pairs in _predictions(trees).items():
-        if len(pairs):
-            prediction, success = pairs.T
-            metrics[f"predictor_brier_{kind}"] = float(np.mean((prediction - success) ** 2))
-            metrics[f"predictor_brier_constant_{kind}"] = float(np.var(success))
-            area = auc(prediction, success)
-            if area is not None:
-                metrics[f"predictor_auc_{kind}"] = area
-    return metrics
-
-
-def auc(prediction: NDArray[np.float64], success: NDArray[np.float64]) -> float | None:
-    """Probability that a success was predicted higher than a failure, a tie counting half; None with one class.
-
-    An anchor with success s in (0, 1) counts as s of a success and 1 − s of a failure.
-
-    Args:
-        prediction, success: arrays of shape [anchors], values in [0, 1].
-    """
-    positive, negative = success.sum(), (1 - success).sum()
-    if positive <= 0 or negative <= 0:
-        return None
-    _, group = np.unique(prediction, return_inverse=True)
-    wins, losses = np.bincount(group, success), np.bincount(group, 1 - success)
-    below = np.cumsum(losses) - losses
-    return float((wins * (below + losses / 2)).sum() / (positive * negative))
+    """How good the raw predictions of roots and of prefixes were: `predictor_<score>_<kind>`; see `scores`."""
+    found = {kind: scores(outcomes(trees, roots=kind == "root")) for kind in ("root", "prefix")}
+    return {f"predictor_{name}_{kind}": value for kind in found for name, value in found[kind].items()}
 
 
 def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, int]]:
     """(mean prediction, mean success, count) of the anchors in each tenth of the predictions that has any."""
-    pairs = np.concatenate(list(_predictions(trees).values()))
-    place = np.minimum((pairs[:, 0] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    groups = [pairs[place == number] for number in range(CALIBRATION_BINS)]
-    return [(float(g[:, 0].mean()), float(g[:, 1].mean()), len(g)) for g in groups if len(g)]
+    found = [outcomes(trees, roots=roots) for roots in (True, False)]
+    prediction, success, weight = (
+        np.concatenate([getattr(part, name) for part in found])
+        for name in ("prediction", "success", "weight")
+    )
+    place = np.minimum((prediction * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = [place == number for number in range(CALIBRATION_BINS) if np.any(place == number)]
+    return [
+        (float(prediction[b].mean()), float(np.average(success[b], weights=weight[b])), int(b.sum()))
+        for b in bins
+    ]
 
 
 class MetricsWriter:

@@ -35,22 +35,36 @@ figcaption{margin:0 0 8px;font-size:14px;color:var(--soft)}
 details,.events{background:var(--card);border-radius:10px;box-shadow:0 0 0 1px var(--line);padding:12px 20px}
 .events{border-collapse:collapse;width:100%}
 .events td,.events th{text-align:left;padding:5px 16px;vertical-align:top}
+.scroll{overflow-x:auto}
+.numbers{background:var(--card);border-radius:10px;box-shadow:0 0 0 1px var(--line);border-collapse:collapse;
+width:100%;font-variant-numeric:tabular-nums}
+.numbers td,.numbers th{text-align:right;padding:8px 14px;vertical-align:top;white-space:nowrap}
+.numbers th{font-size:13px;font-weight:600;color:var(--soft);white-space:normal;vertical-align:bottom}
+.numbers tr+tr{border-top:1px solid var(--line)}
+.numbers td:first-child,.numbers th:first-child{text-align:left;font-weight:600}
+.numbers small{display:block;color:var(--soft);font-size:12px}
+.notes{color:var(--soft);font-size:13px;max-width:75em;padding-left:1.2em}
 .events td:first-child{color:var(--soft);width:5em;font-variant-numeric:tabular-nums}
 summary{cursor:pointer;font-weight:600}pre{overflow-x:auto;font-size:13px;line-height:1.5}
 footer{margin-top:56px;color:var(--soft);font-size:13px}
 """
 
 
-def page(title: str, subtitle: str, body: str) -> str:
+FOOTER = (
+    "Pale dots are single steps, their lines running means over five; the band around held-out success is one "
+    "standard error."
+)
+
+
+def page(title: str, subtitle: str, body: str, *, kind: str = "training report", footer: str = FOOTER) -> str:
     """The whole document; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} · Megatron-TRACE</title><style>{_CSS}</style></head><body><main>"
-        f'<header><p class="eyebrow">Megatron-TRACE · training report</p><h1>{escape(title)}</h1>'
+        f'<header><p class="eyebrow">Megatron-TRACE · {escape(kind)}</p><h1>{escape(title)}</h1>'
         f"<p>{escape(subtitle)}</p></header>{body}"
-        "<footer>Pale dots are single steps, their lines running means over five; the band around held-out "
-        "success is one standard error.</footer></main></body></html>\n"
+        f"<footer>{escape(footer)}</footer></main></body></html>\n"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from megatron_trace.allocation import Allocator
 from megatron_trace.config import Config
 from megatron_trace.config_check import Command
 from megatron_trace.data.tasks import load_tasks
@@ -28,7 +29,7 @@ from megatron_trace.training.loggers import start_loggers
 from megatron_trace.training.metrics import MetricsWriter, read_metrics
 from megatron_trace.training.progress import RunProgress, summary_table
 from megatron_trace.training.report import write_report
-from megatron_trace.training.session import Session
+from megatron_trace.training.session import Session, reached_end
 from megatron_trace.training.stop import Stop, Stopped
 from megatron_trace.training.trainer import Trainer
 
@@ -122,12 +123,14 @@ def train_with_fleet(session: Session, trainer: Trainer | None, tasks: loop.Task
     heldout = {name: load_tasks(s)[: config.evaluation.tasks] for name, s in config.data.heldout.items()}
     session.progress.phase("starting the fleet")
     model = str(companions(Path(config.model.path)))  # without weights in a checkpoint, but they are pushed
-    fleet = Fleet(config, model, resync=None if trainer is None else trainer.resync)
+    allocator = Allocator(config.allocation, config.run.seed)
+    resync = None if trainer is None else trainer.resync
+    fleet = Fleet(config, model, resync=resync, needs=allocator.needs)
     try:
         session.stop.wakes(fleet.interrupt)
         with session.guard.watching(fleet.vital_processes()):
             fleet.wait()
-            loop.train(session, fleet, trainer, tasks, heldout)
+            loop.train(session, fleet, allocator, trainer, tasks, heldout)
     except Stopped:
         session.finish()  # first: closing takes some of the time that is left
         raise
@@ -191,12 +194,13 @@ def resume(config: Config, trainer: Trainer, same: dict[str, Any], notes: list[s
 def is_finished(config: Config) -> bool:
     """Whether a run of this name has taken all its steps and left all its results."""
     run_dir = run_folder(config)
-    steps = complete(run_dir / "checkpoints")
+    folder = run_dir / "checkpoints"
+    steps = complete(folder)
     results = [run_dir / name for name in ("policy", "report.html")]
     return (
         config.checkpoint.resume
         and bool(steps)
-        and steps[-1] >= config.run.steps
+        and reached_end(config.run, read_state(folder / f"step_{steps[-1]:05d}"))
         and all(result.exists() for result in results)
     )
 

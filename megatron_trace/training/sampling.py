@@ -1,16 +1,18 @@
-"""Both stages of a step's sampling: from candidate tasks to grown trees."""
+"""A step's sampling: from candidate tasks to grown trees."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
-from megatron_trace.allocation import Strategy
+from megatron_trace.allocation import Allocator, Plans
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
-from megatron_trace.tree import ROOT, Anchor, RolloutTree, Stage
+from megatron_trace.tree import ROOT, Anchor, RolloutTree
+
+OnDone = Callable[[int, SampledRollout], Iterable[RolloutRequest] | None]
+"""Told the index and the rollout of each request as it ends; may return further requests."""
 
 
 class Sampler(Protocol):
@@ -19,7 +21,7 @@ class Sampler(Protocol):
     def open_trees(self, tasks: Sequence[dict[str, Any]]) -> list[RolloutTree]: ...
 
     def sample(
-        self, requests: Sequence[RolloutRequest], on_done: Callable[[int, SampledRollout], None] | None = None
+        self, requests: Sequence[RolloutRequest], on_done: OnDone | None = None
     ) -> list[SampledRollout]: ...
 
 
@@ -33,11 +35,16 @@ class Watcher(Protocol):
 
 @dataclass
 class Spending:
-    """What a step's sampling cost: seconds by phase, and prompt tokens in all and served from the cache."""
+    """What a step's sampling cost: seconds by phase, and prompt tokens in all and served from the cache.
+
+    Attributes:
+        predictor: how good the predictions were on which it was planned.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    predictor: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def phase(self, name: str, watcher: Watcher, total: int | None = None) -> Iterator[None]:
@@ -49,55 +56,58 @@ class Spending:
 
 
 def sample_trees(
-    sampler: Sampler, strategy: Strategy, tasks: Sequence[dict[str, Any]], name: str, watcher: Watcher
+    sampler: Sampler, allocator: Allocator, tasks: Sequence[dict[str, Any]], name: str, watcher: Watcher
 ) -> tuple[list[RolloutTree], Spending]:
-    """Spend one step's budget on `tasks`, as TRACE does (arXiv 2606.11119): roots, then prefixes.
+    """Spend one step's budget on `tasks`: the strategy plans, the sampler samples, until it plans nothing more.
 
     Args:
         name: unique name of the step, from which the randomness of its rollouts is derived.
 
     Returns:
-        The trees that were given rollouts, with the continuations grafted, and what it cost.
+        The trees that were given rollouts, and what it cost.
     """
     spending = Spending()
     with spending.phase("roots", watcher, len(tasks)):
-        candidates = sampler.open_trees(tasks)
-        counts = strategy.plan_roots(np.array([tree.turns[ROOT].prediction for tree in candidates]))
-    trees = [tree for tree, count in zip(candidates, counts, strict=True) if count]
-    plans: list[dict[Anchor, int]] = [{ROOT: int(count)} for count in counts if count]
-    with spending.phase("bare rollouts", watcher, int(counts.sum())):
-        grow(sampler, trees, plans, "bare", name, watcher, spending)
-    with spending.phase("prefixes", watcher):
-        plans = strategy.plan_prefixes(trees)
-    with spending.phase("continuations", watcher, sum(sum(plan.values()) for plan in plans)):
-        grow(sampler, trees, plans, "continuation", name, watcher, spending)
-    return trees, spending
+        trees = sampler.open_trees(tasks)
+        allocator.begin(trees, name)
+    places: list[tuple[int, Anchor]] = []
 
+    def requests(plans: Plans) -> list[RolloutRequest]:
+        """One for each planned rollout; `places` says where each belongs."""
+        new = []
+        for index, plan in enumerate(plans):
+            for anchor, count in plan.items():
+                history_ids, state = trees[index].history_ids(anchor), trees[index].turns[anchor].state
+                assert state is not None, "terminal turns are never planned"
+                for _ in range(count):
+                    task = str(trees[index].task["id"])
+                    new.append(RolloutRequest(f"{name}/{len(places)}", history_ids, state, tree=task))
+                    places.append((index, anchor))
+        return new
 
-def grow(
-    sampler: Sampler,
-    trees: Sequence[RolloutTree],
-    plans: Sequence[dict[Anchor, int]],
-    stage: Stage,
-    name: str,
-    watcher: Watcher,
-    spending: Spending,
-) -> None:
-    """Sample the planned rollouts of every tree at once and graft them."""
-    places: list[tuple[RolloutTree, Anchor]] = []
-    requests: list[RolloutRequest] = []
-    for tree, plan in zip(trees, plans, strict=True):
-        for anchor, count in plan.items():
-            history_ids, state = tree.history_ids(anchor), tree.turns[anchor].state
-            assert state is not None, "terminal turns are never planned"
-            for _ in range(count):
-                number = len(requests)
-                places.append((tree, anchor))
-                requests.append(
-                    RolloutRequest(f"{name}/{stage}/{number}", history_ids, state, tree=str(tree.task["id"]))
-                )
-    rollouts = sampler.sample(requests, on_done=lambda *_: watcher.advance())
-    for (tree, anchor), rollout in zip(places, rollouts, strict=True):
-        tree.graft(anchor, rollout.turns, stage)
+    def ended(number: int, rollout: SampledRollout) -> None:
+        allocator.ended(*places[number], rollout.turns)
         spending.prompt_tokens += rollout.prompt_tokens
         spending.cached_tokens += rollout.cached_tokens
+
+    def streamed(first: int, index: int, rollout: SampledRollout) -> list[RolloutRequest]:
+        watcher.advance()
+        if not allocator.streams:
+            return []
+        ended(first + index, rollout)
+        return requests(allocator.plan())
+
+    while True:
+        with spending.phase("planning", watcher):
+            new = requests(allocator.plan())
+        if not new:
+            break
+        first = len(places) - len(new)
+        bare = all(anchor == ROOT for _, anchor in places[first:])
+        with spending.phase("bare rollouts" if bare else "continuations", watcher, len(new)):
+            rollouts = sampler.sample(new, on_done=partial(streamed, first))
+        if not allocator.streams:
+            for number, rollout in enumerate(rollouts, first):
+                ended(number, rollout)
+    trees, spending.predictor = allocator.finish()
+    return trees, spending

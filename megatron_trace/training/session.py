@@ -6,13 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.config import Config
+from megatron_trace.config import Config, RunConfig
 from megatron_trace.training.checkpoints import Checkpoints, RunState
 from megatron_trace.training.guard import Guard
 from megatron_trace.training.metrics import MetricsWriter
 from megatron_trace.training.progress import RunProgress
 from megatron_trace.training.stop import Stop
 from megatron_trace.training.trainer import Trainer
+
+
+def reached_end(settings: RunConfig, state: RunState) -> bool:
+    """Whether a run that stands at `state` has taken all its steps, or spent its sampling budget."""
+    spent = settings.rollouts is not None and state.rollouts >= settings.rollouts
+    return state.step >= settings.steps or spent
+
 
 POLL_S = 2.0
 """How often the loop looks whether a checkpoint is on disk."""
@@ -41,6 +48,10 @@ class Session:
     evaluated: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     _polled: float = 0.0
+
+    def at_end(self) -> bool:
+        """Whether the run has taken all its steps, or spent its sampling budget."""
+        return reached_end(self.config.run, self.state)
 
     def phase(self, name: str, total: int | None = None) -> None:
         """Begin phase `name`, of `total` units where that is known."""
@@ -73,10 +84,9 @@ class Session:
     def keep(self, state: RunState, trainer: Trainer) -> None:
         """A step is finished: this is where the run stands now. Saves it where that is due."""
         self.state = state
-        last = self.config.run.steps
         if self.checkpoints is not None:
             self.checkpoints.poll()
-            if self.checkpoints.due(state.step, last):
+            if self.checkpoints.due(state.step, last=self.at_end()):
                 self.checkpoints.begin(state)
             self._tell()
         every = self.config.checkpoint.export_hf_every

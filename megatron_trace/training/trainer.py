@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from megatron_trace.allocation import strategy_class
 from megatron_trace.config import Config, WeightBackend
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.ranks import RankGroup
@@ -20,7 +22,9 @@ class Trainer:
         """`ranks` are the train ranks, ready to be called."""
         self._nccl = config.rollout.weight_backend is WeightBackend.nccl
         self._tensor_parallel = config.rollout.tensor_parallel
-        self._learning, self._longest = config.learning, config.rollout.max_history_tokens
+        advantage = config.learning.advantage or strategy_class(config.allocation.strategy).advantage
+        self._learning = replace(config.learning, advantage=advantage)
+        self._longest = config.rollout.max_history_tokens
         self._ranks = ranks
         self._version = 0
         self._sender: Any = None

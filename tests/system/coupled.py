@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import distributed
 
-from megatron_trace.allocation import make_strategy
+from megatron_trace.allocation import Allocator
 from megatron_trace.config import Config
 from megatron_trace.config_check import load_config
 from megatron_trace.learning import rows_from_trees
@@ -65,10 +65,10 @@ def main(out: Path, config: Config) -> None:
         group.follow()
         return
     fleet = Fleet(config, config.model.path, environments=letter_environments)
-    strategy, seen = make_strategy(config.allocation), []
+    allocator, seen = Allocator(config.allocation), []
     for version in range(VERSIONS):
         fleet.update_weights(group.call("weights"), version)
-        trees, _ = sample_trees(fleet, strategy, TASKS, f"step {version}", Silent())
+        trees, _ = sample_trees(fleet, allocator, TASKS, f"step {version}", Silent())
         seen.append(compare(group, trees))
         group.call("update", rows_from_trees(trees))
     fleet.close()

@@ -52,9 +52,9 @@ def check(overrides: list[str], world_size: int = 1) -> Config:
 
 
 def test_a_good_config_passes_and_keeps_its_types(settings):
-    config = check([*settings, "precision.train=float32", "allocation.root_cap=8"])
+    config = check([*settings, "precision.train=float32", "allocation.pool=96"])
     assert config.precision.train is Precision.float32
-    assert config.allocation.root_cap == 8
+    assert config.allocation.pool == 96
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,13 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("environment.options.topk=3", r"environment.options.topk = 3: .*did you mean top_k\?"),
         ("run.steps=0", r"run.steps = 0: must be positive"),
         ("learning.clip_low=1.5", r"learning.clip_low = 1.5: must be below 1"),
-        ("allocation.bare_rollouts=3", r"allocation.bare_rollouts = 3: is below allocation.floor \(4\)"),
-        ("allocation.budget=100", r"allocation.budget = 100: must be at least allocation.bare_rollouts"),
-        ("allocation.strategy=tracee", r"allocation.strategy = 'tracee': must be trace or uniform"),
-        ("allocation.pool=0", r"allocation.pool = 0"),
+        ("allocation.bare_share=0", r"allocation.bare_share = 0.0: must be above 0 and at most 1"),
+        (
+            "allocation.options.trace.floor=300",
+            r"allocation.options.trace.floor = 300: is above the budget of 256",
+        ),
+        ("allocation.strategy=tracee", r"allocation.strategy = 'tracee': must be one of .*trace, .*uniform"),
+        ("allocation.pool=0", r"allocation.pool = 0: must be positive"),
         ("parallel.tensor=3", r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)"),
         ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
         ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
@@ -131,7 +134,7 @@ def test_help_lists_every_setting_with_its_meaning(capsys):
         parse_command(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for line in ("allocation.budget = 256", "rollouts a step, continuations included", "stop.kl = None"):
+    for line in ("allocation.budget = 256", "a step's sampling budget, in allocation.unit", "stop.kl = None"):
         assert line in text
 
 
@@ -158,4 +161,6 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(se
 
 
 def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings):
-    check([*settings, "learning.importance_floor=0.5", "allocation.strategy=uniform", "allocation.pool=0"])
+    check(
+        [*settings, "learning.importance_floor=0.5", "allocation.strategy=uniform", "allocation.bare_share=0"]
+    )

@@ -57,11 +57,11 @@ def fake_tree(rng: np.random.Generator, skill: float, continuations: int, number
     v = float(np.clip(rng.normal(skill, 0.25), 0.03, 0.97))
     tree = root(prediction=v, id=f"fake/{number}", question=question)
     for _ in range(4):
-        tree.graft(0, _rollout(rng, city, v, int(rng.integers(1, 4))), "bare")
+        tree.graft(0, _rollout(rng, city, v, int(rng.integers(1, 4))))
     anchors = rng.choice(tree.prefixes(), size=min(2, len(tree.prefixes())), replace=False)
     for index in range(continuations):
         anchor = int(anchors[index % len(anchors)])
-        tree.graft(anchor, _rollout(rng, city, v, int(rng.integers(0, 3))), "continuation")
+        tree.graft(anchor, _rollout(rng, city, v, int(rng.integers(0, 3))))
     return tree
 
 

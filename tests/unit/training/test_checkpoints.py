@@ -86,7 +86,7 @@ def test_the_newest_and_every_kth_are_kept(tmp_path: Path, model: Path) -> None:
 
 def test_what_is_due(tmp_path: Path, model: Path) -> None:
     checkpoints, _, _ = make(tmp_path, model, every=4)
-    assert [step for step in range(1, 11) if checkpoints.due(step, 10)] == [4, 8, 10]
+    assert [step for step in range(1, 11) if checkpoints.due(step, last=step == 10)] == [4, 8, 10]
 
 
 def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(tmp_path: Path, model: Path) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from megatron_trace.training.metrics import (
     MetricsWriter,
-    auc,
     calibration_bins,
     read_metrics,
     tree_metrics,
@@ -18,10 +17,10 @@ from tests.unit.training.fake_run import answer, root, search, turn
 def flipped_tree() -> RolloutTree:
     """Two failed bare rollouts; one of two continuations of the first one's search succeeds."""
     tree = root(0.25)
-    tree.graft(0, [search("Lyon", 0.75), answer("Graz", 0.0)], "bare")
-    tree.graft(0, [answer("Porto", 0.0)], "bare")
-    tree.graft(1, [answer("Paris", 1.0)], "continuation")
-    tree.graft(1, [answer("Split", 0.0)], "continuation")
+    tree.graft(0, [search("Lyon", 0.75), answer("Graz", 0.0)])
+    tree.graft(0, [answer("Porto", 0.0)])
+    tree.graft(1, [answer("Paris", 1.0)])
+    tree.graft(1, [answer("Split", 0.0)])
     return tree
 
 
@@ -52,37 +51,26 @@ def test_tokens_are_counted_where_they_were_sampled() -> None:
 
 def test_malformed_turns_are_a_share_of_the_sampled_turns() -> None:
     tree = root()
-    tree.graft(0, [search("Lyon", 0.5), turn("hm", terminal=True, malformed=True)], "bare")
+    tree.graft(0, [search("Lyon", 0.5), turn("hm", terminal=True, malformed=True)])
     assert tree_metrics([tree])["malformed_share"] == 0.5
 
 
 def test_what_cannot_be_measured_has_no_key() -> None:
     tree = root(None)
-    tree.graft(0, [answer("Paris", 1.0)], "bare")
+    tree.graft(0, [answer("Paris", 1.0)])
     metrics = tree_metrics([tree])
     assert not [name for name in metrics if name.startswith(("predictor", "continuation_flip", "predicted"))]
     assert all(math.isfinite(value) for value in metrics.values())
     assert tree_metrics([]) == {"active_tasks": 0.0, "bare_rollouts": 0.0, "continuations": 0.0}
 
 
-def test_predictions_are_scored_against_the_backed_up_success() -> None:
+def test_predictions_are_scored_against_rollouts_sampled_through_them_whatever_was_picked_for_expansion() -> (
+    None
+):
     metrics = tree_metrics([flipped_tree()])
-    assert metrics["predictor_brier_root"] == pytest.approx((0.25 - 1 / 4) ** 2)
-    assert metrics["predictor_brier_prefix"] == pytest.approx((0.75 - 1 / 3) ** 2)
-    assert calibration_bins([flipped_tree()]) == [(0.25, 0.25, 1), (0.75, pytest.approx(1 / 3), 1)]
-
-
-def test_auc_is_that_of_all_pairs() -> None:
-    rng = np.random.default_rng(0)
-    prediction, success = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40).astype(float)
-    pairs = [
-        1.0 if p > q else 0.5 if p == q else 0.0
-        for p, one in zip(prediction, success, strict=True)
-        for q, other in zip(prediction, success, strict=True)
-        if one == 1 and other == 0
-    ]
-    assert auc(prediction, success) == pytest.approx(np.mean(pairs))
-    assert auc(prediction, np.ones(40)) is None
+    assert metrics["predictor_brier_root"] == pytest.approx(0.25**2)
+    assert metrics["predictor_brier_prefix"] == pytest.approx(0.75**2)
+    assert calibration_bins([flipped_tree()]) == [(0.25, 0.0, 1), (0.75, 0.0, 1)]
 
 
 def test_a_torn_last_line_costs_only_itself(tmp_path) -> None:

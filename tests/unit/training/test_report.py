@@ -72,7 +72,7 @@ def test_numbers_that_are_not_finite_are_left_out(tmp_path) -> None:
 def test_text_from_anywhere_is_escaped(tmp_path) -> None:
     evil = "<script>alert(1)</script>"
     tree = root(question=evil, answers=[evil])
-    tree.graft(0, [search(evil, 0.5), answer(evil, 1.0)], "bare")
+    tree.graft(0, [search(evil, 0.5), answer(evil, 1.0)])
     save_trees(tmp_path / "trees" / "step_000000.jsonl.gz", [tree])
     (tmp_path / "config.yaml").write_text(f'run:\n  name: "{evil}"\n')
     with MetricsWriter(tmp_path) as writer:
@@ -94,9 +94,9 @@ def test_shown_are_trees_where_continuations_found_the_contrast_and_one_without(
 def test_without_such_trees_the_next_best_are_shown(tmp_path) -> None:
     bare, both = root(id="bare"), root(id="both")
     for tree in (bare, both):
-        tree.graft(0, [search("Lyon", 0.5), answer("Paris", 1.0)], "bare")
-        tree.graft(0, [answer("Graz", 0.0)], "bare")
-    both.graft(1, [answer("Graz", 0.0)], "continuation")
+        tree.graft(0, [search("Lyon", 0.5), answer("Paris", 1.0)])
+        tree.graft(0, [answer("Graz", 0.0)])
+    both.graft(1, [answer("Graz", 0.0)])
     for step, trees in enumerate(([bare], [bare, both])):
         save_trees(tmp_path / "trees" / f"step_{step:06d}.jsonl.gz", trees)
     assert {one.why for one in choose_exemplars(tmp_path)} == {SHARPENED, BARE_MIXED}

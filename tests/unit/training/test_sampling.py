@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.allocation import make_strategy
+from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig
 from megatron_trace.rollout.types import SampledRollout
 from megatron_trace.training.evaluation import evaluate
@@ -22,12 +22,11 @@ class CoinFleet:
         return [empty_tree(prediction=task["v"], task_id=task["id"]) for task in tasks]
 
     def sample(self, requests, on_done=None):
-        rollouts = []
-        for number, request in enumerate(requests):
+        requests, rollouts = list(requests), []
+        for number, request in enumerate(requests):  # which may grow
             self.requests.append(request)
             rollouts.append(SampledRollout(chain(100 * number, 3, float(number % 2)), 0.5, 4, 10))
-            if on_done is not None:
-                on_done(number, rollouts[-1])
+            requests += (on_done and on_done(number, rollouts[-1])) or []
         return rollouts
 
 
@@ -47,29 +46,49 @@ class Silent:
 TASKS = [{"id": f"t{i}", "v": v} for i, v in enumerate([0.5, 0.02, 0.6, 0.99])]
 
 
+def settings(strategy="trace", budget=16, **others):
+    options = {"trace": {"floor": 4, "doubt": 0.0, **others.pop("options", {})}}
+    return AllocationConfig(
+        strategy=strategy,
+        budget=budget,
+        pool=4,
+        group=4,
+        calibrate=False,
+        options=options,
+        **{"bare_share": 0.5} | others,
+    )
+
+
 @pytest.mark.parametrize("strategy", ["trace", "uniform"])
 def test_the_budget_spent_is_exactly_the_budget_set(strategy):
-    settings = AllocationConfig(strategy=strategy, budget=16, bare_rollouts=8, pool=4, floor=4, group=4)
     fleet, display = CoinFleet(), Silent()
-    trees, spending = sample_trees(fleet, make_strategy(settings), TASKS, "step 1", display)
+    trees, spending = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
     assert sum(len(tree.rollouts) for tree in trees) == 16 == len(fleet.requests) == display.units
     assert (spending.prompt_tokens, spending.cached_tokens) == (160, 64)
 
 
 def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes():
-    settings = AllocationConfig(strategy="trace", budget=16, bare_rollouts=8, pool=4, floor=4)
-    trees, _ = sample_trees(CoinFleet(), make_strategy(settings), TASKS, "step 1", Silent())
+    trees, _ = sample_trees(CoinFleet(), Allocator(settings()), TASKS, "step 1", Silent())
     assert [tree.task["id"] for tree in trees] == ["t0", "t2"]
     for tree in trees:
         assert [rollout.stage for rollout in tree.rollouts] == ["bare"] * 4 + ["continuation"] * 4
-        assert all(rollout.anchor != ROOT for rollout in tree.rollouts[4:])
+
+
+def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run():
+    fleet, display = CoinFleet(), Silent()
+    allocator = Allocator(settings(options={"running_price": True}))
+    trees, _ = sample_trees(fleet, allocator, TASKS, "step 1", display)
+    anchors = [rollout.anchor for tree in trees for rollout in tree.rollouts]
+    assert (len(anchors), anchors.count(ROOT)) == (16, 8)
+    assert display.phases[2] == ("bare rollouts", 8) and len(display.phases) == 4, "one call of the fleet"
 
 
 def test_every_rollout_of_a_run_has_its_own_name_and_continues_its_anchor():
-    settings = AllocationConfig(strategy="trace", budget=12, bare_rollouts=8, pool=4, floor=4)
     fleet = CoinFleet()
-    trees, _ = sample_trees(fleet, make_strategy(settings), TASKS, "step 1", Silent())
-    sample_trees(fleet, make_strategy(settings), TASKS, "step 2", Silent())
+    trees, _ = sample_trees(
+        fleet, Allocator(settings(budget=12, bare_share=2 / 3)), TASKS, "step 1", Silent()
+    )
+    sample_trees(fleet, Allocator(settings(budget=12, bare_share=2 / 3)), TASKS, "step 2", Silent())
     assert len({request.name for request in fleet.requests}) == 24
     grown = [(tree, rollout.anchor) for tree in trees for rollout in tree.rollouts[4:]]
     for (tree, anchor), request in zip(grown, fleet.requests[8:12], strict=True):

@@ -18,9 +18,9 @@ def drawn(tree: RolloutTree) -> tuple[ElementTree.Element, list[set[str]]]:
 def branched() -> RolloutTree:
     """A failed bare rollout with two continuations of its first turn."""
     tree = root(0.3)
-    tree.graft(0, [search("Lyon", 0.8), answer("Graz", 0.0)], "bare")
-    tree.graft(1, [search("France", 0.9), answer("Paris", 1.0)], "continuation")
-    tree.graft(1, [answer("Graz", 0.0)], "continuation")
+    tree.graft(0, [search("Lyon", 0.8), answer("Graz", 0.0)])
+    tree.graft(1, [search("France", 0.9), answer("Paris", 1.0)])
+    tree.graft(1, [answer("Graz", 0.0)])
     return tree
 
 
@@ -49,7 +49,7 @@ def test_tooltips_hold_the_whole_turn() -> None:
 
 def test_hostile_text_stays_text() -> None:
     tree = root(question='<script>alert("x")</script> & \x00 \ud800')
-    tree.graft(0, [turn("<answer> <script>y</script> </answer>", terminal=True, reward=0.0)], "bare")
+    tree.graft(0, [turn("<answer> <script>y</script> </answer>", terminal=True, reward=0.0)])
     picture = svg(tree, decode)
     ElementTree.fromstring(picture)
     assert "<script" not in picture
@@ -57,7 +57,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_trees_of_any_shape_can_be_drawn() -> None:
     deep = root()
-    deep.graft(0, [*(search("Lyon", 0.5) for _ in range(30)), answer("Paris", 1.0)], "bare")
+    deep.graft(0, [*(search("Lyon", 0.5) for _ in range(30)), answer("Paris", 1.0)])
     for tree in (root(None), deep):
         _, turns = drawn(tree)
         assert len(turns) == len(tree.turns)

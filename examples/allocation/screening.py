@@ -1,0 +1,53 @@
+"""Screening: a few rollouts of many tasks, and what is left of the budget for those that came out mixed.
+
+Needs no predictor: two rollouts that end differently show that a task is neither too easy nor too hard. Of n tasks with
+success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s go on.
+"""
+
+from dataclasses import dataclass
+
+from megatron_trace.allocation import Plans, Situation, Strategy
+from megatron_trace.allocation.shares import split_evenly
+from megatron_trace.check import SettingError
+from megatron_trace.tree.backup import is_mixed
+
+
+class Screening(Strategy):
+    """Round 0 screens; the next round gives the rest to the mixed tasks, evenly."""
+
+    advantage = "grpo"
+
+    @dataclass
+    class Options:
+        """Set as `allocation.options.screening.share=0.6`.
+
+        Attributes:
+            share: of the budget, what screening may spend.
+            each: rollouts that screen a task.
+        """
+
+        share: float = 0.5
+        each: int = 2
+
+    def candidates(self, rollouts: int) -> int:
+        return max(1, round(self.options.share * rollouts) // self.options.each)
+
+    def plan(self, now: Situation) -> Plans:
+        if now.round == 0:
+            screened = now.fresh()[: self.candidates(now.total)]
+            return now.at_roots({index: self.options.each for index in screened})
+        sampled = [index for index, tree in enumerate(now.trees) if tree.rollouts]
+        chosen = [index for index in sampled if is_mixed(now.trees[index])] or sampled
+        shares = split_evenly(now.rollouts, [now.rollouts] * len(chosen))
+        return now.at_roots(dict(zip(chosen, shares, strict=True)))
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: nothing could be screened.
+        """
+        setting, share, each = "allocation.options.screening", self.options.share, self.options.each
+        if not 0.0 < share <= 1.0:
+            raise SettingError(f"{setting}.share", share, "must be above 0 and at most 1")
+        if each < 2:
+            raise SettingError(f"{setting}.each", each, "must be at least 2: one rollout has no contrast")

@@ -1,0 +1,183 @@
+"""Calibration of the predictor on line: a temperature and a shift of its logits, and a prior while it is cold."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit, xlog1py, xlogy
+
+from megatron_trace.tree import ROOT, RolloutTree
+
+Floats = NDArray[np.float64]
+
+WINDOW = 6
+"""Steps whose outcomes the calibration is fitted to."""
+
+STIFFNESS = 20.0
+"""Outcomes that the uncalibrated prediction is worth against them."""
+
+EDGE = 1e-4
+"""Predictions are kept this far from 0 and 1, whose logits are infinite."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predictions and what came of them.
+
+    Attributes:
+        prediction: of histories, [n].
+        success: mean terminal reward of the rollouts that were sampled through each, [n].
+        weight: number of those rollouts, [n].
+    """
+
+    prediction: Floats
+    success: Floats
+    weight: Floats
+
+
+def outcomes(trees: Sequence[RolloutTree], *, roots: bool) -> Outcomes:
+    """Roots with their bare rollouts, or prefixes with the rollout that added each.
+
+    Continuations do not count for the anchors above theirs, nor at theirs: those were picked for what had come of
+    them, and would make the outcomes of the rest look different from what they are (docs/method.md).
+    """
+    rows: list[tuple[float, float, float]] = []
+    for tree in trees:
+        rewards = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
+        if roots:
+            bare = [rewards[n] for n, rollout in enumerate(tree.rollouts) if rollout.stage == "bare"]
+            v = tree.turns[ROOT].prediction
+            if bare and v is not None:
+                rows.append((v, float(np.mean(bare)), float(len(bare))))
+        else:
+            rows += [
+                (t.prediction, rewards[t.rollout], 1.0) for t in tree.turns[1:] if t.prediction is not None
+            ]
+    return Outcomes(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+
+
+@dataclass
+class Calibrated:
+    """One kind of anchor: v ↦ σ(logit(v) / temperature + shift), drawn to the mean success while it is cold."""
+
+    temperature: float = 1.0
+    shift: float = 0.0
+    mean: float = 0.5
+    seen: float = 0.0
+    window: deque[list[list[float]]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    def __call__(self, prediction: Floats, prior: float) -> Floats:
+        """Success probabilities of the same shape; nan stays nan."""
+        v = expit(logit(np.clip(prediction, EDGE, 1 - EDGE)) / self.temperature + self.shift)
+        known = self.seen / (self.seen + prior) if prior else 1.0
+        return known * v + (1.0 - known) * self.mean
+
+    def observe(self, new: Outcomes) -> None:
+        """Fit to the outcomes of the last steps (log loss, with a pull towards no change)."""
+        if not len(new.prediction):
+            return
+        self.seen += float(new.weight.sum())
+        self.window.append(np.stack([new.prediction, new.success, new.weight]).tolist())
+        prediction, success, weight = np.concatenate([np.array(step) for step in self.window], axis=1)
+        self.mean = float(np.average(success, weights=weight))
+        z = logit(np.clip(prediction, EDGE, 1 - EDGE))
+
+        def loss(parameters: Floats) -> float:
+            v = np.clip(expit(np.exp(-parameters[0]) * z + parameters[1]), EDGE, 1 - EDGE)
+            fit = -np.sum(weight * (xlogy(success, v) + xlog1py(1 - success, -v)))
+            return float((fit + STIFFNESS * np.sum(parameters**2)) / (weight.sum() + STIFFNESS))
+
+        best = minimize(loss, np.array([np.log(self.temperature), self.shift]), method="Nelder-Mead")
+        self.temperature, self.shift = float(np.exp(best.x[0])), float(best.x[1])
+
+
+class Calibration:
+    """Roots and prefixes, each with its own."""
+
+    def __init__(self, *, fitted: bool, prior: float) -> None:
+        """Predictions as they are; `prior` is `allocation.prior_rollouts`."""
+        self._fitted, self._prior = fitted, prior
+        self._kinds = {"root": Calibrated(), "prefix": Calibrated()}
+
+    def __call__(self, prediction: Floats, roots: bool) -> Floats:
+        """Success probabilities [n] of roots or prefixes with these raw predictions."""
+        kind = self._kinds["root" if roots else "prefix"]
+        return kind(prediction, self._prior) if self._fitted or self._prior else prediction.copy()
+
+    def observe(self, trees: Sequence[RolloutTree]) -> None:
+        """Learn from a step's trees."""
+        for name, kind in self._kinds.items():
+            found = outcomes(trees, roots=name == "root")
+            kind.observe(found)
+            if not self._fitted:
+                kind.temperature, kind.shift = 1.0, 0.0
+
+    def metrics(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
+        """Before `observe`: Brier score and expected calibration error as the allocation saw them, and its mapping."""
+        numbers: dict[str, float] = {}
+        for name, kind in self._kinds.items():
+            found = outcomes(trees, roots=name == "root")
+            seen = Outcomes(self(found.prediction, name == "root"), found.success, found.weight)
+            numbers |= {
+                f"calibrated_{key}_{name}": value
+                for key, value in scores(seen).items()
+                if key in ("brier", "ece")
+            }
+            numbers |= {f"temperature_{name}": kind.temperature, f"shift_{name}": kind.shift}
+        return numbers
+
+    def state(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {name: vars(kind) | {"window": list(kind.window)} for name, kind in self._kinds.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for name, kind in self._kinds.items():
+            stored = dict(state[name])
+            kind.window = deque(stored.pop("window"), maxlen=WINDOW)
+            for key, value in stored.items():
+                setattr(kind, key, value)
+
+
+BINS = 10
+
+
+def scores(found: Outcomes) -> dict[str, float]:
+    """How good predictions were.
+
+    `brier` is the weighted mean squared difference and `brier_constant` that of always predicting the mean success;
+    `ece` the expected calibration error over ten bins of equal width (arXiv 1706.04599); for `auc` see there. What
+    cannot be measured has no key.
+    """
+    if not len(found.prediction):
+        return {}
+    prediction, success, weight = found.prediction, found.success, found.weight
+    place = np.minimum((prediction * BINS).astype(int), BINS - 1)
+    gap = np.bincount(place, weight * (prediction - success), BINS)
+    numbers = {
+        "brier": float(np.average((prediction - success) ** 2, weights=weight)),
+        "brier_constant": float(
+            np.average((success - np.average(success, weights=weight)) ** 2, weights=weight)
+        ),
+        "ece": float(np.abs(gap).sum() / weight.sum()),
+    }
+    area = auc(found)
+    return numbers if area is None else numbers | {"auc": area}
+
+
+def auc(found: Outcomes) -> float | None:
+    """Probability that a success was predicted higher than a failure, a tie counting half; None with one class.
+
+    A history with success s and weight w counts as w·s successes and w·(1 − s) failures.
+    """
+    positive, negative = found.weight * found.success, found.weight * (1 - found.success)
+    if positive.sum() <= 0 or negative.sum() <= 0:
+        return None
+    _, group = np.unique(found.prediction, return_inverse=True)
+    wins, losses = np.bincount(group, positive), np.bincount(group, negative)
+    below = np.cumsum(losses) - losses
+    return float((wins * (below + losses / 2)).sum() / (positive.sum() * negative.sum()))

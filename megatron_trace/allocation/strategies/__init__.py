@@ -1,0 +1,1 @@
+"""One strategy a file; `allocation.strategy` is the file's name."""

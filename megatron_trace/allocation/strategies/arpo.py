@@ -1,0 +1,76 @@
+"""ARPO: half of the rollouts from the root, the rest where the entropy rose after a tool call.
+
+Agentic reinforced policy optimization, arXiv 2507.19849. With H_t the entropy of the first tokens after tool
+call t, H_0 that of the first tokens of the rollout and ΔH_t = (H_t − H_0) / ln |V|, a rollout branches at the
+call with probability P(clamp(u − β·ΔH_t, 0, 1) ≤ τ), u ~ U(0, 1), β = 0.2 and τ = 0.5; that is 0.5 + 0.2·ΔH_t
+between 0 and 1. A beam of b adds up to b − 1 branches at a call.
+
+Ours: a chain ends before it is branched, so its calls are gone through from the shallowest on, each once,
+until the group is full; those of the branches follow in the next round. What then is left goes to the root,
+all at once.
+"""
+
+from dataclasses import dataclass
+
+from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.tree import Anchor, Need, RolloutTree
+
+
+class ARPO(Branching):
+    """Branches at tool calls by chance, more likely where the policy became less certain."""
+
+    needs = frozenset({Need.entropies})
+
+    @dataclass
+    class Options:
+        """
+        Attributes:
+            weight: β.
+            threshold: τ, at least 0 and below 1.
+            beam: b; 2 for one branch at a call.
+            tokens: of a turn, that its entropy is summed over.
+            log_vocabulary: ln |V|, in nats; here of 151,936 tokens.
+        """
+
+        weight: float = 0.2
+        threshold: float = 0.5
+        beam: int = 2
+        tokens: int = 20
+        log_vocabulary: float = 11.93
+
+    def plan(self, now: Situation) -> Plans:
+        if now.round == 0:
+            self._passed: dict[int, int] = {}
+        return super().plan(now)
+
+    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+        tree, passed = now.trees[index], self._passed.get(index, 0)
+        self._passed[index] = len(tree.rollouts)
+        calls = [a for a in tree.prefixes(of_continuations=True) if tree.turns[a].rollout >= passed]
+        branches: dict[Anchor, int] = {}
+        for anchor in sorted(calls, key=lambda anchor: len(tree.path(anchor))):
+            drawn = now.rng.random(self.options.beam - 1) - self.options.weight * self.rise(tree, anchor)
+            count = min(int((drawn <= self.options.threshold).sum()), share - sum(branches.values()))
+            if count:
+                branches[anchor] = count
+        return branches
+
+    def rise(self, tree: RolloutTree, anchor: Anchor) -> float:
+        """ΔH at `anchor`: of the turn that followed it, in the rollout that added it, over the first turn."""
+        rollout = tree.turns[anchor].rollout
+        after = next(turn for turn in tree.turns if turn.parent == anchor and turn.rollout == rollout)
+        first = tree.turns[tree.path(anchor)[1]]
+        now, before = (sum(turn.entropies[: self.options.tokens]) for turn in (after, first))
+        return (now - before) / self.options.log_vocabulary
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: an option is out of its range.
+        """
+        super().check()
+        self.require("threshold", 0.0 <= self.options.threshold < 1.0, "must be at least 0 and below 1")
+        self.require("beam", self.options.beam >= 2, "must be at least 2: a beam of 1 never branches")
+        self.require("tokens", self.options.tokens >= 1, "must be at least 1")
+        self.require("log_vocabulary", self.options.log_vocabulary > 0.0, "must be above 0")

@@ -1,0 +1,65 @@
+"""AT²PO: chains, expanded in rounds at the nodes of which the policy was least certain.
+
+Agentic turn-based policy optimization via tree search, arXiv 2601.04767. The entropy of a node is estimated
+by its turn's mean surprisal, H(n) = −(1/|y|) Σ log π(y_t); a round expands the K non-leaf nodes of highest
+H(n) − α·(siblings of n), by one rollout each. The paper has 10 chains and 2 rounds of 6 nodes, 22 rollouts,
+and α = 0.05.
+
+Ours: the chains are `allocation.bare_share` of the group and the rounds share the rest, so that every task
+has `allocation.group` rollouts; where a round has more of them than nodes, the best nodes get a second one
+(as in the official code). The prompt, which has no turn, is not among the nodes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+
+from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.situation import Situation
+from megatron_trace.tree import Anchor, RolloutTree
+
+
+class AT2PO(Branching):
+    """Expands by surprisal, with a penalty on what has been branched already."""
+
+    advantage = "at2po"
+
+    @dataclass
+    class Options:
+        """
+        Attributes:
+            rounds: of expansion.
+            nodes: K, most nodes of a tree in a round.
+            penalty: α, nats for each sibling.
+        """
+
+        rounds: int = 2
+        nodes: int = 6
+        penalty: float = 0.05
+
+    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+        tree = now.trees[index]
+        score = scores(tree, self.options.penalty)
+        best = sorted(score, key=lambda anchor: (-score[anchor], anchor))[: self.options.nodes]
+        return dict(Counter(islice(cycle(best), min(share, self.per_round(self.options.rounds)))))
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: rounds or nodes are none.
+        """
+        super().check()
+        self.require("rounds", self.options.rounds >= 1, "must be at least 1")
+        self.require("nodes", self.options.nodes >= 1, "must be at least 1")
+
+
+def scores(tree: RolloutTree, penalty: float) -> dict[Anchor, float]:
+    """Anchor -> mean surprisal of its turn, in nats, less `penalty` for each sibling."""
+    children = tree.children()
+    return {
+        anchor: -float(np.mean(turn.logprobs)) - penalty * (len(children[turn.parent]) - 1)
+        for anchor in tree.prefixes(of_continuations=True)
+        for turn in [tree.turns[anchor]]
+    }

@@ -1,0 +1,55 @@
+"""DAPO: fresh tasks in rounds, until enough groups are mixed.
+
+Decoupled Clip and Dynamic Sampling Policy Optimization, arXiv 2503.14476. Dynamic sampling (eq. 11) asks that
+0 < correct answers < group for every group of a batch: prompts are sampled until the batch is full of such groups.
+
+Ours: the budget of a step is hard. It is spent in at most `rounds` equal rounds, each on groups of fresh tasks; the
+step ends as soon as `enough` groups are mixed. What is left then is not spent: with `run.rollouts`, runs are compared
+at equal cost all the same. All that was sampled is learned from; groups without contrast have the advantage 0
+(`learning.filter_groups` takes them out of the mean too). Clip-higher, token mean and overlong shaping are settings of
+`learning` (docs/optimisation.md).
+"""
+
+from dataclasses import dataclass
+
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.strategy import Strategy
+from megatron_trace.check.error import SettingError
+from megatron_trace.tree.backup import is_mixed
+
+
+class Dapo(Strategy):
+    """`allocation.group` rollouts of each task, as many tasks as it takes."""
+
+    saves = True
+
+    @dataclass
+    class Options:
+        """When a step ends.
+
+        Attributes:
+            rounds: most rounds of a step.
+            enough: mixed groups that end it; null: half of the groups that the budget pays for.
+        """
+
+        rounds: int = 4
+        enough: int | None = None
+
+    def plan(self, now: Situation) -> Plans:
+        groups = max(1, now.total // self.settings.group)
+        enough = -(-groups // 2) if self.options.enough is None else self.options.enough
+        if now.round >= self.options.rounds or sum(map(is_mixed, now.trees)) >= enough:
+            return now.nothing()
+        share = min(-(-groups // self.options.rounds), now.rollouts // self.settings.group)
+        return now.at_roots({index: self.settings.group for index in now.fresh()[:share]})
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: the budget is no whole number of groups, or a step could never begin.
+        """
+        super().check()
+        for name in ("rounds", "enough"):
+            value = getattr(self.options, name)
+            if value is not None and value < 1:
+                raise SettingError(f"allocation.options.dapo.{name}", value, "must be at least 1")

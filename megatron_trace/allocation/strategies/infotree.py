@@ -1,0 +1,102 @@
+"""InfoTree: greedy maximisation of how informative a tree is, and a reserve for trees that teach nothing yet.
+
+Maximizing rollout informativeness under a fixed budget, arXiv 2605.05262. The states to expand maximise a
+monotone submodular function, by one-step greedy selection (within 1 − 1/e of the best); a state's marginal
+gain is the sum of a value, a count and a token-entropy term. Expansion is speculative: it goes on while at
+most a few results are unseen. An allocator adds less than 5 % of the budget to rescue prompts whose tree has
+one outcome only.
+
+Ours, as the abstract leaves it open: the objective, f_s(k) = [1 − v^m − (1−v)^m] + c·√m + λ·h·(1 − 2^−k) with
+m = n + k for k expansions of state s, summed over the states (`informativeness.py` has its proof); v is the
+mean of the rewards below s and the predictor's value. The prompt is no state. The reserve is part of the
+budget and follows a rule instead of being learned: its rollouts go to uniform trees when all others are
+planned, and to those short of their group where no tree is uniform. Trees that are mixed go short first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.variance import best_units
+from megatron_trace.tree import Anchor, Need, leaf_statistics
+from megatron_trace.tree.backup import is_mixed
+
+
+class InfoTree(Branching):
+    """Expands the most informative states, a few at a time, and keeps a reserve for uniform trees."""
+
+    needs = frozenset({Need.entropies})
+
+    @dataclass
+    class Options:
+        """
+        Attributes:
+            count_weight: c.
+            entropy_weight: λ, per nat.
+            staleness: most rollouts of a tree whose results are unseen when it is expanded.
+            speculative: plan whenever a rollout has ended, instead of when all have.
+            rescue: share of the budget kept for trees that are still uniform.
+        """
+
+        count_weight: float = 0.25
+        entropy_weight: float = 0.25
+        staleness: int = 2
+        speculative: bool = False
+        rescue: float = 0.04
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.streams = self.options.speculative
+
+    def plan(self, now: Situation) -> Plans:
+        owed = self.owed(now)
+        if not owed:
+            return self.open(now)
+        regular = now.rollouts - int(self.options.rescue * now.total)
+        if regular > 0:
+            return self.spread(now, self._fresh_enough(now, owed), regular)
+        if any(now.pending):
+            return now.nothing()
+        begun = (i for i, tree in enumerate(now.trees) if tree.rollouts)
+        uniform = {i: now.rollouts for i in begun if not is_mixed(now.trees[i])}
+        return self.spread(now, self._fresh_enough(now, uniform or owed), now.rollouts)
+
+    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+        tree, pending = now.trees[index], now.pending[index]
+        anchors = tree.prefixes(of_continuations=True)
+        if not anchors:
+            return {}
+        leaves, mean, _ = leaf_statistics(tree)
+        prior = np.nan_to_num(now.success(tree), nan=0.5)
+        success = (leaves * mean + prior) / (leaves + 1)
+        planned = np.array([[pending.get(anchor, 0)] for anchor in anchors])
+        value = informativeness(
+            success[anchors, None],
+            leaves[anchors, None],
+            sampled_entropy(tree)[anchors, None],
+            planned + np.arange(share + 1),
+            count_weight=self.options.count_weight,
+            entropy_weight=self.options.entropy_weight,
+        )
+        counts = best_units(np.diff(value, axis=1), np.ones(len(anchors)), share)
+        return {anchor: int(count) for anchor, count in zip(anchors, counts, strict=True) if count}
+
+    def _fresh_enough(self, now: Situation, room: dict[int, int]) -> dict[int, int]:
+        """Uniform trees first, each with no more rollouts than may be unseen."""
+        most = {i: min(n, self.options.staleness - sum(now.pending[i].values())) for i, n in room.items()}
+        return {i: n for i, n in sorted(most.items(), key=lambda item: is_mixed(now.trees[item[0]])) if n > 0}
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: an option is out of its range.
+        """
+        super().check()
+        options = self.options
+        self.require("staleness", options.staleness >= 1, "must be at least 1")
+        self.require("rescue", 0.0 <= options.rescue < 0.05, "must be at least 0 and below 0.05")
+        self.require("count_weight", options.count_weight >= 0.0, "must be at least 0")
+        self.require("entropy_weight", options.entropy_weight >= 0.0, "must be at least 0")

@@ -1,0 +1,111 @@
+"""Knapsack RL: rollouts to the tasks where a mixed group is worth most.
+
+Knapsack RL, arXiv 2509.25849. A task with success rate p and N rollouts has the value
+[1 − p^N − (1−p)^N] · p(1−p)²: the probability of a mixed group, times the information gain p(1−p)² of an update. The
+sum over tasks under Σ N = budget, lower ≤ N ≤ upper, is maximised by dynamic programming; p is the success rate of the
+same task when it was last seen. The paper's bounds are 2 and 128.
+
+Ours: a task that was not seen yet has the predictor's p. By default the tasks are chosen too: out of `allocation.pool`
+candidates a task gets none or at least `lower`. `every` is the paper's rule, in which the batch is given (budget /
+`allocation.group` tasks) and each of its tasks gets at least `lower`. Rates are kept within [0.001, 0.999]: the value
+of a task that never succeeded is then tiny instead of 0, so what the others have no use for goes there, as the paper's
+fallback has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from megatron_trace.allocation.dynamic_programme import best_counts
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.strategy import Strategy, check_group
+from megatron_trace.allocation.value import root_value
+from megatron_trace.check.error import SettingError
+from megatron_trace.tree import RolloutTree
+
+EDGE = 1e-3
+
+
+class Knapsack(Strategy):
+    """The dynamic programme; remembers the success rate of every task that was sampled."""
+
+    @dataclass
+    class Options:
+        """Bounds.
+
+        Attributes:
+            lower, upper: fewest and most rollouts of a task that gets any.
+            every: every candidate gets some, as in the paper.
+        """
+
+        lower: int = 2
+        upper: int = 128
+        every: bool = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._rates: dict[str, float] = {}
+
+    def candidates(self, rollouts: int) -> int:
+        return super().candidates(rollouts) if self.options.every else self.settings.pool
+
+    def plan(self, now: Situation) -> Plans:
+        tasks, options = now.fresh(), self.options
+        if options.every:
+            tasks = tasks[: now.rollouts // self.settings.group]
+        budget = min(now.rollouts, options.upper * len(tasks))
+        if not tasks or budget < options.lower:
+            return now.nothing()
+        seen = [self._rates.get(str(now.trees[index].task["id"]), now.roots[index]) for index in tasks]
+        rates = np.clip(seen, EDGE, 1.0 - EDGE)
+        values = knapsack_value(rates[:, None], np.arange(min(options.upper, budget) + 1))
+        values[:, 1 : options.lower] = -np.inf
+        values[:, 0] = -np.inf if options.every else 0.0
+        return now.at_roots(dict(zip(tasks, best_counts(values, budget).tolist(), strict=True)))
+
+    def observe(self, trees: Sequence[RolloutTree]) -> None:
+        for tree in trees:
+            rewards = [tree.turns[leaf].reward for leaf in tree.leaves()]
+            self._rates[str(tree.task["id"])] = float(np.mean(rewards))
+
+    def state(self) -> dict[str, Any]:
+        return {"rates": dict(self._rates)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._rates = dict(state.get("rates", {}))
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: the budget cannot be spent exactly within the bounds.
+        """
+        options, settings = self.options, self.settings
+        if options.lower < 2:
+            raise _error("lower", options.lower, "must be at least 2: one rollout has no contrast")
+        if options.upper < 2 * options.lower - 1:
+            raise _error(
+                "upper", options.upper, "must be at least 2·lower − 1, so that any budget can be split"
+            )
+        if options.every:
+            check_group(settings)
+            if not options.lower <= settings.group <= options.upper:
+                remedy = f"allocation.group ({settings.group}) must be from lower to upper"
+                raise _error("every", options.every, remedy)
+            return
+        most = settings.pool * options.upper
+        if settings.unit.value == "rollouts" and not options.lower <= settings.budget <= most:
+            remedy = f"must be from lower ({options.lower}) to upper·allocation.pool ({most})"
+            raise SettingError("allocation.budget", settings.budget, remedy)
+
+
+def knapsack_value(success: ArrayLike, count: ArrayLike) -> NDArray[np.float64]:
+    """[1 − p^N − (1−p)^N] · p(1−p)², 0 for N < 2. Broadcasts."""
+    p = np.asarray(success, dtype=np.float64)
+    return root_value(p, count) * p * (1.0 - p) ** 2
+
+
+def _error(name: str, value: object, remedy: str) -> SettingError:
+    return SettingError(f"allocation.options.knapsack.{name}", value, remedy)

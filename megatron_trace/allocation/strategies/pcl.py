@@ -1,0 +1,54 @@
+"""PCL: of k·m candidate tasks the m whose predicted success is nearest to τ.
+
+Prompt Curriculum Learning, arXiv 2510.01135. A value model V(x) is trained beside the policy on each prompt's mean
+reward; a step keeps the m prompts with the smallest |V(x) − τ|, samples n rollouts of each, and learns with the
+advantage r − V(x). The paper has k = 4 and τ = 0.5.
+
+Ours: V is the predictor at the root, as the allocation sees it (calibrated); m = rollouts / `allocation.group`; of
+tasks equally far from τ the earlier comes first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.strategy import Strategy
+from megatron_trace.check.error import SettingError
+
+
+class Pcl(Strategy):
+    """`allocation.group` rollouts of the tasks nearest to τ."""
+
+    advantage = "pcl"
+
+    @dataclass
+    class Options:
+        """The paper's letters.
+
+        Attributes:
+            k: candidate tasks for each that is taken.
+            tau: success probability that a task should have.
+        """
+
+        k: int = 4
+        tau: float = 0.5
+
+    def candidates(self, rollouts: int) -> int:
+        return self.options.k * super().candidates(rollouts)
+
+    def plan(self, now: Situation) -> Plans:
+        fresh, group = np.array(now.fresh(), dtype=np.int64), self.settings.group
+        nearest = fresh[np.argsort(np.abs(now.roots[fresh] - self.options.tau), kind="stable")]
+        return now.at_roots({int(index): group for index in nearest[: now.rollouts // group]})
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: the budget is no whole number of groups, or an option is out of its range.
+        """
+        super().check()
+        if self.options.k < 1:
+            raise SettingError("allocation.options.pcl.k", self.options.k, "must be at least 1")
+        if not 0.0 <= self.options.tau <= 1.0:
+            raise SettingError("allocation.options.pcl.tau", self.options.tau, "must be between 0 and 1")

@@ -1,0 +1,71 @@
+"""Tree-GRPO: chains, expanded at nodes drawn uniformly.
+
+Tree search for LLM agent reinforcement learning, arXiv 2509.21240. M chains begin M trees of a task; in each
+of L rounds N nodes n ~ U(T \\ leaves) of every tree T are drawn, with replacement, and a rollout is sampled
+from each: M(1 + N·L) rollouts.
+
+Ours: M is `allocation.bare_share` of the group, 2 at least (the norm over the task compares trees), and N is
+what the rest of the group leaves for each tree and round, so that every task has `allocation.group` rollouts
+and no leaf is sampled in vain; `nodes` sets a smaller N, and the rounds go on until the group is full. The
+official code counts the prompt among the nodes of T. Here it is none, for a rollout from it would be a tree
+of its own.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.shares import split_evenly
+from megatron_trace.allocation.situation import Situation
+from megatron_trace.tree import ROOT, Anchor, RolloutTree
+
+
+class TreeGRPO(Branching):
+    """Random expansion, the same number in every tree that a chain began."""
+
+    advantage = "tree_grpo"
+    fewest = 2
+
+    @dataclass
+    class Options:
+        """
+        Attributes:
+            rounds: L.
+            nodes: N; None for what the group leaves.
+        """
+
+        rounds: int = 1
+        nodes: int | None = None
+
+    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+        by_chain = list(nodes_by_chain(now.trees[index]).values())
+        wanted = self.per_round(self.options.rounds)
+        if self.options.nodes is not None:
+            wanted = min(wanted, self.options.nodes * len(by_chain))
+        order = now.rng.permutation(len(by_chain))
+        drawn: Counter[Anchor] = Counter()
+        for chain, count in zip(
+            order, split_evenly(min(share, wanted), [share] * len(by_chain)), strict=True
+        ):
+            drawn.update(now.rng.choice(by_chain[chain], count).tolist())
+        return dict(drawn)
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: rounds or nodes are none.
+        """
+        super().check()
+        self.require("rounds", self.options.rounds >= 1, "must be at least 1")
+        self.require("nodes", (self.options.nodes or 1) >= 1, "must be at least 1, or null")
+
+
+def nodes_by_chain(tree: RolloutTree) -> dict[int, list[Anchor]]:
+    """First turn of each chain -> the nodes of the tree that it began; chains without a node are left out."""
+    chain = [0] * len(tree.turns)
+    for index, turn in enumerate(tree.turns[1:], start=1):
+        chain[index] = index if turn.parent == ROOT else chain[turn.parent]
+    nodes: dict[int, list[Anchor]] = {}
+    for anchor in tree.prefixes(of_continuations=True):
+        nodes.setdefault(chain[anchor], []).append(anchor)
+    return nodes

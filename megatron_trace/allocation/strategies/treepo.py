@@ -1,0 +1,54 @@
+"""TreePO: a tree that fills level by level, every node with the same few children.
+
+Bridging the gap of policy optimization and efficacy and inference efficiency with heuristic tree-based
+modeling, arXiv 2508.17445. From the prompt two segments are sampled, from the end of each two more, and so on
+until the tree has the group's leaves: w children a node, so w^d leaves after d levels.
+
+Ours: a segment is a turn. A chain is sampled to its end before it is branched, so a node of w children has
+its chain's own and w − 1 continuations; `width` chains begin at the root, whatever `allocation.bare_share`
+is. The shallowest turns with fewer than `width` children come first, a level's in random order where not all
+can be paid. Paths that ended early leave fewer places; when none is left, the root gets more chains, whose
+turns are places again.
+"""
+
+from dataclasses import dataclass
+
+from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.situation import Situation
+from megatron_trace.tree import Anchor
+
+
+class TreePO(Branching):
+    """Binary branching at every turn, from the root down."""
+
+    advantage = "treepo"
+
+    @dataclass
+    class Options:
+        """
+        Attributes:
+            width: children of every node.
+        """
+
+        width: int = 2
+
+    @property
+    def chains(self) -> int:
+        return min(self.options.width, self.settings.group)
+
+    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+        tree = now.trees[index]
+        children = tree.children()
+        room = {a: self.options.width - len(children[a]) for a in tree.prefixes(of_continuations=True)}
+        depth = {anchor: len(tree.path(anchor)) for anchor, places in room.items() if places > 0}
+        level = [a for a in depth if depth[a] == min(depth.values()) for _ in range(room[a])]
+        chosen = now.rng.permutation(level)[:share].tolist()
+        return {int(anchor): chosen.count(anchor) for anchor in chosen}
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: a node of fewer than two children does not branch.
+        """
+        super().check()
+        self.require("width", self.options.width >= 2, "must be at least 2")

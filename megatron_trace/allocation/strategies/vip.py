@@ -1,0 +1,111 @@
+"""VIP: the rollouts of a batch split so that the gradient has the least variance.
+
+Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt embeddings, updated with the
+observed success of every step, predicts each prompt's p (`gaussian_process.py`); then the gradient's variance,
+Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n² with Dr. GRPO, is minimised under Σ n = C, lower ≤ n ≤ upper
+(`gradient_variance.py`).
+
+The batch is given: budget / `allocation.group` tasks, each with `lower` rollouts at least; `allocation.pool` is not
+looked at. Ours: the embedding is the mean of the policy's input embeddings over the prompt, in place of a sentence
+encoder; the process knows nothing of the predictor. The paper has both objectives; RLOO's is the default, with its
+advantage. For Dr. GRPO set `objective: dr_grpo`, `learning.advantage: grpo` and `learning.advantage_std: false`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_trace.allocation.gaussian_process import SuccessProcess
+from megatron_trace.allocation.gradient_variance import OBJECTIVES, solve_gradient_variance
+from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.strategy import Strategy
+from megatron_trace.check.error import SettingError
+from megatron_trace.tree import Need, RolloutTree
+
+
+class Vip(Strategy):
+    """Few rollouts where the outcome is certain, many where it is open."""
+
+    needs = frozenset({Need.embedding})
+    advantage = "rloo"
+
+    @dataclass
+    class Options:
+        """The programme's and the process's.
+
+        Attributes:
+            objective: rloo or dr_grpo, the advantages whose variance is minimised.
+            lower, upper: fewest and most rollouts of a task.
+            memory: newest prompts that the process is made of.
+            dimensions: numbers that an embedding is projected to.
+        """
+
+        objective: str = "rloo"
+        lower: int = 4
+        upper: int = 32
+        memory: int = 2048
+        dimensions: int = 64
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._process = SuccessProcess(memory=self.options.memory, dimensions=self.options.dimensions)
+
+    def plan(self, now: Situation) -> Plans:
+        tasks, options = now.fresh()[: now.rollouts // self.settings.group], self.options
+        if not tasks:
+            return now.nothing()
+        success = self._process.predict(_embeddings([now.trees[index] for index in tasks]))
+        counts = solve_gradient_variance(
+            success,
+            min(now.rollouts, options.upper * len(tasks)),
+            lower=options.lower,
+            upper=options.upper,
+            objective=options.objective,
+        )
+        return now.at_roots(dict(zip(tasks, counts.tolist(), strict=True)))
+
+    def observe(self, trees: Sequence[RolloutTree]) -> None:
+        if not trees:
+            return
+        successes = [sum(tree.turns[leaf].reward for leaf in tree.leaves()) for tree in trees]
+        rollouts = [len(tree.rollouts) for tree in trees]
+        self._process.observe(_embeddings(trees), successes, rollouts)
+
+    def state(self) -> dict[str, Any]:
+        return self._process.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._process.restore(state)
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: the group is not within the bounds, or an option is out of its range.
+        """
+        super().check()
+        options = self.options
+        if options.objective not in OBJECTIVES:
+            raise _error("objective", options.objective, f"must be one of {', '.join(OBJECTIVES)}")
+        if options.lower < OBJECTIVES[options.objective]:
+            least = OBJECTIVES[options.objective]
+            raise _error(
+                "lower", options.lower, f"must be at least {least}, from where the objective is convex"
+            )
+        if not options.lower <= self.settings.group <= options.upper:
+            remedy = f"must be from lower to upper ({options.lower} to {options.upper}): it is their mean"
+            raise SettingError("allocation.group", self.settings.group, remedy)
+        for name in ("memory", "dimensions"):
+            if getattr(options, name) < 1:
+                raise _error(name, getattr(options, name), "must be at least 1")
+
+
+def _embeddings(trees: Sequence[RolloutTree]) -> NDArray[np.float64]:
+    """[trees, width]."""
+    return np.array([tree.embedding for tree in trees], dtype=np.float64)
+
+
+def _error(name: str, value: object, remedy: str) -> SettingError:
+    return SettingError(f"allocation.options.vip.{name}", value, remedy)

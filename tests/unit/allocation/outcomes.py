@@ -1,0 +1,36 @@
+"""A step of an allocator whose rollouts end as a test says."""
+
+from collections.abc import Callable
+
+from megatron_trace.allocation import Allocator, Plans
+from megatron_trace.tree import RolloutTree
+from tests.unit.trees import chain
+
+
+def sample_step(
+    allocator: Allocator,
+    trees: list[RolloutTree],
+    reward: Callable[[RolloutTree, int], float],
+    name: str = "step 1",
+) -> tuple[list[RolloutTree], list[Plans]]:
+    """Sample what is planned; `reward(tree, n)` is that of a tree's n-th rollout. Returns the trees and the plans."""
+    allocator.begin(trees, name)
+    plans = []
+    while plan := allocator.plan():
+        plans.append(plan)
+        for index, anchors in enumerate(plan):
+            for anchor, count in anchors.items():
+                for _ in range(count):
+                    number = len(trees[index].rollouts)
+                    allocator.ended(index, anchor, chain(100 * number, 2, reward(trees[index], number)))
+    return allocator.finish()[0], plans
+
+
+def half(tree: RolloutTree, number: int) -> float:
+    """Every other rollout succeeds."""
+    return float(number % 2)
+
+
+def never(tree: RolloutTree, number: int) -> float:
+    """All fail."""
+    return 0.0

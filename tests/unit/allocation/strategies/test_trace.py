@@ -1,0 +1,165 @@
+"""TRACE's two stages and what goes beyond the paper."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megatron_trace.allocation import make_strategy
+from megatron_trace.check import SettingError
+from megatron_trace.config import AllocationConfig
+from megatron_trace.tree import ROOT
+from tests.unit.allocation.situations import roots, situation
+from tests.unit.trees import bare_tree, chain
+
+
+def trace(budget=8, bare_share=0.5, pool=4, **options):
+    options = {"floor": 2, "doubt": 0.0} | options
+    settings = AllocationConfig(
+        strategy="trace", budget=budget, bare_share=bare_share, pool=pool, options={"trace": options}
+    )
+    return make_strategy(settings)
+
+
+def expanded(tree_list, budget, **options):
+    """Stage 2 over trees of bare rollouts, with what `budget` leaves."""
+    return trace(budget=budget, **options).plan(situation(tree_list, total=budget, round=1))
+
+
+def test_certain_tasks_get_nothing():
+    plan = trace(budget=16, floor=4).plan(situation(roots(0.99, 0.5, 0.01, 0.4), total=16))
+    assert plan == [{}, {ROOT: 4}, {}, {ROOT: 4}]
+
+
+def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn():
+    strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=1.0), set()
+    trees = roots(0.5, 0.45, 0.4, 0.999)
+    for number in range(20):
+        now = replace(situation(trees, total=8), rng=np.random.default_rng(number))
+        chosen |= {index for index, plan in enumerate(strategy.plan(now)) if plan}
+    assert chosen == {0, 1, 2}
+
+
+def test_uniform_roots_get_the_floor_one_after_another():
+    strategy = trace(budget=20, floor=4, roots="uniform")
+    assert strategy.candidates(20) == 2
+    assert strategy.plan(situation(roots(0.99, 0.01), total=20)) == [{ROOT: 5}, {ROOT: 5}]
+
+
+def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome():
+    tree = bare_tree([1.0, 0.0], turns=2)  # turns 1, 2 and 3, 4
+    tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
+    assert expanded([tree], budget=3) == [{1: 1}]
+
+
+def test_gains_fall_with_each_continuation_of_a_prefix():
+    tree = bare_tree([1.0, 0.0], turns=2)
+    tree.turns[1].prediction, tree.turns[3].prediction = 0.5, 0.2  # gains .5 .25 .125 ... and .2 .16 .128 ...
+    assert expanded([tree], budget=6) == [{1: 2, 3: 2}]
+
+
+def test_a_flipped_prefix_gets_no_more_in_the_next_round():
+    tree = bare_tree([1.0, 0.0], turns=2)
+    tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
+    tree.graft(1, chain(900, 1, 0.0))
+    assert expanded([tree], budget=5, rounds=2) == [{3: 1}]
+
+
+def test_what_is_left_is_spread_over_the_rounds_left():
+    tree = bare_tree([1.0, 0.0], turns=2)
+    plan = expanded([tree], budget=8, rounds=3)
+    assert sum(plan[0].values()) == 2
+
+
+def test_continuations_own_prefixes_are_expanded_only_when_asked():
+    tree = bare_tree([1.0], turns=2)
+    tree.turns[1].prediction = 0.9
+    tree.graft(1, chain(900, 2, 1.0))  # turns 3, 4
+    tree.turns[3].prediction = 0.1
+    assert expanded([tree], budget=3) == [{1: 1}]
+    assert expanded([tree], budget=3, deep=True) == [{3: 1}]
+
+
+def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one():
+    sure, unsure = bare_tree([1.0, 1.0], turns=2), bare_tree([1.0, 1.0], turns=2)
+    for tree, v in ((sure, 0.99), (unsure, 0.5)):
+        tree.turns[1].prediction = tree.turns[3].prediction = v
+    assert expanded([sure, unsure], budget=8) == [{1: 1, 3: 1}, {1: 1, 3: 1}]
+    assert expanded([sure, unsure], budget=8, over_tasks=True) == [{}, {1: 2, 3: 2}]
+
+
+def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more():
+    tree = bare_tree([1.0], turns=3)  # prefixes 1 and 2
+    tree.turns[1].prediction, tree.turns[2].prediction = 0.4, 0.5  # flips with 0.6 and 0.5
+    dear = {1: 30.0, 2: 10.0}
+
+    def plan(cost):
+        now = situation([tree], total=4, round=1, left=sum(dear.values()) / 2, cost=cost)
+        return trace(budget=4).plan(now)[0]
+
+    assert plan(lambda tree, anchor: 20.0) == {1: 1}
+    assert plan(lambda tree, anchor: dear.get(anchor, 40.0)) == {2: 2}
+
+
+def test_variance_prefers_more_than_one_flip_where_outcomes_are_open():
+    tree = bare_tree([1.0, 1.0], turns=2)
+    tree.turns[1].prediction, tree.turns[3].prediction = 0.5, 0.01
+    # Of 1 and k others: (k/4 + k²/4) / (k+1)² = k / (4(k+1)) at ½, and about k / (k+1)², no more, near 0.
+    assert expanded([tree], budget=5, contrast="variance") == [{1: 2, 3: 1}]
+
+
+@given(
+    st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=5),
+    st.integers(0, 30),
+    st.sampled_from([None, 1, 3]),
+    st.booleans(),
+    st.sampled_from(["active", "uniform"]),
+    st.sampled_from(["mixed", "variance"]),
+)
+def test_all_continuations_are_spent_even_without_prefixes(turns, more, cap, over_tasks, prefixes, contrast):
+    trees = [bare_tree([1.0, 0.0], turns=n) for n in turns]
+    plans = expanded(
+        trees,
+        budget=2 * len(trees) + more,
+        prefix_cap=cap,
+        over_tasks=over_tasks,
+        prefixes=prefixes,
+        contrast=contrast,
+        pool=40,
+    )
+    assert sum(sum(plan.values()) for plan in plans) == more
+    for tree, plan in zip(trees, plans, strict=True):
+        assert set(plan) <= {ROOT, *tree.prefixes()}
+        assert cap is None or all(count <= cap for anchor, count in plan.items() if anchor != ROOT)
+
+
+def test_the_running_price_remembers_offers_over_a_resume():
+    strategy = trace(running_price=True)
+    strategy.restore({"offers": [0.1, 0.4]})
+    assert strategy.state() == {"offers": [0.1, 0.4]}
+    assert strategy.streams and not trace().streams
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"floorr": 3}, r"allocation.options.trace.floorr = 3: .*options: roots, prefixes, floor"),
+        ({"floor": "x"}, r"allocation.options.trace.floor = 'x'"),
+        ({"roots": "some"}, r"allocation.options.trace.roots = 'some': must be one of active, uniform"),
+        ({"root_cap": 1}, r"allocation.options.trace.root_cap = 1: must be at least 2"),
+        ({"floor": 9}, r"allocation.options.trace.floor = 9: is above the budget of 8 rollouts"),
+        ({"root_cap": 2, "floor": 2}, r"allocation.pool = 1: 4 bare rollouts cannot be split"),
+    ],
+)
+def test_options_that_cannot_work_are_one_line(options, said):
+    with pytest.raises(SettingError, match=said):
+        trace(pool=1 if "root_cap" in options and options["root_cap"] == 2 else 4, **options)
+
+
+def test_more_predictions_than_the_policy_gave_are_not_needed():
+    tree = bare_tree([1.0], turns=3)
+    tree.turns[2].prediction = None
+    plan = expanded([tree], budget=4)
+    assert set(plan[0]) == {1} and np.isfinite(sum(plan[0].values()))

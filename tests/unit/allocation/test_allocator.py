@@ -1,0 +1,98 @@
+"""The allocator holds every strategy to the budget."""
+
+import json
+
+import pytest
+
+from megatron_trace.allocation import Allocator, Strategy
+from megatron_trace.check import SettingError
+from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.tree import ROOT
+from tests.unit.allocation.situations import roots
+from tests.unit.trees import chain
+
+
+def step(allocator, trees, name="step 1", tokens_per_turn=2, turns=2):
+    """Sample what is planned; all rollouts take `turns` turns. Returns the trees and the plans."""
+    allocator.begin(trees, name)
+    plans = []
+    while plan := allocator.plan():
+        plans.append(plan)
+        for index, anchors in enumerate(plan):
+            for anchor, count in anchors.items():
+                for number in range(count):
+                    grown = chain(100 * number, turns, float(number % 2))
+                    for turn in grown:
+                        turn.action_ids = turn.action_ids[:1] * tokens_per_turn
+                    allocator.ended(index, anchor, grown)
+    return allocator.finish()[0], plans
+
+
+def test_a_budget_of_tokens_is_met_over_the_steps():
+    settings = AllocationConfig(
+        strategy="uniform", unit=BudgetUnit.tokens, budget=400, group=2, expected_tokens=100
+    )
+    allocator, spent = Allocator(settings), []
+    for number in range(6):
+        trees, _ = step(
+            allocator, roots(*[0.5] * allocator.candidates()), f"step {number}", tokens_per_turn=10
+        )
+        spent.append(sum(len(turn.action_ids) for tree in trees for turn in tree.turns))
+    # At first 100 tokens a rollout are expected, then the 20 that it takes.
+    assert spent[0] <= 400 and sum(spent) == pytest.approx(6 * 400, abs=40)
+
+
+def test_only_trees_with_rollouts_come_back():
+    trees, plans = step(
+        Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)), roots(0.5, 0.5, 0.5)
+    )
+    assert len(trees) == 2 and plans == [[{ROOT: 4}, {ROOT: 4}, {}]]
+
+
+class Greedy(Strategy):
+    def plan(self, now):
+        return now.at_roots({0: now.rollouts + 1})
+
+
+def test_a_strategy_that_overspends_is_stopped():
+    allocator = Allocator(AllocationConfig(strategy="uniform", budget=8))
+    allocator.strategy = Greedy(AllocationConfig(budget=8))
+    allocator.begin(roots(0.5), "step 1")
+    with pytest.raises(RuntimeError, match="planned 9 rollouts where 8 are left"):
+        allocator.plan()
+
+
+def test_what_it_has_learned_survives_json():
+    settings = AllocationConfig(budget=16, pool=4, calibrate=True, options={"trace": {"floor": 4}})
+    one, other = Allocator(settings), Allocator(settings)
+    step(one, roots(0.5, 0.4, 0.6, 0.3))
+    other.restore(json.loads(json.dumps(one.state())))
+    assert other.state() == one.state()
+    assert step(one, roots(0.2, 0.4, 0.6, 0.3))[1] == step(other, roots(0.2, 0.4, 0.6, 0.3))[1]
+
+
+def test_a_strategy_of_ones_own_is_a_file(tmp_path):
+    own = tmp_path / "first_only.py"
+    own.write_text(
+        "from megatron_trace.allocation import Strategy\n\n\nclass FirstOnly(Strategy):\n"
+        "    def plan(self, now):\n        return now.at_roots({0: now.rollouts})\n"
+    )
+    trees, _ = step(Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5))
+    assert [len(tree.rollouts) for tree in trees] == [8]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"strategy": "nosuch"},
+            r"allocation.strategy = 'nosuch': must be one of .*uniform.* or a Python file",
+        ),
+        ({"options": {"tracee": {}}}, r"allocation.options.tracee = \{\}: options belong to a strategy"),
+        ({"strategy": "uniform", "options": {"uniform": {"x": 1}}}, r"allocation.options.uniform.x = 1"),
+        ({"strategy": "uniform", "group": 1}, r"allocation.group = 1: must be at least 2"),
+    ],
+)
+def test_what_cannot_work_is_one_line(settings, said):
+    with pytest.raises(SettingError, match=said):
+        Allocator(AllocationConfig(**settings))
