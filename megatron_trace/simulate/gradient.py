@@ -1,0 +1,72 @@
+"""The policy gradient that sampled trees give, and how it compares with the true one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_trace.simulate.policy import SimulatedPolicy
+from megatron_trace.simulate.steps import Turns
+from megatron_trace.simulate.trees import Floats
+
+
+def sampled_gradient(
+    policy: SimulatedPolicy, turns: Turns, advantage: Floats, counted: NDArray[np.bool_] | None = None
+) -> Floats:
+    """g = (1/N) Σ_turns A(turn) ∇ log π(action), N the sampled tokens of the step, [world.parameters].
+
+    This is `learning.rows` with the mean over tokens: a turn that several rollouts share counts once, and the sum over
+    a turn's tokens of ∇ log-probability is that of its action.
+
+    Args:
+        advantage: of every turn, [turns]; that of roots is ignored.
+        counted: turns that count at all (`learning.filter_groups`), [turns]; None: all.
+    """
+    world = policy.world
+    kept = turns.sampled if counted is None else turns.sampled & counted
+    task, above, action = turns.task[kept], turns.above[kept], turns.action[kept]
+    score = world.sign[task, above, action] - policy.mean_sign[task, above]
+    total = np.bincount(world.skill[task, above], advantage[kept] * score, world.parameters)
+    return total / max(int(turns.tokens[kept].sum()), 1)
+
+
+@dataclass(frozen=True)
+class GradientQuality:
+    """What repeated gradients of one policy say.
+
+    Attributes:
+        snr: |E g|² / tr Cov(g): signal to noise of one step.
+        cosine: of E g with the true gradient.
+        step_cosine: mean over steps of the cosine of g with the true gradient.
+        alignment: E g·∇J / (|∇J| √E|g|²): gain of success for steps of one root mean square length, 1 at best.
+    """
+
+    snr: float
+    cosine: float
+    step_cosine: float
+    alignment: float
+
+
+def gradient_quality(gradients: Sequence[Floats], truth: Floats) -> GradientQuality:
+    """Of gradients of independent steps against the true one.
+
+    With R gradients, |mean|² exceeds |E g|² by tr Cov(g)/R on average, which is taken off; where little is left,
+    `snr` and `cosine` are not known well, and more repeats help.
+
+    Args:
+        gradients: at least two, each [parameters].
+        truth: [parameters].
+    """
+    g = np.stack(gradients)
+    mean, direction = g.mean(axis=0), truth / np.linalg.norm(truth)
+    noise = float(g.var(axis=0, ddof=1).sum())
+    signal = float(mean @ mean) - noise / len(g)
+    lengths = np.linalg.norm(g, axis=1)
+    cosines = np.divide(g @ direction, lengths, out=np.zeros(len(g)), where=lengths > 0)
+    return GradientQuality(
+        snr=max(signal, 0.0) / noise if noise > 0 else float("inf"),
+        cosine=float(np.clip(mean @ direction / np.sqrt(signal), -1.0, 1.0)) if signal > 0 else 0.0,
+        step_cosine=float(cosines.mean()),
+        alignment=float(mean @ direction / max(float(np.sqrt((lengths**2).mean())), 1e-300)),
+    )

@@ -1,0 +1,103 @@
+"""A strategy in a world, one training step's sampling after another."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from megatron_trace.allocation import Allocator
+from megatron_trace.config import AllocationConfig, LearningConfig
+from megatron_trace.data.tasks import task_stream
+from megatron_trace.learning.advantages import ADVANTAGES
+from megatron_trace.simulate.gradient import sampled_gradient
+from megatron_trace.simulate.policy import SimulatedPolicy, start_policy
+from megatron_trace.simulate.sampler import SimulatedSampler
+from megatron_trace.simulate.steps import Turns, turns_of
+from megatron_trace.simulate.trees import Floats, World
+from megatron_trace.training.sampling import sample_trees
+from megatron_trace.tree import RolloutTree
+from megatron_trace.tree.backup import is_mixed
+
+
+class Silence:
+    """A watcher that shows nothing."""
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A phase begins."""
+
+    def advance(self, n: int = 1) -> None:
+        """It goes on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's sampling and what it teaches.
+
+    Attributes:
+        predictor: how good the predictions were, as training reports it.
+        advantage: of every turn, [turns].
+        gradient: with respect to θ, [world.parameters].
+    """
+
+    trees: list[RolloutTree]
+    predictor: dict[str, float]
+    turns: Turns
+    advantage: Floats
+    gradient: Floats
+
+
+class Simulation:
+    """The allocator, the sampler and the stream of tasks; the policy changes only where it is told to.
+
+    Attributes:
+        learning: how advantages are made, the estimator's name filled in.
+        sampler: holds the policy.
+        rollouts, tokens: sampled so far.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        allocation: AllocationConfig,
+        learning: LearningConfig | None = None,
+        *,
+        seed: int = 0,
+        slots: int | None = None,
+        policy: SimulatedPolicy | None = None,
+    ) -> None:
+        """
+        Args:
+            learning: of it `advantage` (None: the strategy's own) and what estimators read are used.
+            slots: rollouts that run at the same time; None: all.
+            policy: the one to begin with; None: the start policy.
+
+        Raises:
+            SettingError: the strategy is unknown, or cannot work with its settings.
+        """
+        self.world, self.allocator = world, Allocator(allocation, seed)
+        learning = learning or LearningConfig()
+        self.learning = replace(learning, advantage=learning.advantage or self.allocator.strategy.advantage)
+        needs = self.allocator.needs
+        self.sampler = SimulatedSampler(policy or start_policy(world), seed=seed, needs=needs, slots=slots)
+        self._stream = task_stream(world.tasks(), seed)
+        self._steps = self.rollouts = self.tokens = 0
+
+    @property
+    def policy(self) -> SimulatedPolicy:
+        """The policy that samples."""
+        return self.sampler.policy
+
+    def step(self) -> Step:
+        """Sample one step's budget."""
+        self._steps += 1
+        tasks = [next(self._stream) for _ in range(self.allocator.candidates())]
+        trees, spending = sample_trees(self.sampler, self.allocator, tasks, f"step {self._steps}", Silence())
+        turns = turns_of(trees, self.world.config.actions)
+        estimate = ADVANTAGES[str(self.learning.advantage)]
+        advantage = np.concatenate([estimate(tree, self.learning) for tree in trees])
+        counted = None
+        if self.learning.filter_groups:
+            counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
+        self.rollouts += int(turns.terminal.sum())
+        self.tokens += int(turns.tokens.sum())
+        gradient = sampled_gradient(self.policy, turns, advantage, counted)
+        return Step(trees, spending.predictor, turns, advantage, gradient)
