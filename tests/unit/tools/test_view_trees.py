@@ -23,8 +23,8 @@ def run_dir(tmp_path):
         task = {"id": f"task/{step}", "question": f"Question [bold]{step}", "answers": ["Paris"]}
         tree = RolloutTree.from_prompt(task, [65], prediction=0.5, state={})
         search = turn("<search> Lyon </search>", prediction=0.9, state={})
-        tree.graft(0, [search, turn("<answer> Graz </answer>", terminal=True)], "bare")
-        tree.graft(1, [turn("<answer> Paris </answer>", terminal=True, reward=1.0)], "continuation")
+        tree.graft(0, [search, turn("<answer> Graz </answer>", terminal=True)])
+        tree.graft(1, [turn("<answer> Paris </answer>", terminal=True, reward=1.0)])
         save_trees(tmp_path / "trees" / f"step_{step:05d}.jsonl.gz", [tree])
     return tmp_path
 

@@ -1,0 +1,101 @@
+"""The grid of a comparison: variants × budgets × seeds."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from megatron_trace.check import SettingError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings under a name, as dotted overrides of the common configuration."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid: a variant with a step's sampling budget and a seed."""
+
+    variant: Variant
+    budget: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its run and of its result's file."""
+        return f"{self.variant.name}-b{self.budget}-s{self.seed}"
+
+
+def make_grid(variants: Sequence[Variant], budgets: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+    """All cells, seed by seed, so that a grid that is cut off has whole seeds.
+
+    Raises:
+        SettingError: two variants have the same name.
+    """
+    names = [variant.name for variant in variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingError("--variant", name, "is there twice; give each its own name")
+    return [
+        Cell(variant, budget, seed)
+        for seed in dict.fromkeys(seeds)
+        for budget in dict.fromkeys(budgets)
+        for variant in variants
+    ]
+
+
+def strategy_variant(strategy: str) -> Variant:
+    """The variant that only names a strategy, or the file that defines one."""
+    name = strategy.rsplit("/", 1)[-1].removesuffix(".py")
+    return Variant(name, (f"allocation.strategy={strategy}",))
+
+
+def parse_variant(text: str) -> Variant:
+    """`name=section.setting=value,...`; commas within brackets belong to a value.
+
+    Raises:
+        SettingError: it is not written so.
+    """
+    name, _, overrides = text.partition("=")
+    if not NAME.fullmatch(name):
+        raise SettingError("--variant", text, "begin it with a name of letters, digits and -_.+")
+    parts = tuple(part for part in _split(overrides) if part)
+    for part in parts:
+        if "=" not in part:
+            raise SettingError("--variant", text, f"{part!r} is no section.name=value")
+    return Variant(name, parts)
+
+
+def _split(text: str) -> list[str]:
+    """At the commas outside brackets."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char in "[{(") - (char in "]})")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
+
+
+def parse_seeds(texts: Sequence[str]) -> list[int]:
+    """`0-4`, `0,2` and `7`, in any number.
+
+    Raises:
+        SettingError: one is written otherwise, or a range falls.
+    """
+    seeds: list[int] = []
+    for text in (part for one in texts for part in one.split(",")):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if not found:
+            raise SettingError("--seeds", text, "write whole numbers and ranges, as in 0-4 7")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise SettingError("--seeds", text, "the range falls")
+        seeds += range(first, last + 1)
+    return seeds

@@ -1,0 +1,89 @@
+"""A cell in the simulator: training as a run would go, and measurements with the policy held still."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from megatron_trace.check import SettingError
+from megatron_trace.compare.collect import host, versions
+from megatron_trace.compare.grid import Cell
+from megatron_trace.compare.record import Columns, Record
+from megatron_trace.compare.setup import Setup, cell_config, settings_of
+from megatron_trace.simulate.config import WorldConfig, check_world
+from megatron_trace.simulate.laboratory import measure
+from megatron_trace.simulate.simulation import Simulation
+from megatron_trace.simulate.train import train
+from megatron_trace.simulate.world import make_world
+
+
+def record_of_simulation(cell: Cell, setup: Setup, say: Callable[[str], None]) -> Record:
+    """Train in the world of the cell's seed, and measure its start policy; `say` hears what is going on.
+
+    Raises:
+        SettingError: the world or the strategy cannot work with its settings.
+    """
+    config, world = cell_config(cell, setup), make_world(world_config(cell, setup))
+    rows: list[dict[str, float]] = []
+    if config.run.rollouts is not None:  # a budget in rollouts, not tokens
+        say("training")
+        simulation = Simulation(world, config.allocation, config.learning, seed=cell.seed)
+        rows = train(simulation, rollouts=config.run.rollouts, learning_rate=setup.step_size)
+    say("measuring")
+    numbers = measure(
+        config.allocation, world, learning=config.learning, repeats=setup.repeats, seed=cell.seed
+    )
+    return Record(
+        "simulated",
+        cell.variant.name,
+        cell.budget,
+        cell.seed,
+        settings=settings_of(config, setup),
+        steps=_steps(rows),
+        evaluations={name: [row[name] for row in rows] for name in ("step", "rollouts", "tokens", "success")},
+        numbers=dict(numbers),
+        versions=versions(),
+        host=host(),
+    )
+
+
+def world_config(cell: Cell, setup: Setup) -> WorldConfig:
+    """The world of a cell: that of its seed, the same for all variants."""
+    return WorldConfig(**(setup.world or {}) | {"seed": cell.seed})
+
+
+def parse_world(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` of each knob.
+
+    Raises:
+        SettingError: there is no such knob, its value has the wrong type, or no world can be made of them.
+    """
+    knobs: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError("--world", text, "write it as name=value")
+        if name == "seed":
+            raise SettingError("world.seed", value, "is that of the cell; see --seeds")
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(WorldConfig), OmegaConf.from_dotlist([text]))
+        except OmegaConfBaseException:
+            known = ", ".join(field.name for field in dataclasses.fields(WorldConfig) if field.name != "seed")
+            raise SettingError(
+                f"world.{name}", value, f"no such knob, or no such value; knobs: {known}"
+            ) from None
+        knobs[name] = merged[name]
+    check_world(WorldConfig(**knobs))
+    return knobs
+
+
+def _steps(rows: list[dict[str, float]]) -> Columns:
+    """What each step took, from totals, and its effective ratio."""
+    columns: Columns = {
+        name: [after[name] - before[name] for before, after in pairwise(rows)]
+        for name in ("rollouts", "tokens", "seconds")
+    }
+    return columns | {"effective_ratio": [row.get("effective_ratio") for row in rows[1:]]}

@@ -1,0 +1,95 @@
+"""What a handful of seeds can say: intervals, paired tests, and how early a curve reaches a mark."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its interval; low and high are NaN for one seed, all for none."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How a variant differs from the baseline, seed by seed.
+
+    Attributes:
+        difference: mean of variant − baseline over the seeds that both have, with its interval.
+        t: p of the paired t-test, two-sided; NaN below two pairs.
+        flip: p of the exact sign-flip permutation test of the mean, two-sided.
+    """
+
+    difference: Interval
+    t: float
+    flip: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and percentile-bootstrap interval (Efron 1979) at 95 %, the same at every call; NaN values are left out."""
+    kept = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
+    if len(kept) < 2:
+        mean = float(kept[0]) if len(kept) else math.nan
+        return Interval(mean, math.nan, math.nan, len(kept))
+    found = stats.bootstrap(
+        (kept,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(float(kept.mean()), float(found.low), float(found.high), len(kept))
+
+
+def paired(variant: Sequence[float], baseline: Sequence[float]) -> Paired:
+    """Compare values of the same seeds [seeds]; pairs with a NaN are left out.
+
+    Differences that are all equal have no deviation, so that the t-test says nothing: its p is NaN.
+    """
+    differences = np.array(variant, dtype=np.float64) - np.array(baseline, dtype=np.float64)
+    differences = differences[np.isfinite(differences)]
+    if len(differences) < 2:
+        return Paired(interval(differences.tolist()), math.nan, math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        t = float(stats.ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) > 0 else math.nan
+    flip = stats.permutation_test(
+        (differences, np.zeros_like(differences)),
+        lambda a, b, axis: (a - b).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    return Paired(interval(differences.tolist()), t, float(flip.pvalue))
+
+
+def smallest_flip(pairs: int) -> float:
+    """The smallest p that the exact sign-flip test can give with so many pairs: 2 / 2^pairs."""
+    return 2.0 / 2.0**pairs
+
+
+def reached_at(x: Sequence[float], y: Sequence[float], mark: float) -> float:
+    """Where the broken line through (x, y) first reaches `mark`; NaN where it never does."""
+    if not y:
+        return math.nan
+    if y[0] >= mark:
+        return float(x[0])
+    for n in range(1, len(y)):
+        if y[n] >= mark:
+            share = (mark - y[n - 1]) / (y[n] - y[n - 1])
+            return float(x[n - 1] + share * (x[n] - x[n - 1]))
+    return math.nan

@@ -1,0 +1,86 @@
+import os
+import signal
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from megatron_trace.compare import runner
+from megatron_trace.compare.grid import make_grid, strategy_variant
+from megatron_trace.compare.runner import Interrupted, work_through
+
+CELLS = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [8], [0, 1])
+
+
+class FakeJob:
+    """Ends after some looks at it."""
+
+    alive = 0
+    most_alive = 0
+
+    def __init__(self, cell, looks=3, error=""):
+        self.cell, self.looks, self.error, self.interrupted = cell, looks, error, False
+        FakeJob.alive += 1
+        FakeJob.most_alive = max(FakeJob.most_alive, FakeJob.alive)
+
+    def poll(self):
+        self.looks -= 1
+        return self.looks <= 0 or self.interrupted
+
+    def progress(self):
+        return 0.5, "halfway"
+
+    def interrupt(self):
+        self.interrupted = True
+
+    def conclude(self):
+        FakeJob.alive -= 1
+        return self.error
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(runner, "POLL_S", 0.001)
+    FakeJob.alive = FakeJob.most_alive = 0
+
+
+def silent() -> Console:
+    return Console(file=StringIO())
+
+
+def test_cells_are_done_in_order_and_no_more_at_once_than_asked():
+    started = []
+
+    def start(cell):
+        started.append(cell)
+        return FakeJob(cell)
+
+    assert work_through(CELLS, start, jobs=2, console=silent()) == {}
+    assert started == CELLS and FakeJob.most_alive == 2
+
+
+def test_a_cell_that_fails_does_not_keep_the_others():
+    console = silent()
+    failures = work_through(
+        CELLS,
+        lambda cell: FakeJob(cell, error="broke" if cell.name == "vip-b8-s0" else ""),
+        jobs=1,
+        console=console,
+    )
+    assert failures == {"vip-b8-s0": "broke"}
+    assert "vip-b8-s0: failed" in console.file.getvalue() and "4/4 vip-b8-s1: done" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number):
+    jobs = []
+
+    def start(cell):
+        jobs.append(FakeJob(cell, looks=10_000))
+        os.kill(os.getpid(), number)
+        return jobs[-1]
+
+    with pytest.raises(Interrupted):
+        work_through(CELLS, start, jobs=2, console=silent())
+    assert [job.interrupted for job in jobs] == [True]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

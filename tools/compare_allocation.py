@@ -1,0 +1,192 @@
+"""Compare strategies of allocation at equal sampling cost: strategies x budgets x seeds, a table and a page.
+
+    python tools/compare_allocation.py --strategies uniform trace vip --seeds 0-4 --config configs/geo_hop_cpu.yaml
+    python tools/compare_allocation.py --strategies uniform trace --seeds 0-9 --simulate --world spread=0.6
+    python tools/compare_allocation.py --strategies uniform --variant big=allocation.group=16
+    python tools/compare_allocation.py --report-only --results docs/results/geo_hop
+
+Each cell of the grid is the program itself, as a user would start it, or a simulation. A finished one is one small JSON
+file in --results and is never done again; a run that was cut off goes on where it stood. So Ctrl-C costs nothing: give
+the same command again. Table and page are made of all JSON files in --results. Settings for all cells stand after --.
+docs/comparison.md says more. Exit code 0, 1 where a cell failed, 2 for a wrong setting, 130 after Ctrl-C.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from megatron_trace.check import SettingError
+from megatron_trace.compare.grid import Cell, make_grid, parse_seeds, parse_variant, strategy_variant
+from megatron_trace.compare.jobs import start
+from megatron_trace.compare.record import read_records
+from megatron_trace.compare.report import write_comparison
+from megatron_trace.compare.runner import Interrupted, work_through
+from megatron_trace.compare.setup import Setup, check_cells, common_config, result_path
+from megatron_trace.compare.summary import HELD_STILL, summarise
+from megatron_trace.compare.table import table
+from megatron_trace.compare.words import footnotes
+from megatron_trace.plan.words import console
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and the settings after --."""
+    own, overrides = list(argv), []
+    if "--" in own:
+        place = own.index("--")
+        own, overrides = own[:place], own[place + 1 :]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/geo_hop_cpu.yaml", help="YAML file of the runs")
+    parser.add_argument(
+        "--strategies", nargs="+", default=[], metavar="NAME", help="short for variants of that name"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME=SETTINGS",
+        help="name=section.setting=value,...",
+    )
+    parser.add_argument("--seeds", nargs="+", default=["0-4"], help="such as 0-4 7 (default: 0-4)")
+    parser.add_argument(
+        "--budgets", nargs="+", type=int, help="allocation.budget of a step (default: the file's)"
+    )
+    parser.add_argument(
+        "--total", type=int, help="budget of a whole run, in allocation.unit (default: the file's steps)"
+    )
+    parser.add_argument("--baseline", default="uniform", help="variant that the others are tested against")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/comparison"), help="folder of runs, logs and the page"
+    )
+    parser.add_argument("--results", type=Path, help="folder of the JSON files (default: OUT/results)")
+    parser.add_argument("--page", type=Path, help="the HTML file (default: OUT/comparison.html)")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at once")
+    parser.add_argument(
+        "--ranks", type=int, default=1, help="train ranks of a run (torchrun --nproc-per-node)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep checkpoints and policies of finished runs")
+    parser.add_argument(
+        "--report-only", action="store_true", help="run nothing; table and page from the JSON files"
+    )
+    parser.add_argument("--simulate", action="store_true", help="in the simulator instead of the real stack")
+    parser.add_argument(
+        "--world", nargs="+", default=[], metavar="NAME=VALUE", help="knobs of the simulated world"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=100, help="simulated steps measured with the policy held still"
+    )
+    parser.add_argument("--step-size", type=float, default=0.05, help="learning rate of the simulated policy")
+    return parser.parse_args(own), overrides
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, then report."""
+    argv = sys.argv[1:] if argv is None else argv
+    args, overrides = parse(argv)
+    out = console()
+    try:
+        setup = setup_of(args, overrides)
+        failures = {} if args.report_only else run(args, setup, out)
+        report(args, setup, out, command="python tools/compare_allocation.py " + shlex.join(argv))
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    for name, reason in failures.items():
+        print(f"{name} failed: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def setup_of(args: argparse.Namespace, overrides: Sequence[str]) -> Setup:
+    """What all cells share.
+
+    Raises:
+        SettingError: a number has the wrong sign, or a knob of the world cannot be.
+    """
+    for name in ("jobs", "ranks", "repeats", "step_size", "total"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise SettingError("--" + name.replace("_", "-"), value, "must be positive")
+    world = None
+    if args.simulate:
+        from megatron_trace.compare.simulated import parse_world
+
+        world = parse_world(args.world)
+    elif args.world:
+        raise SettingError("--world", args.world[0], "belongs to --simulate")
+    return Setup(
+        config=args.config,
+        out=args.out,
+        results=args.results or args.out / "results",
+        overrides=tuple(overrides),
+        total=args.total,
+        world=world,
+        ranks=args.ranks,
+        keep=args.keep,
+        repeats=args.repeats,
+        step_size=args.step_size,
+    )
+
+
+def run(args: argparse.Namespace, setup: Setup, out: Console) -> dict[str, str]:
+    """Do the cells that have no record yet; returns what went wrong.
+
+    Raises:
+        SettingError: a cell cannot work; nothing has started.
+        Interrupted: the comparison was asked to end.
+    """
+    cells = grid_of(args, setup)
+    check_cells(cells, setup)
+    missing = [cell for cell in cells if not result_path(cell, setup).exists()]
+    out.print(Text(f"{len(cells)} cells, {len(cells) - len(missing)} of them done"))
+    return work_through(missing, partial(start, setup=setup), jobs=args.jobs, console=out) if missing else {}
+
+
+def grid_of(args: argparse.Namespace, setup: Setup) -> list[Cell]:
+    """The cells that the command line asks for.
+
+    Raises:
+        SettingError: it asks for none, or is written wrongly.
+    """
+    variants = [*map(strategy_variant, args.strategies), *map(parse_variant, args.variant)]
+    if not variants:
+        raise SettingError("--strategies", [], "name strategies, or variants with --variant")
+    budgets = args.budgets or [common_config(setup).allocation.budget]
+    for budget in budgets:
+        if budget <= 0:
+            raise SettingError("--budgets", budget, "must be positive")
+    return make_grid(variants, budgets, parse_seeds(args.seeds))
+
+
+def report(args: argparse.Namespace, setup: Setup, out: Console, command: str) -> None:
+    """Table, notes and page, of all records there are.
+
+    Raises:
+        SettingError: the folder of results holds something else.
+    """
+    records = read_records(setup.results)
+    if not records:
+        if args.report_only:
+            raise SettingError("--results", str(setup.results), "holds no results")
+        return
+    lines, simulated = summarise(records, args.baseline), records[0].kind == "simulated"
+    out.print(table(lines))
+    if simulated:
+        out.print(table(lines, HELD_STILL, tests=False, title="the policy held still"))
+    for note in footnotes(lines, args.baseline, simulated):
+        out.print(Text(f"- {note}", style="dim"))
+    page = write_comparison(args.page or args.out / "comparison.html", records, args.baseline, command)
+    out.print(Text(str(page)))
+
+
+if __name__ == "__main__":  # simulations are processes that import this file
+    sys.exit(main())
