@@ -39,6 +39,7 @@ def add_predictor(model: Path) -> None:
     head = {
         f"predictor.{name}": torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()
     }
+    head["predictor.fc2.weight"] /= 4  # or its predictions are nearly 0 or 1, and hardly differ
     save_file(head, model / "predictor.safetensors")
 
 
@@ -116,4 +117,4 @@ def test_sampler_and_trainer_agree_on_every_version(tmp_path, family, tied, layo
         assert seen["logprob_gap"] < 1e-4
         assert seen["prediction_gap"] < 1e-4
     # Predictions that all are the same would agree by accident.
-    assert max(seen["prediction_spread"] for seen in versions) > 0.001
+    assert max(seen["prediction_spread"] for seen in versions) > 0.01
