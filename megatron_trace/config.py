@@ -259,7 +259,6 @@ class LearningConfig:
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
     predictor_epochs: int = setting(8, "passes over a step's anchors in which the predictor learns")
     predictor_batch: int = setting(64, "anchors of one update of the predictor, at most")
-    predictor_weight: float = setting(0.1, "weight of the predictor's loss")
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
     warmup_steps: int = setting(
         0, "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)"

@@ -19,7 +19,7 @@ from megatron_trace.check import SettingError
 from megatron_trace.check.devices import check_devices
 from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
-from megatron_trace.check.learning import check_learning
+from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.check.loggers import check_logger_names, check_loggers
 from megatron_trace.check.model import check_model, read_model_config
 from megatron_trace.check.numbers import check_numbers
@@ -208,7 +208,7 @@ def check_apart_from_layout(config: Config) -> None:
     check_run_name(config)
     check_learning(config)
     check_logger_names(config)
-    make_strategy(config.allocation)
+    check_estimator(config, make_strategy(config.allocation).advantage)
     check_model(config)
     check_environment(config)
 

@@ -128,7 +128,7 @@ def plain(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
         policy = -(importance * torch.minimum(ratio * advantage, clipped * advantage)).sum() / learned
         prediction = torch.sigmoid(head(hidden[tables["predict"]]))
         error = (prediction - tables["target"][tables["predict"]]).square().sum() / anchors
-        return policy + learning.predictor_weight * error, entropy
+        return policy + error, entropy
 
     def step() -> dict[str, float]:
         optimizer.zero_grad()

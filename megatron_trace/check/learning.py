@@ -19,6 +19,20 @@ def check_learning(config: Config) -> None:
     _check_overlong(learning, longest=config.rollout.max_history_tokens)
 
 
+def check_estimator(config: Config, default: str) -> None:
+    """Refuse a strategy whose own estimator there is not, where `learning.advantage` leaves the choice to it.
+
+    Args:
+        default: the strategy's `advantage`.
+
+    Raises:
+        SettingError: it is unknown.
+    """
+    if config.learning.advantage is None and default not in ADVANTAGES:
+        remedy = f"its advantage, {default!r}, is none of {', '.join(ADVANTAGES)}"
+        raise SettingError("allocation.strategy", config.allocation.strategy, remedy)
+
+
 def _check_schedule(learning: LearningConfig) -> None:
     decay, steps = learning.learning_rate_decay, learning.decay_steps
     if steps is not None and steps < 1:

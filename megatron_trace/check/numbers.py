@@ -20,7 +20,7 @@ POSITIVE = [
 ]  # fmt: skip
 NOT_NEGATIVE = [
     "run.seed", "allocation.prior_rollouts", "rollout.max_restarts", "learning.weight_decay",
-    "learning.predictor_weight", "learning.warmup_steps", "stop.logprob_gap", "stop.kl",
+    "learning.warmup_steps", "stop.logprob_gap", "stop.kl",
     "stop.gradient_norm", "stop.malformed", "stop.entropy_below", "evaluation.every", "checkpoint.every",
     "checkpoint.keep_every", "checkpoint.export_hf_every",
 ]  # fmt: skip

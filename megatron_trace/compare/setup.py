@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.check import SettingError
+from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.weights import check_weights
 from megatron_trace.compare.grid import Cell, Variant
@@ -132,7 +133,8 @@ def check_cells(cells: Sequence[Cell], setup: Setup) -> None:
                 check_weights(config)
             else:
                 check_numbers(config)
-                make_strategy(config.allocation)
+                check_learning(config)
+                check_estimator(config, make_strategy(config.allocation).advantage)
         except SettingError as error:
             raise CellError(cell, error) from None
         if path.exists():

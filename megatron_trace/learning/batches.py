@@ -34,7 +34,6 @@ class Batch:
         learned: ids of the learned tokens, int64 [n].
         predict_at: index of the last token of each anchor, int64 [m].
         data: what the losses need of the learned tokens and anchors.
-        teaches_policy: whether the policy gets a gradient; else only the predictor does.
     """
 
     tokens: Tensor
@@ -45,7 +44,6 @@ class Batch:
     learned: Tensor
     predict_at: Tensor
     data: TokenData
-    teaches_policy: bool
 
     @property
     def longest(self) -> int:
@@ -70,7 +68,6 @@ def make_batch(
     weights: NDArray[np.float64] | None = None,
     old: Arrays | None = None,
     reference: Arrays | None = None,
-    teaches_policy: bool = True,
     length: int = 0,
 ) -> Batch:
     """The micro-batch of `rows[index] for index in indices`; without indices a dummy that learns nothing.
@@ -79,7 +76,6 @@ def make_batch(
         weights: of every row's tokens in the update's loss, [len(rows)]; None: 1, where no loss is computed.
         old, reference: for every row the log-probabilities [length] before the first update and of the reference
             policy, or None.
-        teaches_policy: False where the rows give the policy no gradient.
         length: fill up to so many tokens at least.
 
     Raises:
@@ -136,5 +132,4 @@ def make_batch(
         learned=torch.from_numpy(tokens[learned]),
         predict_at=torch.from_numpy(places("predict")),
         data=data,
-        teaches_policy=teaches_policy,
     )

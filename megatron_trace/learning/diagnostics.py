@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from megatron_trace.config import Importance, LearningConfig
-from megatron_trace.learning.losses import k3
+from megatron_trace.learning.losses import k3, predictor_loss
 from megatron_trace.learning.ratios import log_ratio
 from megatron_trace.learning.tokens import TokenData
 
@@ -51,6 +51,12 @@ def token_sums(
     if learning.importance is Importance.mask:
         sums["importance_masked"] = (weight > learning.importance_cap) | (weight < learning.importance_floor)
     return {name: values.sum(dtype=weight.dtype) for name, values in sums.items()}
+
+
+@torch.no_grad()
+def predictor_sums(logit: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Sums over the m anchors [m]: predictor_loss, the squared error, and prediction."""
+    return {"predictor_loss": predictor_loss(logit, target), "prediction": torch.sigmoid(logit).sum()}
 
 
 def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict[str, float]:

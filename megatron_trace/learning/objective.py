@@ -5,7 +5,7 @@ from torch import Tensor
 
 from megatron_trace.config import Importance, LearningConfig, Ratio
 from megatron_trace.learning.diagnostics import token_sums
-from megatron_trace.learning.losses import clipped_surrogate, predictor_loss, reference_divergence
+from megatron_trace.learning.losses import clipped_surrogate, reference_divergence
 from megatron_trace.learning.ratios import (
     drifted,
     masked_importance,
@@ -23,26 +23,20 @@ def objective(
     tokens: TokenData,
     logprob: Tensor,
     entropy: Tensor,
-    prediction: Tensor,
-    *,
-    anchors: int,
 ) -> tuple[Tensor, Sums]:
-    """This micro-batch's share of the update's loss, to be summed over micro-batches and data-parallel ranks.
+    """This micro-batch's share of the policy's loss, to be summed over micro-batches and data-parallel ranks.
 
     L = Σ_t weight_t·(−w_t·surrogate_t + reference_kl·KL_t − entropy_bonus·H_t)
-        + predictor_weight·Σ_a (σ(prediction_a) − target_a)² / anchors
 
     with w the importance weight, 0 where sequence masking leaves the token out (docs/optimisation.md).
 
     Args:
         logprob: of the learned tokens under the current policy, with gradient [n].
         entropy: of the current policy there, in nats [n]; with gradient where `learning.entropy_bonus` is not 0.
-        prediction: the predictor's logits at the anchors, with gradient [m].
-        anchors: of the whole update, over all micro-batches and ranks.
 
     Returns:
-        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of `diagnostics.token_sums`, policy_loss
-        (weighted: the surrogate's part of the loss) and, over the anchors, predictor_loss and prediction.
+        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of `diagnostics.token_sums`, and
+        policy_loss (weighted: the surrogate's part of the loss).
 
     Raises:
         ValueError: `learning.reference_kl` is set and there are no reference log-probabilities, or
@@ -59,9 +53,7 @@ def objective(
         dual_clip=learning.dual_clip,
     )
     gain = torch.where(masked, 0.0, _importance(learning, old, tokens.sampler_logprob)) * surrogate
-    policy = -(tokens.weight * gain).sum()
-    predictor = predictor_loss(prediction, tokens.target)
-    loss = policy + learning.predictor_weight * predictor / max(anchors, 1)
+    loss = policy = -(tokens.weight * gain).sum()
     sums = token_sums(learning, tokens, logprob, old, ratio, entropy, masked)
     if learning.reference_kl:
         if tokens.reference_logprob is None:
@@ -73,8 +65,7 @@ def objective(
         if logprob.requires_grad and not entropy.requires_grad:
             raise ValueError("learning.entropy_bonus needs an entropy with gradient")
         loss = loss - learning.entropy_bonus * (tokens.weight * entropy).sum()
-    sums["policy_loss"], sums["predictor_loss"] = policy.detach(), predictor.detach()
-    sums["prediction"] = torch.sigmoid(prediction.detach()).sum()
+    sums["policy_loss"] = policy.detach()
     return loss, sums
 
 

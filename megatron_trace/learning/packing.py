@@ -55,7 +55,7 @@ def plan_micro_batches(
 
     The costliest row first, each goes where the least cost is and room is left; there are as few micro-batches as hold
     all rows so. All ranks get equally many; an empty one is a dummy. Call it once for the rows that teach the policy
-    and once for the rest, whose backward pass stops at the predictor.
+    and once for the rest, which need no backward pass.
 
     Args:
         lengths: tokens of every row.

@@ -186,11 +186,10 @@ class Policy:
         from megatron_trace.policy.steps import learn, run_schedule
 
         learning = self.config.learning
-        anchors = sum(int(rows[index].predict.sum()) for index in selected)
         known = {"weights": row_weights(rows, selected, learning), "old": old, "reference": reference}
         teaching = [index for index in selected if teaches_policy(rows[index], learning)]
         rest = sorted(set(selected) - set(teaching))
-        loss = partial(learn, learning, anchors)
+        loss = partial(learn, learning)
         for chunk in self._chunks:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()

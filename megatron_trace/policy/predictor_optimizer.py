@@ -45,7 +45,7 @@ class PredictorOptimizer:
     def learn(self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float) -> None:
         """`learning.predictor_epochs` passes over m anchors. Collective over the ranks of the last stage.
 
-        Each update takes the gradient of predictor_weight·mean (σ(logit) − target)² over a mini-batch of at most
+        Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at most
         `learning.predictor_batch`.
 
         Args:
@@ -69,8 +69,7 @@ class PredictorOptimizer:
 
     def _update(self, hidden: Tensor, target: Tensor) -> None:
         self._adam.zero_grad()
-        loss = predictor_loss(self._head(hidden), target) / len(target)
-        (self._learning.predictor_weight * loss).backward()
+        (predictor_loss(self._head(hidden), target) / len(target)).backward()
         self._adam.step()
         self._steps += 1
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from megatron_trace.config import LearningConfig
 from megatron_trace.learning.batches import Batch
+from megatron_trace.learning.diagnostics import predictor_sums
 from megatron_trace.learning.objective import Sums, objective
 from megatron_trace.policy.model import Scores
 
@@ -52,14 +53,12 @@ def run_schedule(
 
 
 def learn(
-    learning: LearningConfig, anchors: int, batch: Batch, scores: Scores
+    learning: LearningConfig, batch: Batch, scores: Scores
 ) -> tuple[Tensor, tuple[Sums, Batch, Tensor]]:
-    """This micro-batch's share of the update's loss, and its sums for the metrics (see `objective`), the batch itself
-    and the hidden states at its anchors."""
-    loss, sums = objective(
-        learning, batch.data, scores.logprob, scores.entropy, scores.prediction, anchors=anchors
-    )
-    return loss, (sums, batch, scores.hidden)
+    """This micro-batch's share of the update's loss, and its sums for the metrics (see `objective`, `predictor_sums`),
+    the batch itself and the hidden states at its anchors."""
+    loss, sums = objective(learning, batch.data, scores.logprob, scores.entropy)
+    return loss, (sums | predictor_sums(scores.prediction, batch.data.target), batch, scores.hidden)
 
 
 def keep_scores(batch: Batch, scores: Scores) -> tuple[Tensor, tuple[Batch, Tensor, Tensor]]:

@@ -39,6 +39,9 @@ class WorldConfig:
     )
     noise: float = setting(0.7, "standard deviation of the predictor's error, in logits")
     prefix_noise: float | None = setting(None, "the same at prefixes; null: as at roots")
+    band_noise: float = setting(
+        0.0, "standard deviation of an error that lasts and that all tasks of a band share, in logits"
+    )
     bias: float = setting(0.0, "mean error of the predictor, in logits")
     delay: int = setting(0, "policy updates by which the predictor lags")
     embedding_noise: float = setting(
@@ -63,7 +66,7 @@ def check_world(config: WorldConfig) -> None:
     for name in ("tasks", "depth", "prompt_tokens", "action_tokens", "observation_tokens", "bands", "skills"):
         if getattr(config, name) < 1:
             raise SettingError(f"world.{name}", getattr(config, name), "must be at least 1")
-    for name in ("token_spread", "noise", "prefix_noise", "delay", "embedding_noise"):
+    for name in ("token_spread", "noise", "prefix_noise", "band_noise", "delay", "embedding_noise"):
         if (getattr(config, name) or 0) < 0:
             raise SettingError(f"world.{name}", getattr(config, name), "must not be negative")
     if not 0.0 < config.success < 1.0:

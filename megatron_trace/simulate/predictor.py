@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from megatron_trace.simulate.policy import SimulatedPolicy
-from megatron_trace.simulate.random_numbers import normal
+from megatron_trace.simulate.random_numbers import name_key, normal
 from megatron_trace.simulate.trees import Floats
 
 SHARPEST = 5e-3
@@ -13,7 +13,9 @@ SHARPEST = 5e-3
 
 
 def predict(policy: SimulatedPolicy, task: NDArray[np.int64], node: NDArray[np.int64], key: int) -> Floats:
-    """Ṽ(n) = σ(logit V(n) + bias + noise·ε), ε standard normal, a function of `key`, task and node.
+    """Ṽ(n) = σ(logit V(n) + bias + band_noise·η + noise·ε), η and ε standard normal.
+
+    ε is a function of `key`, task and node, η of the world and the task's band.
 
     Args:
         policy: the one whose success probabilities are known; an older one than that which samples where it lags.
@@ -24,4 +26,7 @@ def predict(policy: SimulatedPolicy, task: NDArray[np.int64], node: NDArray[np.i
     prefix_noise = config.noise if config.prefix_noise is None else config.prefix_noise
     noise = np.where(node == 0, config.noise, prefix_noise)
     error = config.bias + noise * normal(key, task.astype(np.uint64), node.astype(np.uint64))
+    if config.band_noise:
+        bands = policy.world.band[task].astype(np.uint64)
+        error += config.band_noise * normal(name_key(f"band/{config.seed}"), bands)
     return expit(logit(np.clip(policy.value[task, node], SHARPEST, 1 - SHARPEST)) + error)

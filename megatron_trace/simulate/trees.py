@@ -45,6 +45,11 @@ class World:
         """Length of the policy's parameter vector θ: a skill for each band, depth and kind of situation."""
         return self.config.bands * self.config.depth * self.config.skills
 
+    @property
+    def band(self) -> NDArray[np.int32]:
+        """Of each task, [tasks]."""
+        return self.skill[:, 0] // (self.config.depth * self.config.skills)
+
     def tasks(self) -> list[dict[str, Any]]:
         """The tasks as the data would give them."""
         return [{"id": f"task {index}", "index": index} for index in range(self.config.tasks)]

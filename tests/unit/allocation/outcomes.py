@@ -12,6 +12,8 @@ def sample_step(
     trees: list[RolloutTree],
     reward: Callable[[RolloutTree, int], float],
     name: str = "step 1",
+    turns: int = 2,
+    tokens_per_turn: int = 2,
 ) -> tuple[list[RolloutTree], list[Plans]]:
     """Sample what is planned; `reward(tree, n)` is that of a tree's n-th rollout. Returns the trees and the plans."""
     allocator.begin(trees, name)
@@ -22,7 +24,10 @@ def sample_step(
             for anchor, count in anchors.items():
                 for _ in range(count):
                     number = len(trees[index].rollouts)
-                    allocator.ended(index, anchor, chain(100 * number, 2, reward(trees[index], number)))
+                    grown = chain(100 * number, turns, reward(trees[index], number))
+                    for turn in grown:
+                        turn.action_ids = turn.action_ids[:1] * tokens_per_turn
+                    allocator.ended(index, anchor, grown)
     return allocator.finish()[0], plans
 
 

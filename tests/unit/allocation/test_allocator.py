@@ -8,24 +8,8 @@ from megatron_trace.allocation import Allocator, Strategy
 from megatron_trace.check import SettingError
 from megatron_trace.config import AllocationConfig, BudgetUnit
 from megatron_trace.tree import ROOT
+from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.situations import roots
-from tests.unit.trees import chain
-
-
-def step(allocator, trees, name="step 1", tokens_per_turn=2, turns=2):
-    """Sample what is planned; all rollouts take `turns` turns. Returns the trees and the plans."""
-    allocator.begin(trees, name)
-    plans = []
-    while plan := allocator.plan():
-        plans.append(plan)
-        for index, anchors in enumerate(plan):
-            for anchor, count in anchors.items():
-                for number in range(count):
-                    grown = chain(100 * number, turns, float(number % 2))
-                    for turn in grown:
-                        turn.action_ids = turn.action_ids[:1] * tokens_per_turn
-                    allocator.ended(index, anchor, grown)
-    return allocator.finish()[0], plans
 
 
 def test_a_budget_of_tokens_is_met_over_the_steps():
@@ -34,8 +18,8 @@ def test_a_budget_of_tokens_is_met_over_the_steps():
     )
     allocator, spent = Allocator(settings), []
     for number in range(6):
-        trees, _ = step(
-            allocator, roots(*[0.5] * allocator.candidates()), f"step {number}", tokens_per_turn=10
+        trees, _ = sample_step(
+            allocator, roots(*[0.5] * allocator.candidates()), half, f"step {number}", tokens_per_turn=10
         )
         spent.append(sum(len(turn.action_ids) for tree in trees for turn in tree.turns))
     # At first 100 tokens a rollout are expected, then the 20 that it takes.
@@ -43,8 +27,8 @@ def test_a_budget_of_tokens_is_met_over_the_steps():
 
 
 def test_only_trees_with_rollouts_come_back():
-    trees, plans = step(
-        Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)), roots(0.5, 0.5, 0.5)
+    trees, plans = sample_step(
+        Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)), roots(0.5, 0.5, 0.5), half
     )
     assert len(trees) == 2 and plans == [[{ROOT: 4}, {ROOT: 4}, {}]]
 
@@ -65,10 +49,13 @@ def test_a_strategy_that_overspends_is_stopped():
 def test_what_it_has_learned_survives_json():
     settings = AllocationConfig(budget=16, pool=4, calibrate=True, options={"trace": {"floor": 4}})
     one, other = Allocator(settings), Allocator(settings)
-    step(one, roots(0.5, 0.4, 0.6, 0.3))
+    sample_step(one, roots(0.5, 0.4, 0.6, 0.3), half)
     other.restore(json.loads(json.dumps(one.state())))
     assert other.state() == one.state()
-    assert step(one, roots(0.2, 0.4, 0.6, 0.3))[1] == step(other, roots(0.2, 0.4, 0.6, 0.3))[1]
+    assert (
+        sample_step(one, roots(0.2, 0.4, 0.6, 0.3), half)[1]
+        == sample_step(other, roots(0.2, 0.4, 0.6, 0.3), half)[1]
+    )
 
 
 def test_a_strategy_of_ones_own_is_a_file(tmp_path):
@@ -77,7 +64,7 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path):
         "from megatron_trace.allocation import Strategy\n\n\nclass FirstOnly(Strategy):\n"
         "    def plan(self, now):\n        return now.at_roots({0: now.rollouts})\n"
     )
-    trees, _ = step(Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5))
+    trees, _ = sample_step(Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5), half)
     assert [len(tree.rollouts) for tree in trees] == [8]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_trace.check import SettingError
-from megatron_trace.check.learning import check_learning
+from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.config import (
     Aggregation,
     Backup,
@@ -95,3 +95,15 @@ def test_what_cannot_work_is_refused_in_one_line(settings: dict[str, Any], messa
         check(**settings)
     assert re.search(message, str(error.value))
     assert "\n" not in str(error.value)
+
+
+def test_a_strategys_own_estimator_is_looked_up_before_the_run() -> None:
+    config = Config(learning=LearningConfig())
+    config.allocation.strategy = "mine.py"
+    check_estimator(config, "rloo")
+    with pytest.raises(
+        SettingError, match=r"allocation.strategy = 'mine.py': its advantage, 'gea', is none of"
+    ):
+        check_estimator(config, "gea")
+    config.learning.advantage = "grpo"
+    check_estimator(config, "gea")

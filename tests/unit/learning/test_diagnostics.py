@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megatron_trace.config import Importance, LearningConfig, Ratio
-from megatron_trace.learning.diagnostics import token_metrics
+from megatron_trace.learning.diagnostics import predictor_sums, token_metrics
 from megatron_trace.learning.objective import objective
 from tests.unit.learning.micro_batches import policy_of, tokens_of
 
@@ -16,9 +16,7 @@ def measured(**settings: Any) -> tuple[dict[str, float], list[tuple[float, ...]]
     """The metrics, and for every token its current, old, sampler, reference log-probability, advantage, entropy."""
     tokens = tokens_of()
     current, entropy = policy_of(tokens), torch.rand(len(tokens.advantage), dtype=torch.float64)
-    _, sums = objective(
-        LearningConfig(**settings), tokens, current, entropy, torch.zeros_like(tokens.target), anchors=7
-    )
+    _, sums = objective(LearningConfig(**settings), tokens, current, entropy)
     columns = (current, tokens.old_logprob, tokens.sampler_logprob, tokens.reference_logprob)
     listed = [column.tolist() for column in (*columns, tokens.advantage, entropy) if column is not None]
     rows = list(zip(*listed, strict=True))
@@ -46,7 +44,7 @@ def test_metrics_are_those_of_a_loop() -> None:
     }
     assert all(expected.values())
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-9)
-    assert set(metrics) == {*expected, "policy_loss", "predictor_loss", "prediction"}
+    assert set(metrics) == {*expected, "policy_loss"}
 
 
 def test_what_is_left_out_is_counted() -> None:
@@ -62,3 +60,9 @@ def test_what_is_left_out_is_counted() -> None:
 def test_the_policy_loss_is_the_mean_over_updates() -> None:
     sums = {"policy_loss": 3.0, "weight": 0.0, "weight_squared": 0.0}
     assert token_metrics(sums, tokens=100, updates=2)["policy_loss"] == 1.5
+
+
+def test_the_predictor_is_measured_over_its_anchors() -> None:
+    sums = predictor_sums(torch.tensor([0.0, math.log(3.0)]), torch.tensor([1.0, 0.5]))
+    assert sums["predictor_loss"].item() == pytest.approx(0.5**2 + 0.25**2)
+    assert sums["prediction"].item() == pytest.approx(0.5 + 0.75)

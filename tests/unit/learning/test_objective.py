@@ -18,8 +18,6 @@ from megatron_trace.learning.objective import objective
 from megatron_trace.learning.tokens import TokenData
 from tests.unit.learning.micro_batches import LENGTHS, policy_of, tokens_of
 
-ANCHORS = 11
-
 SETTINGS: dict[str, dict[str, Any]] = {
     "trace": {},
     "on the sampler's word": {"importance": Importance.none},
@@ -38,22 +36,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "importance_floor": 0.4,
         "reference_kl": 0.2,
         "entropy_bonus": 0.3,
-        "predictor_weight": 0.7,
     },
 }
 
 each_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 
 
-def inputs(tokens: TokenData) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities, entropies and predictions, with gradient."""
-    random = np.random.default_rng(2)
-    entropy, prediction = random.random(len(tokens.advantage)), random.normal(size=len(tokens.target))
-    return (
-        policy_of(tokens),
-        torch.from_numpy(entropy).requires_grad_(),
-        torch.from_numpy(prediction).requires_grad_(),
-    )
+def inputs(tokens: TokenData) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies, with gradient."""
+    entropy = np.random.default_rng(2).random(len(tokens.advantage))
+    return policy_of(tokens), torch.from_numpy(entropy).requires_grad_()
 
 
 def mean_change(current: list[float], old: list[float], group: list[int], t: int) -> float:
@@ -63,10 +55,9 @@ def mean_change(current: list[float], old: list[float], group: list[int], t: int
 
 
 def written_out(
-    learning: LearningConfig, tokens: TokenData, values: tuple[list[float], list[float], list[float]]
+    learning: LearningConfig, tokens: TokenData, current: list[float], entropy: list[float]
 ) -> float:
     """The loss by its formulas (docs/optimisation.md), a token at a time."""
-    current, entropy, prediction = values
     old = current if tokens.old_logprob is None else tokens.old_logprob.tolist()
     sequence, turn, total = tokens.sequence.tolist(), tokens.turn.tolist(), 0.0
     for t, (advantage, weight) in enumerate(
@@ -96,8 +87,6 @@ def written_out(
             x = tokens.reference_logprob[t].item() - current[t]
             total += weight * learning.reference_kl * (math.exp(x) - x - 1)
         total -= weight * learning.entropy_bonus * entropy[t]
-    for z, y in zip(prediction, tokens.target.tolist(), strict=True):
-        total += learning.predictor_weight * (1 / (1 + math.exp(-z)) - y) ** 2 / ANCHORS
     return total
 
 
@@ -105,19 +94,19 @@ def written_out(
 def test_the_loss_is_the_one_written_out(settings: dict[str, Any]) -> None:
     learning, tokens = LearningConfig(**settings), tokens_of()
     values = inputs(tokens)
-    loss, _ = objective(learning, tokens, *values, anchors=ANCHORS)
-    lists = (values[0].tolist(), values[1].tolist(), values[2].tolist())
-    assert loss.item() == pytest.approx(written_out(learning, tokens, lists), rel=1e-11)
+    loss, _ = objective(learning, tokens, *values)
+    expected = written_out(learning, tokens, values[0].tolist(), values[1].tolist())
+    assert loss.item() == pytest.approx(expected, rel=1e-11)
 
 
 @each_setting
 def test_each_setting_changes_the_loss(settings: dict[str, Any]) -> None:
     tokens = tokens_of()
-    default, _ = objective(LearningConfig(), tokens, *inputs(tokens), anchors=ANCHORS)
+    default, _ = objective(LearningConfig(), tokens, *inputs(tokens))
     for name, value in settings.items():
         others = {key: setting for key, setting in settings.items() if key != name}
-        changed, _ = objective(LearningConfig(**settings), tokens, *inputs(tokens), anchors=ANCHORS)
-        without, _ = objective(LearningConfig(**others), tokens, *inputs(tokens), anchors=ANCHORS)
+        changed, _ = objective(LearningConfig(**settings), tokens, *inputs(tokens))
+        without, _ = objective(LearningConfig(**others), tokens, *inputs(tokens))
         assert changed.item() != without.item(), f"{name}={value} is without effect"
         assert changed.item() != default.item()
 
@@ -127,9 +116,9 @@ TOKENWISE = {name: settings for name, settings in SETTINGS.items() if "ratio" no
 
 @pytest.mark.parametrize("settings", TOKENWISE.values(), ids=TOKENWISE)
 def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None:
-    learning, tokens = LearningConfig(**settings), tokens_of([4, 6], seed=3, anchors=3)
+    learning, tokens = LearningConfig(**settings), tokens_of([4, 6], seed=3)
     values = inputs(tokens)
-    loss, _ = objective(learning, tokens, *values, anchors=ANCHORS)
+    loss, _ = objective(learning, tokens, *values)
     gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
     step = 1e-6
     for kind, gradient in enumerate(gradients):
@@ -138,7 +127,7 @@ def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None
             for sign in (1, -1):
                 moved = [value.tolist() for value in values]
                 moved[kind][t] += sign * step
-                sides.append(written_out(learning, tokens, (moved[0], moved[1], moved[2])))
+                sides.append(written_out(learning, tokens, moved[0], moved[1]))
             slope = (sides[0] - sides[1]) / (2 * step)
             assert gradient[t].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
@@ -146,8 +135,8 @@ def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None
 @pytest.mark.parametrize("ratio", Ratio)
 def test_on_policy_the_gradient_is_the_weighted_advantage(ratio: Ratio) -> None:
     tokens = replace(tokens_of(), old_logprob=None)
-    logprob, entropy, prediction = inputs(tokens_of())
-    loss, _ = objective(LearningConfig(ratio=ratio), tokens, logprob, entropy, prediction, anchors=ANCHORS)
+    logprob, entropy = inputs(tokens_of())
+    loss, _ = objective(LearningConfig(ratio=ratio), tokens, logprob, entropy)
     (gradient,) = torch.autograd.grad(loss, logprob)
     importance = (logprob.detach() - tokens.sampler_logprob).exp().clamp(max=2.0)
     torch.testing.assert_close(gradient, -tokens.weight * importance * tokens.advantage)
@@ -159,7 +148,7 @@ def test_a_clipped_sequence_stops_learning_as_a_whole() -> None:
     assert tokens.old_logprob is not None
     gaps = torch.tensor([0.1, 0.9, -0.1, 0.1, 0.6, -0.1, 0.2], dtype=torch.float64)  # means 0.3 and 0.2
     logprob = (tokens.old_logprob + gaps).requires_grad_()
-    loss, _ = objective(settings, tokens, logprob, *inputs(tokens)[1:], anchors=ANCHORS)
+    loss, _ = objective(settings, tokens, logprob, inputs(tokens)[1])
     (gradient,) = torch.autograd.grad(loss, logprob)
     assert gradient[:3].tolist() == [0.0] * 3  # exp(0.3) > 1.28
     torch.testing.assert_close(gradient[3:], -math.exp(0.2) * tokens.weight[3:])
@@ -190,16 +179,14 @@ def test_it_does_not_matter_how_rows_are_dealt_into_micro_batches(
     order: list[int], cuts: list[int], name: str
 ) -> None:
     learning, tokens = LearningConfig(**SETTINGS[name]), tokens_of(anchors=0)
-    logprob, entropy, prediction = inputs(tokens)
-    whole, sums = objective(learning, tokens, logprob, entropy, prediction, anchors=ANCHORS)
+    logprob, entropy = inputs(tokens)
+    whole, sums = objective(learning, tokens, logprob, entropy)
     (expected,) = torch.autograd.grad(whole, logprob)
     total, totals = torch.zeros((), dtype=torch.float64), dict.fromkeys(sums, 0.0)
     bounds = [0, *sorted(cuts), len(order)]  # parts may be empty: dummies
     for first, last in pairwise(bounds):
         piece, chosen = part(tokens, order[first:last])
-        loss, piece_sums = objective(
-            learning, piece, logprob[chosen], entropy[chosen], prediction, anchors=ANCHORS
-        )
+        loss, piece_sums = objective(learning, piece, logprob[chosen], entropy[chosen])
         total = total + loss
         totals = {key: totals[key] + piece_sums[key].item() for key in totals}
     (gradient,) = torch.autograd.grad(total, logprob)
@@ -214,7 +201,7 @@ def test_a_dummy_has_no_loss_and_a_gradient_of_zeros(settings: dict[str, Any]) -
     for tokens in (empty, replace(empty, old_logprob=None), replace(empty, sequences=1)):
         parameter = torch.ones(3, requires_grad=True)
         nothing = torch.zeros(0, 3) @ parameter
-        loss, sums = objective(LearningConfig(**settings), tokens, nothing, nothing, nothing, anchors=0)
+        loss, sums = objective(LearningConfig(**settings), tokens, nothing, nothing)
         (gradient,) = torch.autograd.grad(loss, parameter)
         assert loss.item() == 0.0 and gradient.tolist() == [0.0] * 3
         assert all(value.item() == 0.0 for value in sums.values())
@@ -223,12 +210,12 @@ def test_a_dummy_has_no_loss_and_a_gradient_of_zeros(settings: dict[str, Any]) -
 
 
 def test_an_entropy_bonus_that_would_teach_nothing_is_named() -> None:
-    logprob, entropy, prediction = inputs(tokens := tokens_of())
+    logprob, entropy = inputs(tokens := tokens_of())
     with pytest.raises(ValueError, match=r"learning\.entropy_bonus"):
-        objective(LearningConfig(entropy_bonus=0.1), tokens, logprob, entropy.detach(), prediction, anchors=1)
+        objective(LearningConfig(entropy_bonus=0.1), tokens, logprob, entropy.detach())
 
 
 def test_a_missing_reference_is_named() -> None:
     tokens = replace(tokens_of(), reference_logprob=None)
     with pytest.raises(ValueError, match=r"learning\.reference_kl"):
-        objective(LearningConfig(reference_kl=0.1), tokens, *inputs(tokens), anchors=1)
+        objective(LearningConfig(reference_kl=0.1), tokens, *inputs(tokens))

@@ -41,7 +41,7 @@ def learn(optimizer: PredictorOptimizer, seed: int = 0, factor: float = 1.0) -> 
     optimizer.learn(hidden, target, np.random.default_rng(seed), factor)
 
 
-def exact(head: PredictorHead, batches: list[list[int]], rate: float, weight: float) -> list[Tensor]:
+def exact(head: PredictorHead, batches: list[list[int]], rate: float) -> list[Tensor]:
     """The head after AdamW (arXiv 1711.05101, algorithm 2, no decay) on these mini-batches, in float64."""
     hidden, target = (tensor.double() for tensor in anchors())
     w1, b1, w2, b2 = (parameter.detach().double() for parameter in head.parameters())
@@ -52,7 +52,7 @@ def exact(head: PredictorHead, batches: list[list[int]], rate: float, weight: fl
         inner = hidden[batch] @ leaves[0].T + leaves[1]
         inner = 0.5 * inner * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (inner + 0.044715 * inner**3)))
         chance = 1 / (1 + torch.exp(-(inner @ leaves[2].T + leaves[3])[:, 0]))
-        gradients = torch.autograd.grad(weight * ((chance - target[batch]) ** 2).mean(), leaves)
+        gradients = torch.autograd.grad(((chance - target[batch]) ** 2).mean(), leaves)
         for value, m, v, gradient in zip(values, first, second, gradients, strict=True):
             m += 0.1 * (gradient - m)
             v += 0.001 * (gradient**2 - v)
@@ -62,14 +62,14 @@ def exact(head: PredictorHead, batches: list[list[int]], rate: float, weight: fl
 
 @pytest.mark.parametrize("batch", [64, 4])
 def test_it_learns_by_adam_from_every_anchor_once_a_pass(batch: int) -> None:
-    head, optimizer = make(predictor_epochs=3, predictor_batch=batch, predictor_weight=0.5)
+    head, optimizer = make(predictor_epochs=3, predictor_batch=batch)
     generator, sizes = np.random.default_rng(7), [9] if batch == 64 else [3, 3, 3]
     batches = [
         part.tolist()
         for _ in range(3)
         for part in np.split(generator.permutation(ANCHORS), np.cumsum(sizes)[:-1])
     ]
-    right = exact(head, batches, rate=0.0025, weight=0.5)
+    right = exact(head, batches, rate=0.0025)
     learn(optimizer, seed=7, factor=0.25)
     for parameter, value in zip(head.parameters(), right, strict=True):
         torch.testing.assert_close(parameter.detach().double(), value, rtol=0, atol=2e-6)

@@ -136,3 +136,19 @@ def test_a_predictor_that_lags_predicts_an_older_policy():
         sampler.update(policy)
         predictions = np.array([tree.turns[ROOT].prediction for tree in sampler.open_trees(world.tasks())])
         assert predictions == pytest.approx(expit(logit(np.clip(known.value[:, 0], 5e-3, 1 - 5e-3))))
+
+
+def test_a_band_shares_an_error_that_lasts():
+    world = make_world(
+        replace(SMALL, tasks=400, bands=40, noise=0.0, band_noise=1.0, success=0.5, spread=0.1)
+    )
+    sampler, errors = SimulatedSampler(start_policy(world)), []
+    value = np.clip(sampler.policy.value[:, ROOT], 0.005, 0.995)
+    for _ in range(2):
+        predictions = [tree.turns[ROOT].prediction for tree in sampler.open_trees(world.tasks())]
+        errors.append(logit(predictions) - logit(value))
+        sampler.update(sampler.policy)
+    assert errors[0] == pytest.approx(errors[1])
+    of_bands = [errors[0][world.band == band] for band in range(40)]
+    assert max(np.ptp(error) for error in of_bands) < 1e-9
+    assert np.std([error[0] for error in of_bands]) == pytest.approx(1.0, abs=0.25)
