@@ -21,6 +21,9 @@ from megatron_trace.simulate.truth import (
 from megatron_trace.tree import effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
+TWINS = 20
+"""Measured steps that are sampled a second time, so that one turn's advantage is known from two trees."""
+
 BACKUPS = {Backup.leaf_weighted: leaf_statistics, Backup.unbiased: sampled_statistics}
 
 
@@ -56,9 +59,11 @@ def measure(
         simulation.step()
         simulation.sampler.update(policy)  # the next version: the predictor's errors are drawn anew
     before = np.array([simulation.rollouts, simulation.tokens, simulation.sampler.clock])
-    steps, rows = [], []
-    for _ in range(repeats):
+    steps, twins, rows = [], list[Step](), []
+    for number in range(repeats):
         steps.append(simulation.step())
+        if number < TWINS:
+            twins.append(simulation.again())
         rows.append(_contrast(policy, steps[-1]) | steps[-1].predictor)
         simulation.sampler.update(policy)
     spent = (np.array([simulation.rollouts, simulation.tokens, simulation.sampler.clock]) - before) / repeats
@@ -66,7 +71,7 @@ def measure(
     numbers |= _gradients(policy, steps)
     numbers["gradient_snr_per_1000_rollouts"] = 1000 * numbers["gradient_snr"] / spent[0]
     numbers["gradient_snr_per_1000_tokens"] = 1000 * numbers["gradient_snr"] / spent[1]
-    numbers |= _advantages(policy, steps) | _backups(policy, steps)
+    numbers |= _advantages(policy, [*steps[:TWINS], *twins]) | _backups(policy, steps)
     return numbers | {"success": policy.success, "seconds": time.perf_counter() - begin}
 
 
@@ -101,7 +106,7 @@ def _gradients(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, floa
 
 
 def _advantages(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, float]:
-    """Of the estimator: its errors over all sampled turns."""
+    """Of the estimator: its errors over the sampled turns of steps and their twins."""
     columns, trees = [], 0
     for step in steps:
         turns, sampled = step.turns, step.turns.sampled

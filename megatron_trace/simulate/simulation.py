@@ -1,5 +1,6 @@
 """A strategy in a world, one training step's sampling after another."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,6 +75,7 @@ class Simulation:
             SettingError: the strategy is unknown, or cannot work with its settings.
         """
         self.world, self.allocator = world, Allocator(allocation, seed)
+        self._settings = (allocation, seed)
         learning = learning or LearningConfig()
         self.learning = replace(learning, advantage=learning.advantage or self.allocator.strategy.advantage)
         needs = self.allocator.needs
@@ -89,15 +91,28 @@ class Simulation:
     def step(self) -> Step:
         """Sample one step's budget."""
         self._steps += 1
-        tasks = [next(self._stream) for _ in range(self.allocator.candidates())]
-        trees, spending = sample_trees(self.sampler, self.allocator, tasks, f"step {self._steps}", Silence())
+        self._tasks = [next(self._stream) for _ in range(self.allocator.candidates())]
+        self._known = deepcopy(self.allocator.state())
+        step = self._sample(self.allocator, f"step {self._steps}")
+        self.rollouts += int(step.turns.terminal.sum())
+        self.tokens += int(step.turns.tokens.sum())
+        return step
+
+    def again(self) -> Step:
+        """The last step with other luck: the same candidates and what the strategy knew then. It costs nothing."""
+        allocator, clock = Allocator(*self._settings), self.sampler.clock
+        allocator.restore(self._known)
+        step = self._sample(allocator, f"step {self._steps} again")
+        self.sampler.clock = clock
+        return step
+
+    def _sample(self, allocator: Allocator, name: str) -> Step:
+        trees, spending = sample_trees(self.sampler, allocator, self._tasks, name, Silence())
         turns = turns_of(trees, self.world.config.actions)
         estimate = ADVANTAGES[str(self.learning.advantage)]
         advantage = np.concatenate([estimate(tree, self.learning) for tree in trees])
         counted = None
         if self.learning.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
-        self.rollouts += int(turns.terminal.sum())
-        self.tokens += int(turns.tokens.sum())
         gradient = sampled_gradient(self.policy, turns, advantage, counted)
         return Step(trees, spending.predictor, turns, advantage, gradient)

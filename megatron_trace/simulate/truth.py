@@ -70,8 +70,8 @@ def estimator_error(
         group: which turn of the world it is.
 
     Returns:
-        `scale` c, `bias` and `deviation` (root mean squares), and `cosine` of Â and A* as vectors; only a `scale` of 0
-        where one of them is 0 everywhere.
+        `scale` c, `cosine` of Â and A* as vectors, and over the groups of two trees or more, if there are any, `bias`
+        and `deviation` (root mean squares); only a `scale` of 0 where Â or A* is 0 everywhere.
     """
     keys, place = np.unique(np.stack([group, unit]), axis=1, return_inverse=True)
     count = np.bincount(place)
@@ -80,19 +80,20 @@ def estimator_error(
     if squares == 0.0 or not a_hat.any():
         return {"scale": 0.0}
     size, scale = squares / len(a), float(a_hat @ a) / squares
+    found = {"scale": scale, "cosine": float(a_hat @ a / np.sqrt((a_hat @ a_hat) * squares))}
     _, place = np.unique(keys[0], return_inverse=True)
     trees = np.bincount(place)
     mean = np.bincount(place, a_hat) / trees
     scatter = np.bincount(place, (a_hat - mean[place]) ** 2)
     seen = trees > 1
+    if not seen.any():
+        return found
     weight, variance = trees[seen] / trees[seen].sum(), scatter[seen] / (trees[seen] - 1) / scale**2
     error = mean[seen] / scale - (np.bincount(place, a) / trees)[seen]
     bias = float(weight @ (error**2 - variance / trees[seen]))
-    return {
-        "scale": scale,
+    return found | {
         "bias": float(np.sqrt(max(bias, 0.0) / size)),
         "deviation": float(np.sqrt(weight @ variance / size)),
-        "cosine": float(a_hat @ a / np.sqrt((a_hat @ a_hat) * squares)),
     }
 
 

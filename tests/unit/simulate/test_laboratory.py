@@ -60,3 +60,24 @@ def test_training_raises_success_and_costs_what_it_says(uneven):
     assert [row["rollouts"] for row in rows] == list(range(0, 641, 64))
     assert rows[-1]["success"] > rows[0]["success"] + 0.015
     assert rows[-1]["tokens"] == run.tokens > 0
+
+
+def test_a_large_world_shows_an_estimators_bias_and_deviation_too():
+    world = make_world(WorldConfig(tasks=1000, depth=3))
+    numbers = measure(AllocationConfig(strategy="uniform", **ALLOCATION), world, repeats=10)
+    assert (
+        numbers["advantage_bias"] > 0.1 and numbers["advantage_deviation"] > 0.1
+    )  # GRPO credits whole outcomes
+
+
+@pytest.mark.parametrize("strategy", ["trace", "vip", "knapsack"])
+def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, strategy):
+    allocation = AllocationConfig(strategy=strategy, **ALLOCATION)
+    one, other = Simulation(uneven, allocation), Simulation(uneven, allocation)
+    for _ in range(3):
+        first, again = one.step(), one.again()
+        assert {tree.task["id"] for tree in again.trees} & {tree.task["id"] for tree in first.trees}
+        assert [tree.turns for tree in again.trees] != [tree.turns for tree in first.trees]
+        assert [tree.turns for tree in other.step().trees] == [tree.turns for tree in first.trees]
+    costs = [(run.rollouts, run.tokens, run.sampler.clock, run.allocator.state()) for run in (one, other)]
+    assert costs[0] == costs[1]

@@ -49,6 +49,12 @@ def test_an_estimator_is_judged_up_to_the_factor_that_fits_best():
     assert right == pytest.approx({"scale": 1.0, "bias": 0.0, "deviation": 0.0, "cosine": 1.0}, abs=1e-6)
 
 
+def test_of_turns_that_no_two_trees_share_neither_bias_nor_deviation_is_known():
+    truth = np.random.default_rng(0).normal(size=100)
+    found = estimator_error(2 * truth, truth, unit=np.arange(100), group=np.arange(100))
+    assert found == pytest.approx({"scale": 2.0, "cosine": 1.0})
+
+
 def test_estimates_of_one_tree_count_once():
     rng = np.random.default_rng(1)
     group, unit = np.repeat(np.arange(500), 40), np.repeat(np.arange(2000), 10)
