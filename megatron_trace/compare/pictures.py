@@ -1,8 +1,9 @@
 """The charts of a comparison."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from megatron_trace.compare.summary import Line, Measure, mean_curve, step_curves, success_curves
+from megatron_trace.compare.summary import Line, Measure, mean_curve, pick, step_curves, success_curves
 from megatron_trace.compare.words import bounds, written
 from megatron_trace.training import charts
 from megatron_trace.training.axes import BOTTOM, LEFT, TOP, Frame, heading, ticks
@@ -47,12 +48,13 @@ def ratio_chart(lines: Sequence[Line], palette: dict[str, str]) -> str:
 
 
 def against_baseline(lines: Sequence[Line], palette: dict[str, str], baseline: str) -> list[str]:
-    """A small chart for each line with its band, the baseline of the same budget beside it."""
+    """A small chart for each line with its band, the baseline of the same budget and seeds beside it."""
     drawn = []
     for line in lines:
         others = [one for one in lines if one.variant == baseline and one.budget == line.budget]
         if line.variant != baseline and others:
-            series = [_series(one, palette, "rollouts") for one in (others[0], line)]
+            beside = replace(others[0], records=pick(others[0].records, line.records) or others[0].records)
+            series = [_series(one, palette, "rollouts") for one in (beside, line)]
             width, height = SMALL
             drawn.append(
                 charts.line_chart(
@@ -77,10 +79,11 @@ def interval_chart(lines: Sequence[Line], palette: dict[str, str], measure: Meas
     shift = max(names + 30 - LEFT, 0.0)
     frame = Frame(marks[0], marks[-1], 0.0, 1.0, width - shift, height, 18)
     parts = [heading(measure.title[0].upper() + measure.title[1:])]
+    decimals = 1 if marks[1] - marks[0] < 0.01 else 0
     for mark in marks:
         x = frame.px(mark) + shift
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP - 8:.1f}V{height - BOTTOM:.1f}"/>')
-        text = f"{mark:.3g}" if measure.kind not in ("share", "percent") else f"{mark:.0%}"
+        text = f"{mark:.3g}" if measure.kind not in ("share", "percent") else f"{mark:.{decimals}%}"
         parts.append(label(x, height - 14, text, 11, 'class="soft" text-anchor="middle"'))
     for n, line in enumerate(rows):
         parts.append(_row(line, measure, frame, shift, TOP + ROW * (n + 0.5), palette[line.name]))

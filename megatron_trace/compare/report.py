@@ -70,11 +70,12 @@ def _headline(lines: Sequence[Line], baseline: str) -> str:
     if chosen is None or "success" not in chosen.tests:
         return ""
     test = chosen.tests["success"]
+    tests = f"p (t) {p_text(test.t) or '–'}, p (flip) {p_text(test.flip) or '–'}"
     cards = [
         card(
             f"{chosen.name} against {baseline}, success",
             f"{written(test.difference.mean, 'points')} points",
-            f"{test.difference.count} pairs; p (t) {p_text(test.t) or '–'}, p (flip) {p_text(test.flip) or '–'}",
+            f"{counted(test.difference.count, 'pair')}; {tests}",
         )
     ]
     if reach := mean_text(chosen, "reach", "percent"):

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from megatron_trace.compare.record import Record
@@ -64,7 +64,7 @@ class Line:
         tests: measure -> comparison with the baseline at the same budget; none for the baseline itself.
         reached: seeds that came to the baseline's final success.
         reach_of_means: share of the baseline's rollouts after which the mean curve came to the baseline's mean final
-            success; NaN where it never did.
+            success, over the seeds that both have; NaN where it never did.
     """
 
     name: str
@@ -112,6 +112,11 @@ def measures(record: Record) -> dict[str, float]:
     return still | {name: value for name, value in found.items() if math.isfinite(value)}
 
 
+def pick(records: Mapping[int, Record], seeds: Collection[int]) -> dict[int, Record]:
+    """The records of these seeds."""
+    return {seed: record for seed, record in records.items() if seed in seeds}
+
+
 def success_curves(records: Mapping[int, Record], x: str) -> list[Curve]:
     """Success over `x` (rollouts or tokens) of every seed that was evaluated."""
     tables = [record.evaluations for record in records.values()]
@@ -149,7 +154,8 @@ def _fill(line: Line, baseline: Mapping[int, Record]) -> None:
     names = dict.fromkeys(name for row in rows.values() for name in row)
     line.values = {name: [row.get(name, math.nan) for row in rows.values()] for name in names}
     line.intervals = {name: interval(values) for name, values in line.values.items()}
-    own, other = (mean_curve(success_curves(records, "rollouts")) for records in (line.records, baseline))
+    both = [pick(one, line.records.keys() & baseline.keys()) for one in (line.records, baseline)]
+    own, other = (mean_curve(success_curves(records, "rollouts")) for records in both)
     if own[1] and len(other[1]) > 1:
         line.reach_of_means = reached_at(*own[:2], other[1][-1]) / other[0][-1]
 

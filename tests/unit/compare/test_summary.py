@@ -49,6 +49,11 @@ def test_only_seeds_that_both_have_are_paired():
     assert line([*field(2), record("trace", 9, [0.9, 0.9])], "trace").tests["success"].difference.count == 2
 
 
+def test_mean_curves_are_those_of_the_seeds_that_both_have():
+    luckier = record("uniform", 7, [0.2, 0.8, 0.9])
+    assert line([*field(2), luckier], "trace").reach_of_means == pytest.approx(0.5)
+
+
 def test_budgets_are_lines_of_their_own_and_compared_within():
     records = [*field(2), *(record("trace", seed, [0.2, 0.9], budget=128) for seed in range(2))]
     lines = {one.name: one for one in summarise(records, "uniform")}
