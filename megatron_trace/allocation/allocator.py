@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,19 @@ class Allocator:
 
     def candidates(self) -> int:
         """Tasks that a step begins with."""
-        count = self.strategy.candidates(self._rollouts(self._settings.budget + self._carried))
+        count = self.strategy.candidates(self._rollouts(self._budget()))
         return round(SPARE * count) if self._in_tokens else count
 
     def begin(self, trees: Sequence[RolloutTree], name: str) -> None:
-        """A step called `name` begins, with `trees` of only roots."""
+        """A step called `name` begins, with `trees` of only roots.
+
+        Raises:
+            FloatingPointError: a prediction is not finite.
+        """
+        _check_predictions(turn for tree in trees for turn in tree.turns)
         self._trees, self._name, self._round = list(trees), name, 0
         self._pending: list[Counter[Anchor]] = [Counter() for _ in trees]
-        self._left = self._settings.budget + self._carried
+        self._left = self._budget()
         self._total = self._rollouts(self._left)
 
     def plan(self) -> Plans:
@@ -91,7 +97,12 @@ class Allocator:
         return plans if any(plans) else []
 
     def ended(self, tree: int, anchor: Anchor, turns: Sequence[Turn]) -> None:
-        """A planned rollout from `anchor` has ended: it becomes part of its tree."""
+        """A planned rollout from `anchor` has ended: it becomes part of its tree.
+
+        Raises:
+            FloatingPointError: a prediction is not finite.
+        """
+        _check_predictions(turns)
         grown = self._trees[tree]
         grown.graft(anchor, turns)
         self._left -= self._cost.spent(grown, len(grown.rollouts) - 1)
@@ -126,10 +137,17 @@ class Allocator:
             self._calibration.restore(state["calibration"])
             self._carried = state["carried"]
 
+    def _budget(self) -> float:
+        """What the next step may cost. A group is always paid, so that no step is empty where rollouts grow dear."""
+        group = self._settings.group * self._root_cost() if self._in_tokens else 0.0
+        return max(self._settings.budget + self._carried, group)
+
+    def _root_cost(self) -> float:
+        return self._cost(RolloutTree.from_prompt({}, [], prediction=None, state={}), ROOT)
+
     def _rollouts(self, budget: float) -> int:
         """Rollouts from roots that `budget` pays for."""
-        root = RolloutTree.from_prompt({}, [], prediction=None, state={})
-        return max(1, int(budget / self._cost(root, ROOT) + 1e-9))
+        return max(1, int(budget / self._root_cost() + 1e-9))
 
     def _check(self, plans: Plans, left: float) -> None:
         name = self._settings.strategy
@@ -146,3 +164,10 @@ class Allocator:
 
 def _seed(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+
+
+def _check_predictions(turns: Iterable[Turn]) -> None:
+    for turn in turns:
+        if turn.prediction is not None and not isfinite(turn.prediction):
+            remedy = "the policy or its predictor holds numbers that are not finite"
+            raise FloatingPointError(f"the sampler predicts {turn.prediction}: {remedy}")

@@ -51,6 +51,8 @@ class Expansion:
         self._options = options
         self._price = RunningPrice()
         self._offered: set[tuple[int, Anchor]] = set()
+        self._ended = 0
+        self._rate: float | None = None
 
     def plan(self, now: Situation) -> Plans:
         """The next continuations of the trees that have rollouts."""
@@ -96,10 +98,11 @@ class Expansion:
             return np.bincount(now.rng.permutation(slots)[:share], minlength=len(some.tree)).astype(np.int64)
         equal = np.ptp(some.cost) == 0.0
         if self._options.contrast == "mixed" and equal and self._options.prefix_cap is None:
-            return solve_prefixes(same_outcome(some.success, some.reward), share)
+            paid = int(share * unit / some.cost[0] + 1e-9)
+            return solve_prefixes(same_outcome(some.success, some.reward), paid)
         units = int(share * unit / some.cost.min() + 1e-9)
         gains = np.where(np.arange(units) < some.room[:, None], self._gains(some, units), -1.0)
-        return best_units(gains, some.cost, share * unit)
+        return np.minimum(best_units(gains, some.cost, share * unit), some.room)
 
     def _gains(self, some: Open, units: int) -> NDArray[np.float64]:
         """What the k-th continuation of each prefix adds, [n, units]."""
@@ -113,6 +116,8 @@ class Expansion:
     def _as_rollouts_end(self, now: Situation) -> Plans:
         """Offer the prefixes of what has just ended to the running price."""
         if now.round == 1:
+            if self._ended:  # of the step before
+                self._rate = len(self._offered) / self._ended
             self._offered = set()
         plans, prefixes = now.nothing(), self._open(now)
         places = list(zip(prefixes.tree.tolist(), prefixes.anchor.tolist(), strict=True))
@@ -124,9 +129,11 @@ class Expansion:
             np.where(np.arange(UNITS) < fresh.room[:, None], self._gains(fresh, UNITS), 0.0)
             / fresh.cost[:, None]
         )
-        ended = sum(len(tree.rollouts) for tree in now.trees)
+        self._ended = sum(rollout.anchor == ROOT for tree in now.trees for rollout in tree.rollouts)
         waiting = sum(pending[ROOT] for pending in now.pending if ROOT in pending)
-        coming = waiting * UNITS * len(self._offered) / max(ended, 1)
+        # Short rollouts end first and offer little, so a step's own rate would be too low at its beginning.
+        rate = len(self._offered) / max(self._ended, 1) if self._rate is None else self._rate
+        coming = waiting * UNITS * rate
         affordable = now.left / float(fresh.cost.mean())
         price = self._price.take(gains.ravel().tolist(), coming=coming, affordable=affordable)
         counts = best_units(np.where(gains >= price, gains, 0.0) * fresh.cost[:, None], fresh.cost, now.left)
@@ -162,8 +169,9 @@ class Expansion:
 
     def state(self) -> dict[str, Any]:
         """As JSON data."""
-        return {"offers": self._price.seen}
+        ended = len(self._offered) / self._ended if self._ended else self._rate
+        return {"offers": self._price.seen, "rate": ended}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self._price.seen = list(state.get("offers", []))
+        self._price.seen, self._rate = list(state.get("offers", [])), state.get("rate")

@@ -2,8 +2,8 @@
 
 With k_s expansions of state s, F(k) = Σ_s f_s(k_s),
     f_s(k) = [1 − v^m − (1−v)^m] + c·√m + λ·h·(1 − 2^−k),  m = n + k,
-where v is the success probability after s, n ≥ 1 the leaves below s and h the token entropy of what is
-sampled at s. F is a sum over states and the gain of f_s from k to k + 1,
+where v is the success probability after s, n ≥ 1 the leaves below s but for its expansions', and h the token
+entropy of what is sampled at s. F is a sum over states and the gain of f_s from k to k + 1,
     v(1−v)[v^(m−1) + (1−v)^(m−1)] + c(√(m+1) − √m) + λ·h·2^−(k+1),
 has three terms that are at least 0 and fall with k. So F is monotone; and a set that holds more expansions
 holds at least as many of each state, so an expansion adds no more to it: F is submodular, and taking the
@@ -32,7 +32,7 @@ def informativeness(
 
     Args:
         success: v.
-        leaves: n, at least 1.
+        leaves: n, at least 1; without those of the expansions.
         entropy: h, in nats.
         expansions: k.
         count_weight, entropy_weight: c and λ, at least 0.

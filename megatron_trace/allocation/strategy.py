@@ -94,7 +94,7 @@ def read_options(kind: type, given: Any, name: str) -> Any:
 
 
 def check_group(settings: AllocationConfig) -> None:
-    """Refuse a group without contrast, and a budget of rollouts that is no whole number of groups.
+    """Refuse a group without contrast, and a budget that is no whole number of groups, or in tokens below one group.
 
     Raises:
         SettingError: at the first setting that cannot work.
@@ -104,6 +104,10 @@ def check_group(settings: AllocationConfig) -> None:
         raise SettingError("allocation.group", group, "must be at least 2: one rollout has no contrast")
     if settings.unit.value == "rollouts" and budget % group:
         remedy = f"must be a multiple of allocation.group ({group}) so that it is spent exactly"
+        raise SettingError("allocation.budget", budget, remedy)
+    if settings.unit.value == "tokens" and budget < group * settings.expected_tokens:
+        expected = f"{group} rollouts (allocation.group) of {settings.expected_tokens} tokens"
+        remedy = f"must pay for {expected} (allocation.expected_tokens) at least"
         raise SettingError("allocation.budget", budget, remedy)
 
 

@@ -43,8 +43,9 @@ def sampled_statistics(tree: RolloutTree) -> Statistics:
     `leaf_statistics` mixes in outcomes that had a say in what was sampled: an anchor is often continued because its own
     rollout ended oddly. Here V̂(y) is the mean over the continuations taken at y, where there are any (at the root: over
     the bare rollouts), and elsewhere the outcome of the one rollout that sampled y. Continuations of a later turn count
-    neither way. So V̂(y) of a continued anchor has the expectation V(y), whatever its choice looked at. (An anchor left
-    alone still has the outcome for which it was left alone; see docs/advantages.md.)
+    neither way. So V̂(y) of an anchor whose continuations were planned at once has the expectation V(y), whatever its
+    choice looked at. (One left alone still has the outcome for which it was left alone, and continuations added because
+    of what earlier ones brought lean to what was looked for; see docs/advantages.md.)
 
     The deviation is that of all outcomes that V̂(y) is held against: of the continuations, and of the rollout that
     sampled y. (Of a single continuation alone it would be 0, and the contrast with that rollout lost.)

@@ -13,6 +13,7 @@ budget and follows a rule instead of being learned: its rollouts go to uniform t
 planned, and to those short of their group where no tree is uniform. Trees that are mixed go short first.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,10 +73,12 @@ class InfoTree(Branching):
         leaves, mean, _ = leaf_statistics(tree)
         prior = np.nan_to_num(now.success(tree), nan=0.5)
         success = (leaves * mean + prior) / (leaves + 1)
-        planned = np.array([[pending.get(anchor, 0)] for anchor in anchors])
+        taken = Counter(rollout.anchor for rollout in tree.rollouts)
+        ended = np.array([[taken[anchor]] for anchor in anchors])
+        planned = ended + np.array([[pending.get(anchor, 0)] for anchor in anchors])
         value = informativeness(
             success[anchors, None],
-            leaves[anchors, None],
+            leaves[anchors, None] - ended,
             sampled_entropy(tree)[anchors, None],
             planned + np.arange(share + 1),
             count_weight=self.options.count_weight,

@@ -37,7 +37,7 @@ class Trace(Strategy):
             roots, prefixes: "active" as the paper has it, or "uniform": `floor` bare rollouts of every task, and
                 continuations of prefixes drawn at random.
             floor: fewest bare rollouts of a task that gets any.
-            root_cap, prefix_cap: most bare rollouts of a task, most continuations of a prefix.
+            root_cap, prefix_cap: most bare rollouts that stage 1 gives a task, most continuations of a prefix.
             doubt: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses (Thompson
                 sampling, arXiv 1707.02038). Without it tasks that the predictor takes for a little nearer to ½ than
                 others get everything, and it never learns better about the others.
@@ -79,7 +79,7 @@ class Trace(Strategy):
         self._expansion.restore(state)
 
     def _roots(self, now: Situation) -> Plans:
-        bare, options = self._bare(now.total), self.options
+        bare, options = self._payable(self._bare(now.total), len(now.trees)), self.options
         if options.roots == "uniform":
             counts = np.array(split_evenly(bare, [bare] * (bare // self._floor)))
         else:
@@ -93,6 +93,14 @@ class Trace(Strategy):
 
     def _bare(self, total: int) -> int:
         return max(self._floor, round(self.bare_share * total))
+
+    def _payable(self, bare: int, roots: int) -> int:
+        """The most of `bare` rollouts that can be split over `roots` by floor and cap (a budget of tokens may pay for
+        any number)."""
+        if (cap := self.options.root_cap) is None:
+            return bare
+        bare = min(bare, cap * roots)
+        return bare if -(-bare // cap) * self._floor <= bare else bare // cap * cap
 
     @property
     def _floor(self) -> int:
@@ -115,6 +123,14 @@ class Trace(Strategy):
                 raise _error(name, getattr(options, name), f"must be one of {', '.join(values)}")
         if options.doubt < 0.0:
             raise _error("doubt", options.doubt, "must not be negative")
+        if options.deep and options.rounds < 2 and not options.running_price:
+            remedy = "needs two rounds or more (option rounds): in the first there are no continuations yet"
+            raise _error("deep", True, remedy)
+        if options.running_price and (options.prefixes == "uniform" or options.rounds > 1):
+            remedy = (
+                "goes with prefixes=active and rounds=1: it takes the best prefixes whenever a rollout ends"
+            )
+            raise _error("running_price", True, remedy)
         for name in ("root_cap", "prefix_cap", "rounds"):
             least = self._floor if name == "root_cap" else 1
             if getattr(options, name) is not None and getattr(options, name) < least:
@@ -127,8 +143,13 @@ class Trace(Strategy):
                 "floor", options.floor, f"is above the budget of {settings.budget} rollouts; lower it"
             )
         fewest = 1 if options.root_cap is None else -(-bare // options.root_cap)
-        if options.roots == "active" and (settings.pool < fewest or fewest * self._floor > bare):
-            remedy = f"{bare} bare rollouts cannot be split over it with floor {self._floor} and cap {options.root_cap}"
+        if options.roots == "active" and fewest * self._floor > bare:
+            remedy = f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) to {options.root_cap}"
+            raise _error("root_cap", options.root_cap, remedy)
+        if options.roots == "active" and settings.pool < fewest:
+            remedy = (
+                f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest} tasks"
+            )
             raise SettingError("allocation.pool", settings.pool, remedy)
 
 

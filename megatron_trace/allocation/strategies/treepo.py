@@ -7,7 +7,7 @@ until the tree has the group's leaves: w children a node, so w^d leaves after d 
 Ours: a segment is a turn. A chain is sampled to its end before it is branched, so a node of w children has
 its chain's own and w − 1 continuations; `width` chains begin at the root, whatever `allocation.bare_share`
 is. The shallowest turns with fewer than `width` children come first, a level's in random order where not all
-can be paid. Paths that ended early leave fewer places; when none is left, the root gets more chains, whose
+can be paid. Paths that ended early leave fewer places; when none is left, the root gets `width` more chains, whose
 turns are places again.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.situation import Situation
-from megatron_trace.tree import Anchor
+from megatron_trace.tree import ROOT, Anchor
 
 
 class TreePO(Branching):
@@ -41,6 +41,8 @@ class TreePO(Branching):
         children = tree.children()
         room = {a: self.options.width - len(children[a]) for a in tree.prefixes(of_continuations=True)}
         depth = {anchor: len(tree.path(anchor)) for anchor, places in room.items() if places > 0}
+        if not depth:  # no turn has a place
+            return {} if now.pending[index] else {ROOT: min(share, self.options.width)}
         level = [a for a in depth if depth[a] == min(depth.values()) for _ in range(room[a])]
         chosen = now.rng.permutation(level)[:share].tolist()
         return {int(anchor): chosen.count(anchor) for anchor in chosen}

@@ -83,3 +83,26 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path):
 def test_what_cannot_work_is_one_line(settings, said):
     with pytest.raises(SettingError, match=said):
         Allocator(AllocationConfig(**settings))
+
+
+def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become():
+    for strategy in ("uniform", "dapo", "trace"):
+        settings = AllocationConfig(
+            strategy=strategy, unit=BudgetUnit.tokens, budget=80, group=8, expected_tokens=10, pool=32
+        )
+        allocator = Allocator(settings)
+        for number in range(4):
+            trees, _ = sample_step(
+                allocator, roots(*[0.5] * allocator.candidates()), half, f"step {number}", tokens_per_turn=40
+            )
+            assert sum(len(tree.rollouts) for tree in trees) >= 4
+
+
+def test_a_budget_of_tokens_that_pays_for_no_group_is_refused():
+    with pytest.raises(SettingError, match=r"allocation.budget = 500: must pay for 8 rollouts"):
+        Allocator(AllocationConfig(strategy="uniform", unit=BudgetUnit.tokens, budget=500))
+
+
+def test_a_prediction_that_is_no_number_ends_the_run_with_its_reason():
+    with pytest.raises(FloatingPointError, match=r"predicts nan: the policy or its predictor"):
+        Allocator(AllocationConfig(strategy="uniform", budget=8)).begin(roots(0.5, float("nan")), "step 1")

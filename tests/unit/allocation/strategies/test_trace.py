@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, BudgetUnit
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.situations import roots, situation
 from tests.unit.trees import bare_tree, chain
@@ -79,7 +79,7 @@ def test_continuations_own_prefixes_are_expanded_only_when_asked():
     tree.graft(1, chain(900, 2, 1.0))  # turns 3, 4
     tree.turns[3].prediction = 0.1
     assert expanded([tree], budget=3) == [{1: 1}]
-    assert expanded([tree], budget=3, deep=True) == [{3: 1}]
+    assert expanded([tree], budget=3, deep=True, rounds=2) == [{3: 1}]
 
 
 def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one():
@@ -137,8 +137,8 @@ def test_all_continuations_are_spent_even_without_prefixes(turns, more, cap, ove
 
 def test_the_running_price_remembers_offers_over_a_resume():
     strategy = trace(running_price=True)
-    strategy.restore({"offers": [0.1, 0.4]})
-    assert strategy.state() == {"offers": [0.1, 0.4]}
+    strategy.restore({"offers": [0.1, 0.4], "rate": 3.5})
+    assert strategy.state() == {"offers": [0.1, 0.4], "rate": 3.5}
     assert strategy.streams and not trace().streams
 
 
@@ -150,7 +150,17 @@ def test_the_running_price_remembers_offers_over_a_resume():
         ({"roots": "some"}, r"allocation.options.trace.roots = 'some': must be one of active, uniform"),
         ({"root_cap": 1}, r"allocation.options.trace.root_cap = 1: must be at least 2"),
         ({"floor": 9}, r"allocation.options.trace.floor = 9: is above the budget of 8 rollouts"),
-        ({"root_cap": 2, "floor": 2}, r"allocation.pool = 1: 4 bare rollouts cannot be split"),
+        ({"root_cap": 2, "floor": 2}, r"allocation.pool = 1: 4 bare rollouts with at most 2 a task"),
+        (
+            {"root_cap": 3, "floor": 3},
+            r"allocation.options.trace.root_cap = 3: 4 bare rollouts cannot be split",
+        ),
+        ({"deep": True}, r"allocation.options.trace.deep = True: needs two rounds or more"),
+        ({"running_price": True, "rounds": 2}, r"allocation.options.trace.running_price = True: goes with"),
+        (
+            {"running_price": True, "prefixes": "uniform"},
+            r"allocation.options.trace.running_price = True: goes with prefixes=active",
+        ),
     ],
 )
 def test_options_that_cannot_work_are_one_line(options, said):
@@ -163,3 +173,27 @@ def test_more_predictions_than_the_policy_gave_are_not_needed():
     tree.turns[2].prediction = None
     plan = expanded([tree], budget=4)
     assert set(plan[0]) == {1} and np.isfinite(sum(plan[0].values()))
+
+
+@pytest.mark.parametrize("cap", [4, 6])
+def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap):
+    settings = AllocationConfig(
+        strategy="trace",
+        unit=BudgetUnit.tokens,
+        budget=4000,
+        expected_tokens=10,
+        bare_share=1.0,
+        options={"trace": {"floor": 4, "root_cap": cap}},
+    )
+    for total in range(4, 60):
+        [*plans] = make_strategy(settings).plan(situation(roots(*[0.5] * 9), total=total))
+        counts = [plan[ROOT] for plan in plans if plan]
+        assert all(4 <= count <= cap for count in counts) and sum(counts) > min(total, 9 * cap) - 4
+
+
+def test_a_prefix_gets_no_more_than_its_cap_where_tokens_would_pay_for_more():
+    cheap, dear = bare_tree([1.0, 0.0], turns=3), bare_tree([1.0, 0.0], turns=3)
+    now = situation([cheap, dear], total=1000, round=1)
+    now = replace(now, left=1000.0, cost=lambda tree, anchor: (12.0 if tree is cheap else 200.0) + anchor)
+    for plan in trace(budget=1000, prefix_cap=2).plan(now):
+        assert max(plan.values(), default=0) <= 2

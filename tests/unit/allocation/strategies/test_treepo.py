@@ -37,7 +37,10 @@ def test_a_level_that_cannot_all_be_paid_is_paid_in_part():
 
 def test_paths_that_ended_early_leave_their_share_to_the_root():
     tree = bare_tree([1.0, 0.0], turns=1)
-    assert treepo(group=8).plan(situation([tree], total=8, round=1)) == [{ROOT: 6}]
+    assert treepo(group=8).plan(situation([tree], total=8, round=1)) == [{ROOT: 2}]
+    for _ in range(2):
+        tree.graft(ROOT, chain(0, 2, 1.0))
+    assert treepo(group=8).plan(situation([tree], total=8, round=2)) == [{3: 1, 5: 1}]
 
 
 def test_a_wider_tree_has_more_children_at_every_node():
