@@ -2,7 +2,8 @@
 
     python tools/compare_allocation.py --strategies uniform trace vip --seeds 0-4 --config configs/geo_hop_cpu.yaml
     python tools/compare_allocation.py --strategies uniform trace --seeds 0-9 --simulate --world spread=0.6
-    python tools/compare_allocation.py --strategies uniform --variant big=allocation.group=16
+    python tools/compare_allocation.py --strategies uniform \\
+        --variant big=allocation.strategy=uniform,allocation.group=16
     python tools/compare_allocation.py --report-only --results docs/results/geo_hop
 
 Each cell of the grid is the program itself, as a user would start it, or a simulation. A finished one is one small JSON
@@ -22,13 +23,22 @@ from rich.console import Console
 from rich.text import Text
 
 from megatron_trace.check import SettingError
-from megatron_trace.compare.grid import Cell, make_grid, parse_seeds, parse_variant, strategy_variant
+from megatron_trace.compare.agreement import check_agreement
+from megatron_trace.compare.grid import (
+    OWN,
+    Cell,
+    make_grid,
+    parse_seeds,
+    parse_variant,
+    refuse_own,
+    strategy_variant,
+)
 from megatron_trace.compare.jobs import start
-from megatron_trace.compare.record import read_records
+from megatron_trace.compare.record import Record, read_records
 from megatron_trace.compare.report import write_comparison
 from megatron_trace.compare.runner import Interrupted, work_through
 from megatron_trace.compare.setup import Setup, check_cells, common_config, result_path
-from megatron_trace.compare.summary import HELD_STILL, summarise
+from megatron_trace.compare.summary import HELD_STILL, summarise, trained
 from megatron_trace.compare.table import table
 from megatron_trace.compare.words import footnotes
 from megatron_trace.plan.words import console
@@ -63,7 +73,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--baseline", default="uniform", help="variant that the others are tested against")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/comparison"), help="folder of runs, logs and the page"
+        "--out",
+        type=Path,
+        help="folder of runs, logs and the page (default: runs/comparison; runs/simulation with --simulate)",
     )
     parser.add_argument("--results", type=Path, help="folder of the JSON files (default: OUT/results)")
     parser.add_argument("--page", type=Path, help="the HTML file (default: OUT/comparison.html)")
@@ -83,7 +95,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--repeats", type=int, default=100, help="simulated steps measured with the policy held still"
     )
     parser.add_argument("--step-size", type=float, default=0.05, help="learning rate of the simulated policy")
-    return parser.parse_args(own), overrides
+    args = parser.parse_args(own)
+    args.out = args.out or Path("runs/simulation" if args.simulate else "runs/comparison")
+    return args, overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,8 +124,9 @@ def setup_of(args: argparse.Namespace, overrides: Sequence[str]) -> Setup:
     """What all cells share.
 
     Raises:
-        SettingError: a number has the wrong sign, or a knob of the world cannot be.
+        SettingError: a number has the wrong sign, a knob of the world cannot be, or a setting is the comparison's own.
     """
+    refuse_own(overrides, OWN)
     for name in ("jobs", "ranks", "repeats", "step_size", "total"):
         value = getattr(args, name)
         if value is not None and value <= 0:
@@ -146,6 +161,7 @@ def run(args: argparse.Namespace, setup: Setup, out: Console) -> dict[str, str]:
     """
     cells = grid_of(args, setup)
     check_cells(cells, setup)
+    check_baseline(args.baseline, cells, read_records(setup.results))
     missing = [cell for cell in cells if not result_path(cell, setup).exists()]
     out.print(Text(f"{len(cells)} cells, {len(cells) - len(missing)} of them done"))
     return work_through(missing, partial(start, setup=setup), jobs=args.jobs, console=out) if missing else {}
@@ -167,19 +183,34 @@ def grid_of(args: argparse.Namespace, setup: Setup) -> list[Cell]:
     return make_grid(variants, budgets, parse_seeds(args.seeds))
 
 
+def check_baseline(baseline: str, cells: Sequence[Cell], records: Sequence[Record]) -> None:
+    """Refuse a baseline that nothing is or will be there of.
+
+    Raises:
+        SettingError: it is no variant of the cells or records.
+    """
+    names = dict.fromkeys([*(cell.variant.name for cell in cells), *(record.variant for record in records)])
+    if baseline not in names:
+        raise SettingError("--baseline", baseline, f"is none of the variants; name one of {', '.join(names)}")
+
+
 def report(args: argparse.Namespace, setup: Setup, out: Console, command: str) -> None:
     """Table, notes and page, of all records there are.
 
     Raises:
-        SettingError: the folder of results holds something else.
+        SettingError: the folder of results holds something else, or results that cannot be compared.
     """
     records = read_records(setup.results)
     if not records:
         if args.report_only:
             raise SettingError("--results", str(setup.results), "holds no results")
         return
+    check_agreement(setup.results, records)
+    if args.report_only:
+        check_baseline(args.baseline, [], records)
     lines, simulated = summarise(records, args.baseline), records[0].kind == "simulated"
-    out.print(table(lines))
+    if trained(lines) or not simulated:
+        out.print(table(lines))
     if simulated:
         out.print(table(lines, HELD_STILL, tests=False, title="the policy held still"))
     for note in footnotes(lines, args.baseline, simulated):

@@ -1,12 +1,32 @@
 """The grid of a comparison: variants × budgets × seeds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
+
+import yaml
+from omegaconf import OmegaConf
 
 from megatron_trace.check import SettingError
+from megatron_trace.training.identity import flatten
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+OWN = {
+    "run.seed": "give the seeds with --seeds",
+    "run.rollouts": "give the budget of a whole run with --total",
+    "run.name": "is that of the cell",
+    "run.directory": "give the folder with --out",
+}
+"""Settings that the comparison makes itself for every cell, with what to do instead."""
+
+OWN_OF_VARIANTS = OWN | {
+    "run.steps": "give the budget of a whole run with --total",
+    "allocation.budget": "give the budgets with --budgets",
+    "allocation.unit": "must be the same for all; set it after --",
+}
+"""The same where one variant is meant; for all cells, steps and budget are what --total and --budgets begin with."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ def parse_variant(text: str) -> Variant:
     """`name=section.setting=value,...`; commas within brackets belong to a value.
 
     Raises:
-        SettingError: it is not written so.
+        SettingError: it is not written so, or sets what the comparison sets itself.
     """
     name, _, overrides = text.partition("=")
     if not NAME.fullmatch(name):
@@ -68,7 +88,24 @@ def parse_variant(text: str) -> Variant:
     for part in parts:
         if "=" not in part:
             raise SettingError("--variant", text, f"{part!r} is no section.name=value")
+    refuse_own(parts, OWN_OF_VARIANTS)
     return Variant(name, parts)
+
+
+def refuse_own(overrides: Sequence[str], own: Mapping[str, str]) -> None:
+    """Refuse dotted settings that the comparison would override.
+
+    Raises:
+        SettingError: at the first one that is in `own`, which maps it to what to do instead.
+    """
+    for override in overrides:
+        try:
+            named = flatten(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override]))))
+        except yaml.YAMLError:
+            continue  # refused where it is read
+        for name, value in named.items():
+            if name in own:
+                raise SettingError(name, value, own[name])
 
 
 def _split(text: str) -> list[str]:

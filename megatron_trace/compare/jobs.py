@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,16 @@ from typing import Protocol
 from megatron_trace.compare.collect import prune, record_of_run
 from megatron_trace.compare.grid import Cell
 from megatron_trace.compare.record import write_record
-from megatron_trace.compare.setup import Setup, cell_config, cell_overrides, settings_of
-from megatron_trace.training.metrics import read_metrics
+from megatron_trace.compare.setup import (
+    STRATEGY_HASH,
+    Setup,
+    cell_config,
+    cell_overrides,
+    settings_of,
+    strategy_file,
+)
+from megatron_trace.config import RunConfig
+from megatron_trace.training.metrics import Row, read_metrics
 
 PROGRAM = Path(__file__).parents[2] / "pretrain_trace.py"
 LAST_LINES = 12
@@ -44,11 +53,14 @@ class ProgramJob:
     def __init__(self, cell: Cell, setup: Setup) -> None:
         self.cell, self._setup = cell, setup
         self._config = cell_config(cell, setup)
+        self._settings = settings_of(self._config, setup)
         self._run_dir = setup.runs / cell.name
         logs = setup.out / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         self._log, self._exit = logs / f"{cell.name}.log", logs / f"{cell.name}.exit"
         self._exit.unlink(missing_ok=True)
+        if STRATEGY_HASH in self._settings:
+            strategy_file(cell, setup).write_text(self._settings[STRATEGY_HASH], encoding="utf-8")
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command(cell, setup),
@@ -69,8 +81,7 @@ class ProgramJob:
         steps = [row for row in rows if "evaluation" not in row]
         scores = [row["evaluation"]["mean"] for row in rows if "mean" in row.get("evaluation", {})]
         run = self._config.run
-        spent = sum(row["bare_rollouts"] + row["continuations"] for row in steps)
-        share = spent / run.rollouts if run.rollouts else len(steps) / run.steps
+        share = rollouts_of(steps) / run.rollouts if run.rollouts else len(steps) / run.steps
         return min(share, 1.0), f"step {len(steps)}" + (f", held-out {scores[-1]:.3f}" if scores else "")
 
     def interrupt(self) -> None:
@@ -79,22 +90,22 @@ class ProgramJob:
             self._process.send_signal(signal.SIGINT)
 
     def conclude(self) -> str:
-        """A run that has all its steps becomes a record."""
+        """A run that has sampled its total becomes a record."""
         code = self._code()
         if code == os.EX_TEMPFAIL:
             return "stopped by stop.time_limit_min; the same command goes on"
         if code:
             return f"exit code {code}, {self._log}:\n{_tail(self._log)}"
-        settings = settings_of(self._config, self._setup)
-        write_record(self._setup.results, record_of_run(self.cell, self._run_dir, settings))
+        if lacking := shortfall(self._config.run, read_metrics(self._run_dir)):
+            return f"{lacking}, {self._log}"
+        write_record(self._setup.results, record_of_run(self.cell, self._run_dir, self._settings))
         if not self._setup.keep:
             prune(self._run_dir)
         return ""
 
     def _code(self) -> int:
         """The program's own exit code where it left one: torchrun says no more than 0 or 1."""
-        code = self._process.returncode
-        return int(self._exit.read_text()) if code and self._exit.exists() else code
+        return exit_code(self._process.returncode, self._exit)
 
 
 class SimulationJob:
@@ -157,6 +168,32 @@ def command(cell: Cell, setup: Setup) -> list[str]:
     torchrun = str(Path(sys.executable).with_name("torchrun"))
     ranks = ["--standalone", "--nproc-per-node", str(setup.ranks)]
     return [torchrun, *ranks, str(PROGRAM), "--config", setup.config, *cell_overrides(cell, setup)]
+
+
+def exit_code(code: int, file: Path) -> int:
+    """The number in `file` where `code` is not 0; `code` where there is none, as when the program was killed."""
+    try:
+        return int(file.read_text()) if code else 0
+    except (OSError, ValueError):
+        return code
+
+
+def rollouts_of(steps: Sequence[Row]) -> int:
+    """All that the steps sampled."""
+    return int(sum(row["bare_rollouts"] + row["continuations"] for row in steps))
+
+
+def shortfall(run: RunConfig, rows: Sequence[Row]) -> str:
+    """What a run that ended well lacks to have sampled its total, by the rows of its metrics; nothing if it has."""
+    steps = [row for row in rows if "evaluation" not in row]
+    if run.rollouts is None:
+        return "" if len(steps) >= run.steps else f"ended after {len(steps)} of {run.steps} steps"
+    spent = rollouts_of(steps)
+    if spent >= run.rollouts:
+        return ""
+    return (
+        f"sampled {spent} of {run.rollouts} rollouts in {len(steps)} steps, of {run.steps} that it may take"
+    )
 
 
 def _tail(log: Path) -> str:

@@ -22,7 +22,7 @@ class Record:
     Attributes:
         kind: `real`, or `simulated`.
         variant, budget, seed: which cell it is.
-        settings: of the run, by dotted name, where they differ from the defaults.
+        settings: of the run, by dotted name, where they differ from the defaults; exactly as they are.
         steps: of a real run, a value for each step: `rollouts`, `tokens` and `seconds` of that step, and metrics.
         evaluations: of a real run, a value for each evaluation: `rollouts` and `tokens` sampled before it, `success`
             and its `error`, and the success on each held-out set.
@@ -52,7 +52,8 @@ def write_record(folder: Path, record: Record) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record.name}.json"
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(_text({"format": FORMAT} | _rounded(asdict(record))) + "\n", encoding="utf-8")
+    content = {"format": FORMAT} | _rounded(asdict(record)) | {"settings": record.settings}
+    partial.write_text(_text(content) + "\n", encoding="utf-8")
     return partial.replace(path)
 
 

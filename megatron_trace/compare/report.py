@@ -11,7 +11,7 @@ from megatron_trace.compare.pictures import (
     success_chart,
 )
 from megatron_trace.compare.record import Record
-from megatron_trace.compare.summary import HELD_STILL, MEASURES, Line, Measure, summarise
+from megatron_trace.compare.summary import HELD_STILL, MEASURES, Line, Measure, summarise, trained
 from megatron_trace.compare.table import present
 from megatron_trace.compare.words import bounds, footnotes, mean_text, p_text, seeds_of, written
 from megatron_trace.plan.words import counted
@@ -45,11 +45,14 @@ def write_comparison(path: Path, records: Sequence[Record], baseline: str, comma
     text = (
         "The policy held still, in the worlds of all seeds: what one step's budget buys." if simulated else ""
     )
-    body = [
+    training = [
         _headline(lines, baseline),
         section("All variants", _table(lines, MEASURES, tests=True) + grid(*ends)),
         section("Curves", grid(*charts)),
         section(f"Each against {baseline}", grid(*against_baseline(lines, palette, baseline), columns=3)),
+    ]
+    body = [
+        *(training if trained(lines) or not simulated else []),
         _held_still(lines, palette, text) if simulated else "",
         section("How to read this", _list(footnotes(lines, baseline, simulated))),
         section("How it was made", _origin(records, command)),

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich import progress as bars
 from rich.console import Console
@@ -31,42 +31,58 @@ def work_through(
         What went wrong, by the name of the cell.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came; what was at work has been asked to save and has ended.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP came.
+
+    However it ends, what is at work is asked to save and gets time to.
     """
     waiting, working = list(cells), list[Job]()
     failures: dict[str, str] = {}
     with _asked_to_end() as asked, Display(len(cells), console) as display:
-        while waiting or working:
-            while waiting and len(working) < jobs and not asked:
-                working.append(start(waiting.pop(0)))
-                display.begins(working[-1])
-            for job in [job for job in working if job.poll()]:
-                working.remove(job)
-                if error := job.conclude():
-                    failures[job.cell.name] = error
-                display.ends(job, error)
-            if asked:
-                _end(working, display)
-                raise Interrupted
-            display.show(working)
-            time.sleep(POLL_S)
+        try:
+            while waiting or working:
+                while waiting and len(working) < jobs and not asked:
+                    working.append(start(waiting.pop(0)))
+                    display.begins(working[-1])
+                for job in [job for job in working if job.poll()]:
+                    working.remove(job)
+                    if error := job.conclude():
+                        failures[job.cell.name] = error
+                    display.ends(job, error)
+                if asked:
+                    raise Interrupted
+                display.show(working)
+                time.sleep(POLL_S)
+        finally:
+            _end(working, display)
     return failures
 
 
 def _end(working: Sequence[Job], display: "Display") -> None:
-    display.line("ending: what is at work saves its last finished step")
-    for job in working:
+    if not working:
+        return
+    for job in working:  # before any word: the terminal may be gone
         job.interrupt()
     until = time.monotonic() + PATIENCE_S
-    while not all([job.poll() for job in working]) and time.monotonic() < until:
+    with suppress(OSError):
+        display.line("ending: what is at work saves its last finished step")
+    while (saving := [job for job in working if not job.poll()]) and time.monotonic() < until:
         time.sleep(POLL_S)
+    if saving:
+        names = ", ".join(job.cell.name for job in saving)
+        with suppress(OSError):
+            display.line(f"still saving: {names}; wait until they have ended before giving the command again")
 
 
 @contextmanager
 def _asked_to_end() -> Iterator[list[int]]:
-    """The signals that came: Ctrl-C or SIGTERM. They interrupt nothing, so that no process is started unnoticed."""
+    """The signals that came: Ctrl-C, SIGTERM, or SIGHUP where it is not ignored (nohup).
+
+    They interrupt nothing, so that no process is started unnoticed.
+    """
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, lambda got, frame: came.append(got)) for number in numbers]
     try:
         yield came

@@ -1,8 +1,9 @@
 """What all cells of a comparison share, and from it the settings of each."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +15,9 @@ from megatron_trace.check import SettingError
 from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.weights import check_weights
+from megatron_trace.compare.agreement import check_agreement, check_kind, first_difference
 from megatron_trace.compare.grid import Cell, Variant
-from megatron_trace.compare.record import Record, read_record
+from megatron_trace.compare.record import Record, read_records
 from megatron_trace.config import BudgetUnit, Config
 from megatron_trace.config_check import check_config, load_config
 from megatron_trace.training.identity import FREE, flatten
@@ -23,8 +25,11 @@ from megatron_trace.training.identity import FREE, flatten
 SPARE_STEPS = 4
 """A run may take this many times the steps that its total pays for, where a strategy does not spend whole budgets."""
 
-COUNTED = ("run.steps", "evaluation.", "model.path")
+COUNTED = ("run.steps", "evaluation.", "model.path", "data.", "environment.options.corpus")
 """Settings that a continued run may change, and a result may not."""
+
+STRATEGY_HASH = "allocation.strategy.sha256"
+"""Recorded where the strategy is a file: the beginning of its content's hash."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ def cell_overrides(cell: Cell, setup: Setup) -> list[str]:
         "run.save_trees=false",
         "run.loggers=[]",
         "checkpoint.keep_last=1",
-        f"evaluation.every={every if common.evaluation.every else 0}",
         *setup.overrides,
+        f"evaluation.every={every if common.evaluation.every else 0}",
         *cell.variant.overrides,
         f"run.directory={setup.runs}",
         f"run.name={cell.name}",
@@ -115,30 +120,43 @@ def cell_config(cell: Cell, setup: Setup) -> Config:
 
 
 def check_cells(cells: Sequence[Cell], setup: Setup) -> None:
-    """Refuse a grid of which a cell cannot work, or has a result of other settings.
+    """Refuse a grid of which a cell cannot work, or meets a run or a result of other settings, its own or beside it.
 
     Raises:
-        SettingError: at the first cell; its name stands before the setting's.
+        SettingError: at the first cell; its name stands before the setting's where the setting is the cell's own.
     """
-    checked: set[tuple[Variant, int]] = set()
+    kind = "real" if setup.world is None else "simulated"
+    records = read_records(setup.results)
+    check_kind(setup.results, records, kind)
+    done = {record.name: record for record in records}
+    planned: dict[tuple[Variant, int], Record] = {}
     for cell in cells:
-        path = result_path(cell, setup)
-        if (cell.variant, cell.budget) in checked and not path.exists():
+        begun = has_begun(cell, setup)
+        if (cell.variant, cell.budget) in planned and cell.name not in done and not begun:
             continue  # seeds differ in nothing that could be wrong
-        checked.add((cell.variant, cell.budget))
         config = cell_config(cell, setup)
         try:
-            if setup.world is None:
-                check_config(config, world_size=setup.ranks)
-                check_weights(config)
-            else:
-                check_numbers(config)
-                check_learning(config)
-                check_estimator(config, make_strategy(config.allocation).advantage)
+            _check_config(config, setup)
         except SettingError as error:
             raise CellError(cell, error) from None
-        if path.exists():
-            _check_same(path, read_record(path), settings_of(config, setup))
+        now = settings_of(config, setup)
+        if cell.name in done:
+            _check_same(result_path(cell, setup), done[cell.name].settings, now)
+        elif begun:
+            _check_run(cell, setup, now)
+        own = Record(kind, cell.variant.name, cell.budget, cell.seed, settings=now)
+        planned.setdefault((cell.variant, cell.budget), own)
+    check_agreement(setup.results, [*planned.values(), *records])
+
+
+def _check_config(config: Config, setup: Setup) -> None:
+    if setup.world is None:
+        check_config(config, world_size=setup.ranks)
+        check_weights(config)
+    else:
+        check_numbers(config)
+        check_learning(config)
+        check_estimator(config, make_strategy(config.allocation).advantage)
 
 
 class CellError(SettingError):
@@ -153,15 +171,32 @@ def result_path(cell: Cell, setup: Setup) -> Path:
     return setup.results / f"{cell.name}.json"
 
 
+def has_begun(cell: Cell, setup: Setup) -> bool:
+    """Whether a run of the cell's name would go on from a checkpoint, or pass for finished."""
+    run_dir = setup.runs / cell.name
+    return setup.world is None and (run_dir / "config.yaml").exists() and (run_dir / "checkpoints").exists()
+
+
+def strategy_file(cell: Cell, setup: Setup) -> Path:
+    """Where the hash of a cell's strategy lies from its start, if the strategy is a file."""
+    return setup.out / "logs" / f"{cell.name}.strategy"
+
+
 def settings_of(config: Config, setup: Setup) -> dict[str, Any]:
     """The strategy, and the settings that shape a cell's result where they differ from the defaults, by dotted name."""
     ours, defaults = _flat(config), _flat(Config())
     differing = {name: value for name, value in ours.items() if value != defaults.get(name)}
-    differing["allocation.strategy"] = config.allocation.strategy
+    differing["allocation.strategy"] = strategy = config.allocation.strategy
+    if strategy.endswith(".py") and Path(strategy).is_file():
+        differing[STRATEGY_HASH] = hashlib.sha256(Path(strategy).read_bytes()).hexdigest()[:16]
     if config.run.rollouts is not None:
         differing.pop("run.steps", None)  # no more than a bound
     if setup.world is not None:
-        differing |= {f"world.{name}": value for name, value in setup.world.items()}
+        from megatron_trace.simulate.config import WorldConfig
+
+        usual = {knob.name: knob.default for knob in fields(WorldConfig)}
+        knobs = {name: value for name, value in setup.world.items() if value != usual[name]}
+        differing |= {f"world.{name}": value for name, value in knobs.items()}
         differing |= {"simulate.repeats": setup.repeats, "simulate.step_size": setup.step_size}
     return json.loads(json.dumps(differing))
 
@@ -172,11 +207,25 @@ def _flat(config: Config) -> dict[str, Any]:
     return {name: value for name, value in flatten(tree).items() if not name.startswith(free)}
 
 
-def _check_same(path: Path, record: Record, now: dict[str, Any]) -> None:
-    then = record.settings
-    differing = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
-    if differing:
-        name = differing[0]
-        values = f"{then.get(name, 'the default')} there, {now.get(name, 'the default')} now"
+def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    if found := first_difference(then, now):
+        name, values = found[0], f"{found[1]} there, {found[2]} now"
         remedy = f"was made with another {name} ({values}); choose another --results, or remove the file"
         raise SettingError("--results", str(path), remedy)
+
+
+def _check_run(cell: Cell, setup: Setup, now: dict[str, Any]) -> None:
+    """Refuse to go on with what a run of other settings left: the program itself would let some of them pass."""
+    run_dir, strategy = setup.runs / cell.name, strategy_file(cell, setup)
+    remedy = "choose another --out, or remove that folder"
+    try:
+        then = settings_of(load_config(str(run_dir / "config.yaml")), setup)
+    except SettingError as error:
+        raise SettingError(
+            "--out", str(run_dir), f"holds a run of unknown settings ({error}); {remedy}"
+        ) from None
+    if STRATEGY_HASH in then and strategy.exists():
+        then[STRATEGY_HASH] = strategy.read_text(encoding="utf-8")
+    if found := first_difference(then, now):
+        values = f"{found[1]} there, {found[2]} now"
+        raise SettingError("--out", str(run_dir), f"holds a run with another {found[0]} ({values}); {remedy}")

@@ -33,7 +33,7 @@ MEASURES = (
     Measure("effective_ratio", "effective ratio", "share"),
     Measure("ratio_times", "ratio, times baseline", "times"),
     Measure("reach", "rollouts to baseline's end", "percent"),
-    Measure("gradient_snr", "gradient SNR", "number"),
+    Measure("still/gradient_snr_per_1000_rollouts", "gradient SNR per 1,000 rollouts", "number"),
     Measure("tokens", "sampled tokens", "count"),
     Measure("seconds", "time", "seconds"),
 )
@@ -42,7 +42,7 @@ MEASURES = (
 HELD_STILL = (
     Measure("still/expected_ratio", "expected effective ratio", "share"),
     Measure("still/mixed_by_plan", "expected mixed tasks", "number"),
-    Measure("still/gradient_snr", "gradient SNR", "number"),
+    Measure("still/gradient_snr_per_1000_rollouts", "SNR per 1,000 rollouts", "number"),
     Measure("still/gradient_snr_per_1000_tokens", "SNR per 1,000 tokens", "number"),
     Measure("still/gradient_cosine", "cosine to the true gradient", "number"),
     Measure("still/advantage_bias", "advantage bias", "number"),
@@ -62,7 +62,7 @@ class Line:
         values: measure -> the seeds' values, in their order.
         intervals: of the same.
         tests: measure -> comparison with the baseline at the same budget; none for the baseline itself.
-        reached: seeds that came to the baseline's final success.
+        reached: seeds that came to the baseline's final success within the baseline's rollouts.
         reach_of_means: share of the baseline's rollouts after which the mean curve came to the baseline's mean final
             success, over the seeds that both have; NaN where it never did.
     """
@@ -102,14 +102,16 @@ def measures(record: Record) -> dict[str, float]:
         "success": success[-1] if success else math.nan,
         "on_the_way": _mean_height(floats(curve.get("rollouts", [])), success),
     }
-    for name in ("effective_ratio", "gradient_snr"):
-        found[name] = _mean(floats(steps.get(name, [])))
+    found["effective_ratio"] = _mean(floats(steps.get("effective_ratio", [])))
     for name in ("tokens", "seconds"):
-        found[name] = sum(floats(steps[name])) if name in steps else math.nan
+        found[name] = sum(floats(steps[name])) if steps.get(name) else math.nan
     still = {f"still/{name}": math.nan if value is None else value for name, value in record.numbers.items()}
-    if math.isnan(found["gradient_snr"]):
-        found["gradient_snr"] = still.get("still/gradient_snr", math.nan)
     return still | {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def trained(lines: Sequence[Line]) -> bool:
+    """Whether any record is of training: with a budget in tokens, simulated ones only measure the start policy."""
+    return any(record.steps.get("rollouts") for line in lines for record in line.records.values())
 
 
 def pick(records: Mapping[int, Record], seeds: Collection[int]) -> dict[int, Record]:
@@ -147,7 +149,7 @@ def _fill(line: Line, baseline: Mapping[int, Record]) -> None:
     rows = {seed: measures(record) for seed, record in line.records.items()}
     for seed in rows.keys() & baseline.keys():
         rows[seed] |= _relative(line.records[seed], baseline[seed])
-    line.reached = sum(math.isfinite(row.get("reach", math.nan)) for row in rows.values())
+    line.reached = sum(row.get("reach", math.nan) <= 1.0 for row in rows.values())
     for row in rows.values():
         if "reach" in row:
             row["reach"] = min(row["reach"], 1.0) if math.isfinite(row["reach"]) else 1.0
@@ -193,7 +195,7 @@ def _test(line: Line, baseline: Mapping[int, Record]) -> None:
 
 
 def _rank(line: Line) -> float:
-    for name in ("success", "gradient_snr"):
+    for name in ("success", "still/gradient_snr_per_1000_rollouts"):
         if math.isfinite(mean := line.intervals[name].mean if name in line.intervals else math.nan):
             return mean
     return 0.0

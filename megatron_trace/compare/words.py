@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from megatron_trace.compare.statistics import Interval, smallest_flip
+from megatron_trace.compare.statistics import EXACT_PAIRS, RESAMPLES, Interval, smallest_flip
 from megatron_trace.compare.summary import Line
 from megatron_trace.plan.words import counted
 from megatron_trace.training.history import seconds_text, short
@@ -72,14 +72,20 @@ def footnotes(lines: Sequence[Line], baseline: str, simulated: bool) -> list[str
         f"favours noise: {baseline}'s own line shows by how much.",
     ]
     if pairs >= 2:
+        how = "exact" if pairs <= EXACT_PAIRS else f"sampled ({RESAMPLES:,} flips)"
         notes.append(
             f"Differences are paired by seed. p (t) is the paired t-test, which takes the differences for normal; "
-            f"p (flip) the exact sign-flip permutation test, which does not: with {pairs} pairs it cannot fall below "
+            f"p (flip) the {how} sign-flip permutation test, which does not: with {pairs} pairs it cannot fall below "
             f"{smallest_flip(pairs):.3g}. Both are two-sided and not corrected for the number of variants."
         )
     if simulated:
         notes.append(
             "Success is exact in the simulator: the policy's expectation over all tasks of the world."
+        )
+        notes.append(
+            "“Expected mixed tasks” and “expected effective ratio” are exact only where all continuations are planned "
+            "at once, after all bare rollouts; for strategies that plan in several rounds read the effective ratio. "
+            "A step's gradient SNR grows with what the step costs, so it is given per 1,000 rollouts and tokens."
         )
     else:
         notes.append(

@@ -36,8 +36,8 @@ class GradientQuality:
     """What repeated gradients of one policy say.
 
     Attributes:
-        snr: |E g|² / tr Cov(g): signal to noise of one step.
-        cosine: of E g with the true gradient.
+        snr: |E g|² / tr Cov(g): signal to noise of one step; below 0 where its own noise exceeds it.
+        cosine: of E g with the true gradient; above 1 by its own noise at times, NaN where no signal was found.
         step_cosine: mean over steps of the cosine of g with the true gradient.
         alignment: E g·∇J / (|∇J| √E|g|²): gain of success for steps of one root mean square length, 1 at best.
     """
@@ -52,7 +52,8 @@ def gradient_quality(gradients: Sequence[Floats], truth: Floats) -> GradientQual
     """Of gradients of independent steps against the true one.
 
     With R gradients, |mean|² exceeds |E g|² by tr Cov(g)/R on average, which is taken off; where little is left,
-    `snr` and `cosine` are not known well, and more repeats help.
+    `snr` and `cosine` are not known well, and more repeats help. Neither is cut to what is possible, so that their
+    means over seeds are right.
 
     Args:
         gradients: at least two, each [parameters].
@@ -65,8 +66,8 @@ def gradient_quality(gradients: Sequence[Floats], truth: Floats) -> GradientQual
     lengths = np.linalg.norm(g, axis=1)
     cosines = np.divide(g @ direction, lengths, out=np.zeros(len(g)), where=lengths > 0)
     return GradientQuality(
-        snr=max(signal, 0.0) / noise if noise > 0 else float("inf"),
-        cosine=float(np.clip(mean @ direction / np.sqrt(signal), -1.0, 1.0)) if signal > 0 else 0.0,
+        snr=signal / noise if noise > 0 else float("inf"),
+        cosine=float(mean @ direction / np.sqrt(signal)) if signal > 0 else float("nan"),
         step_cosine=float(cosines.mean()),
         alignment=float(mean @ direction / max(float(np.sqrt((lengths**2).mean())), 1e-300)),
     )

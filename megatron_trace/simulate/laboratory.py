@@ -40,9 +40,12 @@ def measure(
 ) -> dict[str, float]:
     """Take `repeats` steps' sampling with one policy, and compare what they give with what is true.
 
+    Their candidates are drawn anew in every step: steps that share out the tasks between them, as in training, would
+    scatter less around their mean than their own scatter says.
+
     Args:
         learning: how advantages are made; None: the strategy's own estimator and the defaults.
-        warmup: steps before, from which strategy, cost and calibration learn; they are not measured.
+        warmup: steps before, as in training, from which strategy, cost and calibration learn; they are not measured.
         slots: rollouts that run at the same time; None: all.
         policy: None: the start policy.
 
@@ -51,6 +54,7 @@ def measure(
 
     Raises:
         SettingError: the strategy is unknown, or cannot work with its settings.
+        RuntimeError: it plans no rollouts in a step.
     """
     begin = time.perf_counter()
     simulation = Simulation(world, allocation, learning, seed=seed, slots=slots, policy=policy)
@@ -61,7 +65,7 @@ def measure(
     before = np.array([simulation.rollouts, simulation.tokens, simulation.sampler.clock])
     steps, twins, rows = [], list[Step](), []
     for number in range(repeats):
-        steps.append(simulation.step())
+        steps.append(simulation.step(anew=True))
         if number < TWINS:
             twins.append(simulation.again())
         rows.append(_contrast(policy, steps[-1]) | steps[-1].predictor)
@@ -94,8 +98,8 @@ def _gradients(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, floa
     gradients: dict[str, list[Floats]] = {"gradient": [], "ideal_gradient": [], "by_leaves_gradient": []}
     for step in steps:
         leaves = np.concatenate([leaf_statistics(tree)[0] for tree in step.trees])
-        ideal = sampled_gradient(policy, step.turns, true_advantages(policy, step.turns))
-        by_leaves = sampled_gradient(policy, step.turns, step.advantage * leaves)
+        ideal = sampled_gradient(policy, step.turns, true_advantages(policy, step.turns), step.counted)
+        by_leaves = sampled_gradient(policy, step.turns, step.advantage * leaves, step.counted)
         for name, gradient in zip(gradients, (step.gradient, ideal, by_leaves), strict=True):
             gradients[name].append(gradient)
     return {
@@ -123,11 +127,14 @@ def _backups(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, float]
     """Of both backups: their errors at roots, at anchors that were continued, and at the others."""
     truth = np.concatenate([true_values(policy, step.turns) for step in steps])
     kinds = np.concatenate([_kinds(step) for step in steps])
+    first = np.cumsum([0, *(len(step.trees) for step in steps)])
+    unit = np.concatenate([step.turns.tree + n for step, n in zip(steps, first, strict=False)])
     numbers: dict[str, float] = {}
     for backup, function in BACKUPS.items():
         estimate = np.concatenate([function(tree)[1] for step in steps for tree in step.trees])
         for number, kind in enumerate(("root", "expanded", "other")):
-            errors = backup_error(estimate[kinds == number], truth[kinds == number])
+            at = kinds == number
+            errors = backup_error(estimate[at], truth[at], unit[at])
             numbers |= {f"backup_{backup.value}_{kind}_{name}": value for name, value in errors.items()}
     return numbers
 

@@ -2,12 +2,14 @@
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig, LearningConfig
-from megatron_trace.data.tasks import task_stream
+from megatron_trace.data.tasks import Task, task_stream
 from megatron_trace.learning.advantages import ADVANTAGES
 from megatron_trace.simulate.gradient import sampled_gradient
 from megatron_trace.simulate.policy import SimulatedPolicy, start_policy
@@ -36,6 +38,7 @@ class Step:
     Attributes:
         predictor: how good the predictions were, as training reports it.
         advantage: of every turn, [turns].
+        counted: turns that the gradient counts (`learning.filter_groups`), [turns]; None: all.
         gradient: with respect to θ, [world.parameters].
     """
 
@@ -43,6 +46,7 @@ class Step:
     predictor: dict[str, float]
     turns: Turns
     advantage: Floats
+    counted: NDArray[np.bool_] | None
     gradient: Floats
 
 
@@ -75,12 +79,12 @@ class Simulation:
             SettingError: the strategy is unknown, or cannot work with its settings.
         """
         self.world, self.allocator = world, Allocator(allocation, seed)
-        self._settings = (allocation, seed)
+        self._settings, self._tasks = (allocation, seed), world.tasks()
         learning = learning or LearningConfig()
         self.learning = replace(learning, advantage=learning.advantage or self.allocator.strategy.advantage)
         needs = self.allocator.needs
         self.sampler = SimulatedSampler(policy or start_policy(world), seed=seed, needs=needs, slots=slots)
-        self._stream = task_stream(world.tasks(), seed)
+        self._stream = task_stream(self._tasks, seed)
         self._steps = self.rollouts = self.tokens = 0
 
     @property
@@ -88,10 +92,19 @@ class Simulation:
         """The policy that samples."""
         return self.sampler.policy
 
-    def step(self) -> Step:
-        """Sample one step's budget."""
+    def step(self, *, anew: bool = False) -> Step:
+        """Sample one step's budget.
+
+        Args:
+            anew: its candidates are drawn from all tasks, whatever other steps had, so that steps are independent;
+                otherwise they are the next ones of the stream, as in training.
+
+        Raises:
+            RuntimeError: the strategy plans no rollouts.
+        """
         self._steps += 1
-        self._tasks = [next(self._stream) for _ in range(self.allocator.candidates())]
+        count = self.allocator.candidates()
+        self._candidates = self._draw(count) if anew else list(islice(self._stream, count))
         self._known = deepcopy(self.allocator.state())
         step = self._sample(self.allocator, f"step {self._steps}")
         self.rollouts += int(step.turns.terminal.sum())
@@ -106,8 +119,20 @@ class Simulation:
         self.sampler.clock = clock
         return step
 
+    def _draw(self, count: int) -> list[Task]:
+        """Tasks in an order of the step's own; none twice before all are taken."""
+        tasks, seed = self._tasks, self._settings[1]
+        rng = np.random.default_rng([seed, self._steps, 1])  # [seed, epoch] are the stream's
+        order = [rng.permutation(len(tasks)) for _ in range(0, count, len(tasks))]
+        return [tasks[index] for index in np.concatenate(order)[:count]]
+
     def _sample(self, allocator: Allocator, name: str) -> Step:
-        trees, spending = sample_trees(self.sampler, allocator, self._tasks, name, Silence())
+        trees, spending = sample_trees(self.sampler, allocator, self._candidates, name, Silence())
+        if not trees:
+            strategy = self._settings[0].strategy
+            raise RuntimeError(
+                f"strategy {strategy} planned no rollouts in {name}: nothing can be learned from it"
+            )
         turns = turns_of(trees, self.world.config.actions)
         estimate = ADVANTAGES[str(self.learning.advantage)]
         advantage = np.concatenate([estimate(tree, self.learning) for tree in trees])
@@ -115,4 +140,4 @@ class Simulation:
         if self.learning.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
         gradient = sampled_gradient(self.policy, turns, advantage, counted)
-        return Step(trees, spending.predictor, turns, advantage, gradient)
+        return Step(trees, spending.predictor, turns, advantage, counted, gradient)

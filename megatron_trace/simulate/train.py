@@ -17,6 +17,9 @@ def train(
     Returns:
         a row for the start, every `every` steps and the end: `step`, `rollouts`, `tokens`, `clock`, `success` (exact,
         over all tasks), `effective_ratio` (of the step that ended there) and `seconds`.
+
+    Raises:
+        RuntimeError: the strategy plans no rollouts in a step.
     """
     theta, begin, step = simulation.policy.theta, time.perf_counter(), 0
     mean, square = np.zeros_like(theta), np.zeros_like(theta)

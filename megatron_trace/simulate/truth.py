@@ -27,7 +27,10 @@ def true_advantages(policy: SimulatedPolicy, turns: Turns) -> Floats:
 
 
 def mixed_by_roots(policy: SimulatedPolicy, trees: Sequence[RolloutTree]) -> Floats:
-    """Exact probability, before any rollout, that each tree's bare rollouts are mixed: 1 − v^m − (1−v)^m, [trees]."""
+    """Probability, before any rollout, that each tree's m bare rollouts are mixed: 1 − v^m − (1−v)^m, [trees].
+
+    Exact for strategies that plan all bare rollouts at once; of others m may follow from how the first ones ended.
+    """
     v = np.array([policy.value[tree.task["index"], 0] for tree in trees])
     return root_value(v, [sum(rollout.stage == "bare" for rollout in tree.rollouts) for tree in trees])
 
@@ -70,8 +73,9 @@ def estimator_error(
         group: which turn of the world it is.
 
     Returns:
-        `scale` c, `cosine` of Â and A* as vectors, and over the groups of two trees or more, if there are any, `bias`
-        and `deviation` (root mean squares); only a `scale` of 0 where Â or A* is 0 everywhere.
+        `scale` c, `cosine` of Â and A* as vectors, and of the groups of two trees or more, if there are any, `bias`
+        and `deviation` (root mean squares); only a `scale` of 0 where Â or A* is 0 everywhere. Bias and deviation
+        know nothing of turns seen in one tree only: their c and their unit are those of the turns seen in more.
     """
     keys, place = np.unique(np.stack([group, unit]), axis=1, return_inverse=True)
     count = np.bincount(place)
@@ -79,41 +83,55 @@ def estimator_error(
     squares = float(a @ a)
     if squares == 0.0 or not a_hat.any():
         return {"scale": 0.0}
-    size, scale = squares / len(a), float(a_hat @ a) / squares
-    found = {"scale": scale, "cosine": float(a_hat @ a / np.sqrt((a_hat @ a_hat) * squares))}
-    _, place = np.unique(keys[0], return_inverse=True)
-    trees = np.bincount(place)
+    cosine = float(a_hat @ a / np.sqrt((a_hat @ a_hat) * squares))
+    found = {"scale": float(a_hat @ a) / squares, "cosine": cosine}
+    _, place, trees = np.unique(keys[0], return_inverse=True, return_counts=True)
+    again = trees[place] > 1
+    a_hat, a = a_hat[again], a[again]
+    squares, product = float(a @ a), float(a_hat @ a)
+    if squares == 0.0 or product == 0.0:
+        return found
+    size, scale = squares / len(a), product / squares
+    _, place, trees = np.unique(place[again], return_inverse=True, return_counts=True)
     mean = np.bincount(place, a_hat) / trees
     scatter = np.bincount(place, (a_hat - mean[place]) ** 2)
-    seen = trees > 1
-    if not seen.any():
-        return found
-    weight, variance = trees[seen] / trees[seen].sum(), scatter[seen] / (trees[seen] - 1) / scale**2
-    error = mean[seen] / scale - (np.bincount(place, a) / trees)[seen]
-    bias = float(weight @ (error**2 - variance / trees[seen]))
+    weight, variance = trees / trees.sum(), scatter / (trees - 1) / scale**2
+    error = mean / scale - np.bincount(place, a) / trees
+    bias = float(weight @ (error**2 - variance / trees))
     return found | {
         "bias": float(np.sqrt(max(bias, 0.0) / size)),
         "deviation": float(np.sqrt(weight @ variance / size)),
     }
 
 
-def backup_error(estimate: Floats, truth: Floats) -> dict[str, float]:
+def backup_error(estimate: Floats, truth: Floats, unit: NDArray[np.int64]) -> dict[str, float]:
     """How backed-up success rates err as targets of the predictor.
+
+    Args:
+        estimate, truth: of each anchor, [n].
+        unit: tree of each; errors of one tree depend on each other.
 
     Returns:
         `slope` of the estimate against the true value (1 where unbiased), `bias` (root mean square over tenths of the
-        true value, freed of the means' own noise) and `rmse`; nothing for fewer than two anchors.
+        true value, freed of the means' own noise; of tenths with two trees or more, if there are any) and `rmse`;
+        nothing for fewer than two anchors.
     """
     if len(truth) < 2 or truth.std() == 0:
         return {}
     error, tenth = estimate - truth, np.minimum((truth * BINS).astype(int), BINS - 1)
-    count = np.bincount(tenth, minlength=BINS)
-    seen = count > 1
-    mean = np.bincount(tenth, error, BINS)[seen] / count[seen]
-    scatter = np.bincount(tenth, error**2, BINS)[seen] / count[seen] - mean**2
-    bias = float(count[seen] @ (mean**2 - scatter / (count[seen] - 1)) / count[seen].sum())
-    return {
+    found = {
         "slope": float(np.polyfit(truth, estimate, 1)[0]),
-        "bias": float(np.sqrt(max(bias, 0.0))),
         "rmse": float(np.sqrt((error**2).mean())),
     }
+    count = np.bincount(tenth, minlength=BINS)
+    mean = np.bincount(tenth, error, BINS) / np.maximum(count, 1)
+    keys, place = np.unique(np.stack([tenth, unit]), axis=1, return_inverse=True)
+    scatter = np.bincount(keys[0], np.bincount(place, error - mean[tenth]) ** 2, BINS)
+    trees = np.bincount(keys[0], minlength=BINS)
+    seen = trees > 1
+    if not seen.any():
+        return found
+    count, trees = count[seen], trees[seen]
+    noise = scatter[seen] / count**2 * trees / (trees - 1)
+    bias = float(count @ (mean[seen] ** 2 - noise) / count.sum())
+    return found | {"bias": float(np.sqrt(max(bias, 0.0)))}

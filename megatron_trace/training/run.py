@@ -50,6 +50,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         if leader:
             lead(command, None, guard, stop)
         return
+    refuse_other_run(command)  # on every rank, and before anything expensive starts
     if is_finished(config):
         if leader:
             print(
@@ -57,7 +58,6 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
                 "or start anew with another run.name or checkpoint.resume=false."
             )
         return
-    refuse_other_run(command)  # on every rank, and before anything expensive starts
     ranks = RankGroup(Policy(config))
     if not leader:
         ranks.follow()

@@ -40,6 +40,23 @@ def test_a_variant_without_name_or_settings_is_refused(text):
         parse_variant(text)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("allocation.budget=64", "allocation.budget = 64: give the budgets with --budgets"),
+        ("allocation.unit=tokens", "allocation.unit = 'tokens': .* set it after --"),
+        ("run.seed=3", "run.seed = 3: give the seeds with --seeds"),
+        ("run.steps=3", "run.steps = 3: .* --total"),
+        ("run={rollouts: 64}", "run.rollouts = 64: .* --total"),
+        ("run.name=x", "run.name = 'x'"),
+        ("run.directory=x", "run.directory = 'x': .* --out"),
+    ],
+)
+def test_a_variant_does_not_set_what_the_grid_sets(setting, message):
+    with pytest.raises(SettingError, match=message):
+        parse_variant(f"a=allocation.strategy=trace,{setting}")
+
+
 def test_two_variants_cannot_share_a_name():
     with pytest.raises(SettingError, match="twice"):
         make_grid([Variant("a", ()), Variant("a", ("x.y=1",))], [8], [0])

@@ -20,6 +20,12 @@ def test_a_number_that_is_none_is_null_and_floats_are_short(tmp_path):
     assert read_record(path).evaluations["success"] == [0.33333, None]
 
 
+def test_settings_are_kept_as_they_are(tmp_path):
+    one = record("trace", 0, [0.5])
+    one.settings["simulate.step_size"] = 0.0123456
+    assert read_record(write_record(tmp_path, one)).settings == one.settings
+
+
 def test_records_are_sorted_by_variant_budget_and_seed(tmp_path):
     for one in reversed(field()):
         write_record(tmp_path, one)

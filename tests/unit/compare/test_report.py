@@ -6,6 +6,7 @@ from rich.console import Console
 from megatron_trace.compare.report import write_comparison
 from megatron_trace.compare.summary import summarise
 from megatron_trace.compare.table import table
+from megatron_trace.compare.words import footnotes
 from tests.unit.compare.canned import field, record
 
 
@@ -57,9 +58,28 @@ def test_names_are_escaped(tmp_path):
 def test_simulated_results_show_what_was_measured_with_the_policy_held_still(tmp_path):
     records = [record(name, 0, [0.5, 0.6], kind="simulated") for name in ("uniform", "trace")]
     for one in records:
-        one.numbers = {"gradient_snr": 0.25, "mixed_by_plan": 12.5, "tokens": 3000.0}
+        one.numbers = {"gradient_snr_per_1000_rollouts": 2.25, "mixed_by_plan": 12.5, "tokens": 3000.0}
     text = page(tmp_path, records)
     assert "in the simulator" in text and "The policy held still" in text and "12.5" in text
+    assert "SNR per 1,000 rollouts" in text and "2.25" in text
+    assert "are exact only where all continuations are planned at once" in text
+
+
+def test_without_training_only_what_was_measured_with_the_policy_held_still_is_shown(tmp_path):
+    records = [record(name, 0, [], kind="simulated", ratio=()) for name in ("uniform", "trace")]
+    for one in records:
+        one.numbers = {"mixed_by_plan": 12.5}
+    text = page(tmp_path, records)
+    assert "The policy held still" in text and "All variants" not in text and "Curves" not in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "how"), [(16, "the exact sign-flip"), (17, "the sampled (9,999 flips) sign-flip")]
+)
+def test_the_notes_say_whether_the_flip_test_is_exact(seeds, how):
+    assert any(
+        how in note for note in footnotes(summarise(field(seeds), "uniform"), "uniform", simulated=False)
+    )
 
 
 def test_the_table_has_a_line_for_each_variant():

@@ -71,7 +71,7 @@ def test_a_cell_that_fails_does_not_keep_the_others():
     assert "vip-b8-s0: failed" in console.file.getvalue() and "4/4 vip-b8-s1: done" in console.file.getvalue()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number):
     jobs = []
 
@@ -84,3 +84,45 @@ def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number):
         work_through(CELLS, start, jobs=2, console=silent())
     assert [job.interrupted for job in jobs] == [True]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_under_nohup_a_terminal_that_closes_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+
+        def start(cell):
+            os.kill(os.getpid(), signal.SIGHUP)
+            return FakeJob(cell)
+
+        assert work_through(CELLS, start, jobs=1, console=silent()) == {}
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_error_leaves_nothing_at_work():
+    jobs = []
+
+    def start(cell):
+        if jobs:
+            raise OSError("no space left")
+        jobs.append(FakeJob(cell, looks=10_000))
+        return jobs[-1]
+
+    with pytest.raises(OSError, match="no space"):
+        work_through(CELLS, start, jobs=2, console=silent())
+    assert jobs[0].interrupted
+
+
+def test_runs_that_take_long_to_save_are_named(monkeypatch):
+    monkeypatch.setattr(runner, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(FakeJob, "poll", lambda self: False)
+    console = silent()
+
+    def start(cell):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return FakeJob(cell)
+
+    with pytest.raises(Interrupted):
+        work_through(CELLS, start, jobs=1, console=console)
+    assert "still saving: uniform-b8-s0" in console.file.getvalue()

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from megatron_trace.check import SettingError
 from megatron_trace.compare import setup as setups
@@ -66,6 +68,94 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(setup):
     other = Setup(CONFIG, setup.out, setup.results, overrides=("learning.learning_rate=3e-4",), world={})
     with pytest.raises(SettingError, match=r"another learning.learning_rate \(0.0001 there, 0.0003 now\)"):
         check_cells([cell], other)
+
+
+def test_evaluations_that_all_cells_are_given_count_for_the_files_own_budget(tmp_path):
+    setup = Setup(CONFIG, tmp_path, tmp_path, overrides=("evaluation.every=6",))
+    every = [cell_config(Cell(strategy_variant("uniform"), b, 0), setup).evaluation.every for b in (64, 128)]
+    assert every == [12, 6]
+
+
+def test_what_is_in_the_folder_must_be_comparable_with_what_is_planned(setup):
+    cells = [Cell(strategy_variant("trace"), 64, seed) for seed in (0, 1)]
+    settings = settings_of(cell_config(cells[0], setup), setup)
+    there = Record("simulated", "vip", 64, 0, settings=settings | {"simulate.repeats": 7})
+    write_record(setup.results, there)
+    with pytest.raises(
+        SettingError, match=r"trace-b64-s0 and vip-b64-s0 differ in simulate.repeats \(100 and 7\)"
+    ):
+        check_cells(cells, setup)
+    write_record(setup.results, replace(there, settings=settings))
+    check_cells(cells, setup)
+    with pytest.raises(SettingError, match="holds simulated results, these are real"):
+        check_cells(cells, replace(setup, world=None))
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch) -> Setup:
+    """On the real stack, without looking at model and tasks."""
+    monkeypatch.setattr(setups, "_check_config", lambda config, setup: None)
+    return Setup(CONFIG, tmp_path, tmp_path / "results")
+
+
+def begin(cell: Cell, setup: Setup) -> None:
+    """Leave what a run that was cut off would."""
+    run_dir = setup.runs / cell.name
+    (run_dir / "checkpoints").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.structured(cell_config(cell, setup)), run_dir / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning.learning_rate=3e-4", r"learning.learning_rate \(0.0001 there, 0.0003 now\)"),
+        ("evaluation.tasks=7", r"evaluation.tasks \(120 there, 7 now\)"),
+        ("data.train=other-*.tar", r"data.train \(data/geo_hop/train-\*.tar there, other-\*.tar now\)"),
+        (
+            "environment.options.corpus=other.tar",
+            r"environment.options.corpus \(data/geo_hop/\S+ there, other.tar now\)",
+        ),
+    ],
+)
+def test_a_run_of_other_settings_does_not_go_on(real, override, message):
+    cell = Cell(strategy_variant("uniform"), 64, 1)
+    begin(cell, real)
+    check_cells([replace(cell, seed=0), cell], real)
+    with pytest.raises(SettingError, match=f"holds a run with another {message}; choose another --out"):
+        check_cells([replace(cell, seed=0), cell], replace(real, overrides=(override,)))
+
+
+def test_a_run_of_unknown_settings_does_not_go_on(real):
+    cell = Cell(strategy_variant("uniform"), 64, 0)
+    begin(cell, real)
+    (real.runs / cell.name / "config.yaml").write_text("run:\n  nmae: x\n")
+    with pytest.raises(SettingError, match="holds a run of unknown settings"):
+        check_cells([cell], real)
+
+
+def test_a_strategy_that_was_edited_is_another(real, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("first")
+    cell = Cell(strategy_variant(str(path)), 64, 0)
+    settings = settings_of(cell_config(cell, real), real)
+    begin(cell, real)
+    started = setups.strategy_file(cell, real)
+    started.parent.mkdir()
+    started.write_text(settings[setups.STRATEGY_HASH])
+    check_cells([cell], real)
+    path.write_text("second")
+    with pytest.raises(SettingError, match=r"holds a run with another allocation.strategy.sha256"):
+        check_cells([cell], real)
+    write_record(real.results, Record("real", "mine", 64, 0, settings=settings))
+    with pytest.raises(SettingError, match=r"was made with another allocation.strategy.sha256"):
+        check_cells([cell], real)
+
+
+def test_a_knob_of_the_world_that_is_as_usual_is_no_other_world(setup):
+    config = cell_config(Cell(strategy_variant("uniform"), 64, 0), setup)
+    usual, other = (replace(setup, world={"spread": spread}) for spread in (0.4, 0.6))
+    assert settings_of(config, usual) == settings_of(config, setup)
+    assert settings_of(config, other)["world.spread"] == 0.6
 
 
 def test_where_a_run_lies_makes_no_difference(setup):

@@ -45,6 +45,16 @@ def test_five_pairs_cannot_show_five_percent_by_flipping_signs():
     assert found.flip == smallest_flip(5) == 0.0625
 
 
+def test_sixteen_pairs_are_flipped_in_all_ways_and_more_by_drawing():
+    ones = [1.0] * 16
+    assert paired(ones, [0.0] * 16).flip == smallest_flip(16) == 2 / 2**16
+    assert paired([1.0] * 40, [0.0] * 40).flip == smallest_flip(40) == 1 / 10_000
+
+
+def test_differences_that_cancel_are_no_evidence_however_they_round():
+    assert paired([0.1, 0.2, -0.3], [0.0] * 3).flip == 1.0
+
+
 def test_pairs_with_a_missing_half_do_not_count():
     found = paired([1.0, 2.0, math.nan], [0.0, 0.0, 0.0])
     assert found.difference.count == 2

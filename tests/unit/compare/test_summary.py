@@ -3,6 +3,7 @@ import math
 import pytest
 
 from megatron_trace.compare.summary import measures, summarise
+from megatron_trace.compare.words import mean_text
 from tests.unit.compare.canned import field, record
 
 
@@ -32,6 +33,20 @@ def test_a_seed_that_never_got_there_counts_as_the_whole_cost():
     found = line([*field(1), weak], "pcl")
     assert found.values["reach"] == [1.0] and found.reached == 0
     assert math.isnan(found.reach_of_means)
+
+
+def test_a_seed_that_got_there_later_than_the_baseline_ended_is_none_that_did():
+    late = record("pcl", 0, [0.2, 0.25, 0.3, 0.45], ratio=(0.5, 0.5, 0.5))
+    found = line([*field(1), late], "pcl")
+    assert found.values["reach"] == [1.0] and found.reached == 0
+    assert mean_text(found, "reach", "percent") == "≥ 100 %"
+
+
+def test_without_success_lines_stand_by_their_gradient_for_what_they_spent():
+    records = [record(name, 0, [], kind="simulated", ratio=()) for name in ("uniform", "saver", "pcl")]
+    for one, snr, per_rollout in zip(records, (0.3, 0.2, 0.25), (1.0, 3.0, 2.0), strict=True):
+        one.numbers = {"gradient_snr": snr, "gradient_snr_per_1000_rollouts": per_rollout}
+    assert [one.name for one in summarise(records, "uniform")] == ["uniform", "saver", "pcl"]
 
 
 def test_the_baseline_stands_first_and_the_others_by_success():

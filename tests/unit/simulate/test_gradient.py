@@ -70,7 +70,21 @@ def test_quality_of_gradients_drawn_from_a_known_normal_distribution():
     assert quality.alignment == pytest.approx(2 / np.sqrt(24), rel=0.03)
 
 
-def test_few_gradients_do_not_pass_noise_off_as_signal():
+def test_over_many_seeds_snr_and_cosine_of_few_gradients_are_right():
+    rng, deviation = np.random.default_rng(0), np.linspace(0.5, 1.5, 200)
+    truth, variance = np.ones(200), float((deviation**2).sum())
+    expected = truth * np.sqrt(0.1 * variance / 200)  # in the true direction, SNR 0.1
+    found = [
+        gradient_quality(list(expected + deviation * rng.normal(size=(10, 200))), truth) for _ in range(1000)
+    ]
+    assert np.mean([quality.snr for quality in found]) == pytest.approx(0.1, abs=0.003)
+    assert np.mean([quality.cosine for quality in found]) == pytest.approx(1.0, abs=0.012)
+    assert max(quality.cosine for quality in found) > 1.0
+
+
+def test_without_a_signal_snr_is_0_on_average_and_the_cosine_unknown():
     rng = np.random.default_rng(0)
-    found = [gradient_quality(list(rng.normal(0, 1, (5, 200))), np.ones(200)).snr for _ in range(200)]
-    assert np.mean(found) < 0.01
+    found = [gradient_quality(list(rng.normal(0, 1, (5, 200))), np.ones(200)) for _ in range(400)]
+    snr = np.array([quality.snr for quality in found])
+    assert abs(snr.mean()) < 4 * snr.std() / 20
+    assert all(np.isnan(quality.cosine) == (quality.snr <= 0) for quality in found)

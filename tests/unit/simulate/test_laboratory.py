@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.config import AllocationConfig, BudgetUnit, LearningConfig
 from megatron_trace.simulate import Simulation, WorldConfig, make_world, measure, train
+from megatron_trace.simulate.gradient import gradient_quality, sampled_gradient
+from megatron_trace.simulate.truth import true_advantages
 
 ALLOCATION = {"budget": 64, "group": 8, "pool": 32}
 
@@ -81,3 +83,52 @@ def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, 
         assert [tree.turns for tree in other.step().trees] == [tree.turns for tree in first.trees]
     costs = [(run.rollouts, run.tokens, run.sampler.clock, run.allocator.state()) for run in (one, other)]
     assert costs[0] == costs[1]
+
+
+def drawn(world, steps, anew):
+    """The tasks of uniform steps of 8 candidates."""
+    run = Simulation(world, AllocationConfig(strategy="uniform", budget=16, group=2), seed=3)
+    return [[tree.task["index"] for tree in run.step(anew=anew).trees] for _ in range(steps)]
+
+
+def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out():
+    world = make_world(WorldConfig(tasks=16, depth=2))
+    stream, anew = drawn(world, 40, anew=False), drawn(world, 40, anew=True)
+    assert all(len(set(step)) == 8 for step in stream + anew)
+    shared = [
+        [len({*a} & {*b}) for a, b in zip(steps[::2], steps[1::2], strict=True)] for steps in (stream, anew)
+    ]
+    assert not any(shared[0]) and np.mean(shared[1]) == pytest.approx(4.0, abs=1.0)
+    assert drawn(world, 40, anew=True) == anew
+
+
+def test_more_candidates_than_tasks_are_all_tasks_again():
+    world = make_world(WorldConfig(tasks=3, depth=2))
+    run = Simulation(world, AllocationConfig(strategy="uniform", budget=16, group=2))
+    counts = np.bincount([tree.task["index"] for tree in run.step(anew=True).trees])
+    assert sorted(counts) == [2, 3, 3]
+
+
+def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven):
+    allocation = AllocationConfig(strategy="uniform", **ALLOCATION)
+    learning = LearningConfig(filter_groups=True)
+    numbers = measure(allocation, uneven, learning=learning, repeats=4, warmup=0)
+    run, ideal = Simulation(uneven, allocation, learning), []
+    for _ in range(4):
+        step = run.step(anew=True)
+        assert step.counted is not None and 0 < step.counted.sum() < len(step.counted)
+        truth = true_advantages(run.policy, step.turns)
+        ideal.append(sampled_gradient(run.policy, step.turns, truth, step.counted))
+        run.sampler.update(run.policy)
+    expected = gradient_quality(ideal, run.policy.gradient)
+    assert numbers["ideal_gradient_alignment"] == pytest.approx(expected.alignment)
+    everything = measure(allocation, uneven, repeats=4, warmup=0)
+    assert numbers["by_leaves_gradient_alignment"] != everything["by_leaves_gradient_alignment"]
+
+
+@pytest.mark.parametrize("run", [lambda simulation: train(simulation, rollouts=64), Simulation.step])
+def test_a_strategy_that_plans_nothing_is_named(uneven, run):
+    simulation = Simulation(uneven, AllocationConfig(strategy="uniform", **ALLOCATION))
+    simulation.allocator.strategy.plan = lambda now: [{} for _ in now.trees]
+    with pytest.raises(RuntimeError, match="strategy uniform planned no rollouts in step 1"):
+        run(simulation)

@@ -118,6 +118,8 @@ def test_the_page_is_remade_from_the_results_alone(compare, tmp_path):
         (["--strategies", "uniform", "--simulate", "--world", "deph=3"], "world.deph = '3': no such knob"),
         (["--strategies", "uniform", "--simulate", "--world", "depth=0"], "world.depth = 0: must be"),
         (["--strategies", "uniform", "--", "data.train=nowhere-*.tar"], "data.train"),
+        (["--strategies", "uniform", "--", "run.seed=3"], "run.seed = 3: give the seeds with --seeds"),
+        (["--strategies", "trace"], "--baseline = 'uniform': is none of the variants; name one of trace"),
         (["--report-only"], "--results = 'out/results': holds no results"),
     ],
 )
@@ -126,6 +128,31 @@ def test_a_wrong_command_is_one_line_before_anything_starts(compare, capsys, arg
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
     assert compare.started == []
+
+
+def test_results_of_other_runs_are_not_put_beside_these(compare, capsys):
+    compare.run_tool(*GRID)
+    compare.started.clear()
+    path = Path("out/results/trace-b64-s1.json")
+    record = json.loads(path.read_text())
+    record["settings"]["run.rollouts"] = 384
+    path.write_text(json.dumps(record))
+    assert compare.run_tool("--report-only") == 2
+    assert "differ in run.rollouts (192 and 384)" in capsys.readouterr().err
+    assert compare.run_tool("--strategies", "vip", *GRID[3:]) == 2 and compare.started == []
+
+
+def test_the_baseline_of_a_page_must_be_among_its_results(compare, capsys):
+    compare.run_tool(*GRID)
+    assert compare.run_tool("--report-only", "--baseline", "unifrom") == 2
+    assert "name one of trace, uniform" in capsys.readouterr().err
+
+
+def test_simulations_have_a_folder_of_their_own(compare):
+    folders = [
+        compare.parse(arguments)[0].out for arguments in ([], ["--simulate"], ["--out", "x", "--simulate"])
+    ]
+    assert folders == [Path("runs/comparison"), Path("runs/simulation"), Path("x")]
 
 
 @pytest.mark.slow

@@ -1,0 +1,87 @@
+"""What results must have in common to be compared: world, total, model, data, and how they are evaluated."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from megatron_trace.check import SettingError
+from megatron_trace.compare.record import Record
+from megatron_trace.config import BudgetUnit, Config
+
+COMMON = (
+    "world.", "simulate.", "model.", "data.", "environment.", "evaluation.", "run.rollouts", "allocation.unit",
+)  # fmt: skip
+"""Settings that all results must share; evaluation.every those of one budget."""
+
+
+def check_kind(folder: Path, records: Sequence[Record], kind: str) -> None:
+    """Refuse a folder of the other kind of results; all of `records` are of one kind.
+
+    Raises:
+        SettingError: they are not of `kind`.
+    """
+    if records and records[0].kind != kind:
+        raise SettingError(
+            "--results", str(folder), f"holds {records[0].kind} results, these are {kind}; choose another"
+        )
+
+
+def check_agreement(folder: Path, records: Sequence[Record]) -> None:
+    """Refuse results that cannot be compared.
+
+    They have different worlds, totals, models, data or evaluations, or one variant has different settings.
+
+    Raises:
+        SettingError: at the first setting that differs, with two values.
+    """
+    _compare(folder, records, lambda one: None, _common)
+    _compare(folder, records, lambda one: one.budget, _of_a_budget)
+    _compare(folder, records, lambda one: (one.variant, one.budget), _all_but_the_seed)
+
+
+def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first dotted name, in order of names, whose values differ, and both values."""
+    for name in sorted(one.keys() | other.keys()):
+        if one.get(name) != other.get(name):
+            return name, one.get(name, "the default"), other.get(name, "the default")
+    return None
+
+
+def _compare(
+    folder: Path,
+    records: Sequence[Record],
+    group: Callable[[Record], Hashable],
+    part: Callable[[Record], dict[str, Any]],
+) -> None:
+    """Each record against the first of its group, in this part of their settings."""
+    firsts: dict[Hashable, Record] = {}
+    for record in records:
+        first = firsts.setdefault(group(record), record)
+        if found := first_difference(part(first), part(record)):
+            name, *values = found
+            remedy = (
+                f"{first.name} and {record.name} differ in {name} ({values[0]} and {values[1]}), which must be common; "
+                "set it for all after --, or choose another folder"
+            )
+            raise SettingError("--results", str(folder), remedy)
+
+
+def _common(record: Record) -> dict[str, Any]:
+    settings = record.settings
+    found = {
+        name: value
+        for name, value in settings.items()
+        if name.startswith(COMMON) and name != "evaluation.every"
+    }
+    if settings.get("allocation.unit") == BudgetUnit.tokens.value:
+        found["the total of tokens"] = settings.get("run.steps", Config().run.steps) * record.budget
+    return found
+
+
+def _of_a_budget(record: Record) -> dict[str, Any]:
+    """A run of larger steps is evaluated after fewer of them."""
+    return {name: value for name, value in record.settings.items() if name == "evaluation.every"}
+
+
+def _all_but_the_seed(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record.settings.items() if name != "run.seed"}

@@ -1,0 +1,38 @@
+import pytest
+
+from megatron_trace.config import Config
+from megatron_trace.config_check import Command
+from megatron_trace.training import run as runs
+from megatron_trace.training.checkpoints import write_json
+from megatron_trace.training.identity import OtherRun
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch) -> Command:
+    """A command whose run has all its results; what it trains on and by is `learning.learning_rate`."""
+    config = Config()
+    config.run.directory, config.run.steps = str(tmp_path), 3
+    same = {"learning.learning_rate": 1e-6}
+    checkpoint = runs.run_folder(config) / "checkpoints" / "step_00003"
+    checkpoint.mkdir(parents=True)
+    write_json(checkpoint / "state.json", {"step": 3, "identity": same})
+    for name in ("policy", "report.html"):
+        (runs.run_folder(config) / name).touch()
+    monkeypatch.setattr(runs, "training_tasks", lambda command: [])
+    monkeypatch.setattr(
+        runs,
+        "identity_of",
+        lambda command, tasks: {"learning.learning_rate": command.config.learning.learning_rate},
+    )
+    return Command(config, replay=None, rollout_only=False)
+
+
+def test_a_finished_run_says_so_and_does_nothing(finished, capsys):
+    runs.run(finished, guard=None, stop=None)
+    assert "is finished: it has all 3 steps" in capsys.readouterr().out
+
+
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished):
+    finished.config.learning.learning_rate = 1e-4
+    with pytest.raises(OtherRun, match=r"learning.learning_rate: 1e-06 in the checkpoint, 0.0001 now"):
+        runs.run(finished, guard=None, stop=None)
