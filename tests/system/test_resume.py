@@ -75,6 +75,7 @@ def copy(run_dir: Path, name: str) -> Path:
     return Path(shutil.copytree(run_dir, run_dir.with_name(name)))
 
 
+@pytest.mark.slow
 def test_killed_while_sampling_it_takes_the_same_steps_again(trained: Path, replayed: Path) -> None:
     run_dir = replayed.with_name("sampling")
     # The checkpoint of step 1 is published while step 2 samples.
@@ -113,7 +114,8 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(
     check_same_run(run_dir, replayed)
 
 
-@pytest.mark.parametrize("kind", ["tensor", pytest.param("pipeline", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tensor", "pipeline"])
 def test_it_goes_on_in_another_layout_with_the_same_losses(
     kind: str, killed: Path, trained: Path, replayed: Path
 ) -> None:
