@@ -169,8 +169,8 @@ class Expansion:
 
     def state(self) -> dict[str, Any]:
         """As JSON data."""
-        ended = len(self._offered) / self._ended if self._ended else self._rate
-        return {"offers": self._price.seen, "rate": ended}
+        rate = len(self._offered) / self._ended if self._ended else self._rate
+        return {"offers": self._price.seen, "rate": rate}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""

@@ -105,10 +105,20 @@ def check_group(settings: AllocationConfig) -> None:
     if settings.unit.value == "rollouts" and budget % group:
         remedy = f"must be a multiple of allocation.group ({group}) so that it is spent exactly"
         raise SettingError("allocation.budget", budget, remedy)
-    if settings.unit.value == "tokens" and budget < group * settings.expected_tokens:
-        expected = f"{group} rollouts (allocation.group) of {settings.expected_tokens} tokens"
-        remedy = f"must pay for {expected} (allocation.expected_tokens) at least"
-        raise SettingError("allocation.budget", budget, remedy)
+    if settings.unit.value == "tokens":
+        check_pays(settings, group)
+
+
+def check_pays(settings: AllocationConfig, rollouts: int) -> None:
+    """Refuse a budget of tokens below what the smallest group of `rollouts` is expected to take.
+
+    Raises:
+        SettingError: it is.
+    """
+    if settings.budget < rollouts * settings.expected_tokens:
+        expected = f"{rollouts} rollouts of {settings.expected_tokens} tokens (allocation.expected_tokens)"
+        remedy = f"must pay for a group of {expected} at least"
+        raise SettingError("allocation.budget", settings.budget, remedy)
 
 
 def check_bare_share(settings: AllocationConfig) -> None:

@@ -17,7 +17,7 @@ from megatron_trace.allocation.expansion import Expansion
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_roots
-from megatron_trace.allocation.strategy import Strategy, check_bare_share
+from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.allocation.variance import solve_root_variance
 from megatron_trace.check.error import SettingError
 
@@ -136,6 +136,7 @@ class Trace(Strategy):
             if getattr(options, name) is not None and getattr(options, name) < least:
                 raise _error(name, getattr(options, name), f"must be at least {least}")
         if settings.unit.value == "tokens":
+            check_pays(settings, self._floor)
             return  # how many rollouts a budget of tokens pays for, a run finds out
         bare = self._bare(settings.budget)
         if bare > settings.budget:

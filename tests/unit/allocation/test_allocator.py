@@ -99,8 +99,11 @@ def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become():
 
 
 def test_a_budget_of_tokens_that_pays_for_no_group_is_refused():
-    with pytest.raises(SettingError, match=r"allocation.budget = 500: must pay for 8 rollouts"):
-        Allocator(AllocationConfig(strategy="uniform", unit=BudgetUnit.tokens, budget=500))
+    for strategy, rollouts in (("uniform", 8), ("trace", 4)):
+        with pytest.raises(
+            SettingError, match=rf"allocation.budget = 500: must pay for a group of {rollouts}"
+        ):
+            Allocator(AllocationConfig(strategy=strategy, unit=BudgetUnit.tokens, budget=500))
 
 
 def test_a_prediction_that_is_no_number_ends_the_run_with_its_reason():
