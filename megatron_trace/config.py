@@ -257,8 +257,11 @@ class LearningConfig:
     learning_rate: float = setting(1e-6, "AdamW learning rate of the policy")
     predictor_learning_rate: float = setting(1e-4, "AdamW learning rate of the predictor head")
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
-    predictor_epochs: int = setting(8, "passes over a step's anchors in which the predictor learns")
+    predictor_epochs: int = setting(16, "passes over a step's anchors in which the predictor learns")
     predictor_batch: int = setting(64, "anchors of one update of the predictor, at most")
+    predictor_average: float = setting(
+        0.7, "share of its weights that the predictor keeps at a step, the rest is newly learned; 0: nothing"
+    )
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
     warmup_steps: int = setting(
         0, "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)"

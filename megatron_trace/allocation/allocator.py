@@ -87,6 +87,7 @@ class Allocator:
             left=left,
             cost=self._cost,
             calibrate=self._calibration,
+            root_deviation=self._calibration.root_deviation,
             rng=np.random.default_rng(_seed(f"{self._seed}/{self._name}/{self._round}")),
         )
         plans = [{anchor: int(n) for anchor, n in plan.items() if n} for plan in self.strategy.plan(now)]

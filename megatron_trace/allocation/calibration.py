@@ -1,4 +1,4 @@
-"""Calibration of the predictor on line: a temperature and a shift of its logits, and a prior while it is cold."""
+"""The predictor judged on line: temperature and shift of its logits, a prior while it is cold, and its error."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +19,9 @@ WINDOW = 6
 
 STIFFNESS = 20.0
 """Outcomes that the uncalibrated prediction is worth against them."""
+
+SUSPECTED = 5.0
+"""Roots predicted at ½ that a deviation of 1 is worth against the outcomes."""
 
 EDGE = 1e-4
 """Predictions are kept this far from 0 and 1, whose logits are infinite."""
@@ -76,6 +79,22 @@ class Calibrated:
         known = self.seen / (self.seen + prior) if prior else 1.0
         return known * v + (1.0 - known) * self.mean
 
+    def deviation(self, prior: float) -> float:
+        """Standard deviation, in logits, of the true success probabilities about these predictions.
+
+        By moments: the mean s of n rewards of 0 or 1 with chance p is off its prediction v by
+        E (s − v)² = v(1−v)/n + (1 − 1/n)·Var p, and Var p ≈ deviation²·(v(1−v))². A single rollout says nothing
+        of it; so long as there are few, it is drawn to 1. Var p is taken to first order, which is low above 1.
+        """
+        excess = scale = SUSPECTED / 16
+        for step in self.window:
+            prediction, success, weight = np.array(step)
+            v = self(prediction, prior)
+            noise, several = v * (1 - v), 1 - 1 / weight
+            excess += float(np.sum(several * ((success - v) ** 2 - noise / weight)))
+            scale += float(np.sum((several * noise) ** 2))
+        return float(np.sqrt(max(excess, 0.0) / scale))
+
     def observe(self, new: Outcomes) -> None:
         """Fit to the outcomes of the last steps (log loss, with a pull towards no change)."""
         if not len(new.prediction):
@@ -108,6 +127,11 @@ class Calibration:
         kind = self._kinds["root" if roots else "prefix"]
         return kind(prediction, self._prior) if self._fitted or self._prior else prediction.copy()
 
+    @property
+    def root_deviation(self) -> float:
+        """How far the true success of roots lies about their predictions, in logits; 1 before anything is known."""
+        return self._kinds["root"].deviation(self._prior)
+
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         """Learn from a step's trees."""
         for name, kind in self._kinds.items():
@@ -128,7 +152,7 @@ class Calibration:
                 if key in ("brier", "ece")
             }
             numbers |= {f"temperature_{name}": kind.temperature, f"shift_{name}": kind.shift}
-        return numbers
+        return numbers | {"deviation_root": self.root_deviation}
 
     def state(self) -> dict[str, Any]:
         """As JSON data."""

@@ -25,6 +25,7 @@ class Situation:
         left: what is left of the budget, pending rollouts paid, in the budget's unit.
         cost: expected cost of one rollout from an anchor of a tree, in the budget's unit.
         calibrate: raw predictions -> success probabilities, given whether they are of roots.
+        root_deviation: standard deviation, in logits, of the roots' true success about the calibrated predictions.
         rng: random numbers of this plan.
     """
 
@@ -35,6 +36,7 @@ class Situation:
     left: float
     cost: Callable[[RolloutTree, Anchor], float]
     calibrate: Callable[[NDArray[np.float64], bool], NDArray[np.float64]]
+    root_deviation: float
     rng: np.random.Generator
 
     @cached_property

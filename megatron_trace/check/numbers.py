@@ -67,6 +67,9 @@ def _check_bounds(config: Config) -> None:
             f"must be at most rollout.max_history_tokens ({rollout.max_history_tokens}), which hold the turn"
         )
         raise SettingError("rollout.max_turn_tokens", rollout.max_turn_tokens, remedy)
+    average = config.learning.predictor_average
+    if not 0.0 <= average < 1.0:
+        raise SettingError("learning.predictor_average", average, "must be a share, from 0 to below 1")
     if config.learning.clip_low >= 1.0:
         raise SettingError("learning.clip_low", config.learning.clip_low, "must be below 1")
     if config.precision.rollout not in ("float32", "bfloat16", "float16"):

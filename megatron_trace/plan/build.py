@@ -74,7 +74,7 @@ def held_by(wrapped: list[Any], optimizer: Any) -> Held:
     return Held(
         weights=sum(buffer.param_data.nbytes for buffer in buffers) + 4 * predictor,
         gradients=sum(buffer.grad_data.nbytes for buffer in buffers) + 4 * predictor,
-        optimizer=8 * predictor
+        optimizer=12 * predictor
         + sum(8 * parameter.numel() for parameter in owned)
         + sum(4 * parameter.numel() for parameter in copies),
     )

@@ -69,7 +69,7 @@ def held(count: Parameters, config: Config, layout: Layout) -> Held:
 
     Weights in the policy's dtype, gradients in float32, and of the rank's share of them two float32 moments and, where
     the weights are not float32, a float32 copy: 18 bytes a parameter in bf16 on one rank, 6 + 12/d on d. The predictor
-    is not shared out: 16 bytes a parameter on every rank.
+    is not shared out: 20 bytes a parameter on every rank, as what predicts is an average beside what learns.
     """
     exact = config.precision.train is Precision.float32
     width, state = (4, 8) if exact else (2, 12)
@@ -78,7 +78,7 @@ def held(count: Parameters, config: Config, layout: Layout) -> Held:
         gradients=4 * (count.dense + count.experts + count.predictor),
         optimizer=state * count.dense // layout.shards
         + state * count.experts // layout.expert_shards
-        + 8 * count.predictor,
+        + 12 * count.predictor,
     )
 
 

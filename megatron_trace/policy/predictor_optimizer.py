@@ -1,6 +1,8 @@
 """Learning of the predictor: several passes over a step's anchors, on hidden states that the policy's update has seen.
 
-The head's own updates do not change the hidden states below it, so they cost no forward pass through the policy.
+The head's own updates do not change the hidden states below it, so they cost no forward pass through the policy. What
+predicts is an average over the heads of the last steps (Polyak and Juditsky 1992): one step has a few dozen tasks, and
+a head that has just learned them by heart knows the next ones less well.
 """
 
 from typing import Any
@@ -19,7 +21,7 @@ KEY = "optimizer.predictor"
 
 
 class PredictorOptimizer:
-    """AdamW on the head, in float32 and without weight decay.
+    """AdamW on a copy of the head, the learner, in float32 and without weight decay; the head is its moving average.
 
     All ranks of the last pipeline stage hold the head. The first of them learns and sends it to the others: they are
     the same to the last bit, and no update waits for a collective.
@@ -32,11 +34,13 @@ class PredictorOptimizer:
             group: the ranks of the last stage.
         """
         self._head, self._learning, self._group = head, learning, group
-        self._parameters = dict(head.requires_grad_(True).named_parameters())
-        self._adam = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
+        self._learner = PredictorHead(head.fc1.in_features, head.fc1.out_features, seed=0)
+        self._learner.to(head.fc1.weight.device).load_state_dict(head.state_dict())
+        self._parameters = dict(self._learner.named_parameters())
+        self._adam = torch.optim.AdamW(self._learner.parameters(), weight_decay=0.0)
         self._steps = 0
         # They are there from the start, as a checkpoint may be loaded into them.
-        for parameter in head.parameters():
+        for parameter in self._learner.parameters():
             self._adam.state[parameter] = {
                 "step": torch.zeros(()),
                 **{name: torch.zeros_like(parameter) for name in MOMENTS},
@@ -46,7 +50,8 @@ class PredictorOptimizer:
         """`learning.predictor_epochs` passes over m anchors. Collective over the ranks of the last stage.
 
         Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at most
-        `learning.predictor_batch`.
+        `learning.predictor_batch`. Then θ ← a·θ + (1 − a)·θ', the head's weights by the learner's, with
+        a = `learning.predictor_average`.
 
         Args:
             hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and 0 on all others.
@@ -64,19 +69,26 @@ class PredictorOptimizer:
                 order = torch.from_numpy(generator.permutation(len(target))).to(hidden.device)
                 for picked in order.tensor_split(-(-len(target) // self._learning.predictor_batch)):
                     self._update(hidden[picked], target[picked])
+            self._average()
         for parameter in self._head.parameters():
             distributed.broadcast(parameter.data, group=self._group, group_src=0)
 
     def _update(self, hidden: Tensor, target: Tensor) -> None:
         self._adam.zero_grad()
-        (predictor_loss(self._head(hidden), target) / len(target)).backward()
+        (predictor_loss(self._learner(hidden), target) / len(target)).backward()
         self._adam.step()
         self._steps += 1
 
+    @torch.no_grad()
+    def _average(self) -> None:
+        for parameter, learned in zip(self._head.parameters(), self._learner.parameters(), strict=True):
+            parameter.lerp_(learned, 1.0 - self._learning.predictor_average)
+
     def sharded_state(self) -> dict[str, Any]:
-        """Where the moments lie within a checkpoint: whole tensors, written by the rank that learns."""
+        """Where learner and moments lie within a checkpoint: whole tensors, written by the rank that learns."""
         tensors = {"step": torch.tensor([self._steps])}
         for name, parameter in self._parameters.items():
+            tensors[f"weight.{name}"] = parameter.detach()
             for moment in MOMENTS:
                 tensors[f"{moment}.{name}"] = self._adam.state[parameter][moment]
         return {
@@ -90,5 +102,6 @@ class PredictorOptimizer:
         for name, parameter in self._parameters.items():
             own = self._adam.state[parameter]
             own["step"].fill_(self._steps)
+            parameter.detach().copy_(state[f"weight.{name}"])
             for moment in MOMENTS:
                 own[moment].copy_(state[f"{moment}.{name}"])

@@ -39,8 +39,9 @@ class Trace(Strategy):
             floor: fewest bare rollouts of a task that gets any.
             root_cap, prefix_cap: most bare rollouts that stage 1 gives a task, most continuations of a prefix.
             doubt: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses (Thompson
-                sampling, arXiv 1707.02038). Without it tasks that the predictor takes for a little nearer to ½ than
-                others get everything, and it never learns better about the others.
+                sampling, arXiv 1707.02038); None: as far as outcomes were off the predictions in the last steps.
+                Without it tasks that the predictor takes for a little nearer to ½ than others get everything, and
+                it never learns better about the others.
             over_tasks: weigh the prefixes of all tasks against each other, instead of an even share for each.
             rounds: rounds of expansion; after each, prefixes whose outcome has been flipped get no more.
             deep: expand the continuations' own prefixes too.
@@ -53,7 +54,7 @@ class Trace(Strategy):
         floor: int = 4
         root_cap: int | None = None
         prefix_cap: int | None = None
-        doubt: float = 1.0
+        doubt: float | None = None
         over_tasks: bool = False
         rounds: int = 1
         deep: bool = False
@@ -84,10 +85,9 @@ class Trace(Strategy):
             counts = np.array(split_evenly(bare, [bare] * (bare // self._floor)))
         else:
             solve = solve_roots if options.contrast == "mixed" else solve_root_variance
-            drawn = logit(np.clip(now.roots, EDGE, 1 - EDGE)) + options.doubt * now.rng.normal(
-                size=len(now.trees)
-            )
-            success = expit(drawn) if options.doubt else now.roots
+            doubt = now.root_deviation if options.doubt is None else options.doubt
+            drawn = logit(np.clip(now.roots, EDGE, 1 - EDGE)) + doubt * now.rng.normal(size=len(now.trees))
+            success = expit(drawn) if doubt else now.roots
             counts = solve(success, bare, floor=self._floor, cap=options.root_cap)
         return now.at_roots({index: int(count) for index, count in enumerate(counts)})
 
@@ -121,8 +121,10 @@ class Trace(Strategy):
         for name, values in choices.items():
             if getattr(options, name) not in values:
                 raise _error(name, getattr(options, name), f"must be one of {', '.join(values)}")
-        if options.doubt < 0.0:
-            raise _error("doubt", options.doubt, "must not be negative")
+        if options.doubt is not None and options.doubt < 0.0:
+            raise _error(
+                "doubt", options.doubt, "must not be negative, or null to follow the predictor's error"
+            )
         if options.deep and options.rounds < 2 and not options.running_price:
             remedy = "needs two rounds or more (option rounds): in the first there are no continuations yet"
             raise _error("deep", True, remedy)

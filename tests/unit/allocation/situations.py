@@ -20,6 +20,7 @@ def situation(
         left=total - spent if left is None else left,
         cost=cost or (lambda tree, anchor: 1.0),
         calibrate=lambda prediction, roots: prediction.copy(),
+        root_deviation=0.0,
         rng=np.random.default_rng(0),
     )
 

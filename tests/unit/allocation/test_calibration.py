@@ -40,6 +40,27 @@ def test_a_cold_predictor_is_drawn_to_the_mean_success():
     assert kind(np.array([0.9]), 50.0) == pytest.approx(0.75 * 0.9 + 0.25 * 0.2, rel=1e-3)
 
 
+@pytest.mark.parametrize("rollouts", [2, 8])
+@pytest.mark.parametrize("deviation", [0.0, 0.3, 0.7])
+def test_the_deviation_is_that_of_the_true_success_about_the_predictions(deviation, rollouts):
+    rng = np.random.default_rng(1)
+    known = rng.normal(0.5, 1.0, 100_000)
+    true = expit(known + deviation * rng.normal(size=len(known)))
+    places, weights = np.polynomial.hermite_e.hermegauss(9)
+    prediction = expit(known[:, None] + deviation * places) @ weights / weights.sum()
+    success = rng.binomial(rollouts, true) / rollouts
+    kind = Calibrated()
+    kind.window.append([prediction.tolist(), success.tolist(), [float(rollouts)] * len(prediction)])
+    assert kind.deviation(0.0) ** 2 == pytest.approx(deviation**2, rel=0.2, abs=0.04)
+
+
+def test_single_rollouts_say_nothing_of_the_deviation():
+    kind = Calibrated()
+    assert kind.deviation(0.0) == 1.0
+    kind.window.append([[0.2, 0.9], [1.0, 0.0], [1.0, 1.0]])
+    assert kind.deviation(0.0) == 1.0
+
+
 def test_without_calibration_predictions_pass_unchanged():
     calibration = Calibration(fitted=False, prior=0.0)
     calibration.observe([bare_tree([1.0, 1.0, 1.0])])

@@ -71,10 +71,10 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start
     _, policy = start_policy(f"precision.train={precision}")
     policy.update(rows())  # before its first step Adam has no moments
     weights = storages(parameter for part in policy._chunks for parameter in part.parameters())
+    learner = list(policy._optimizer.predictor._learner.parameters())
     gradients = storages(
         getattr(parameter, "main_grad", parameter.grad)
-        for part in policy._chunks
-        for parameter in part.parameters()
+        for parameter in [*learner, *(one for part in policy._chunks for one in part.parameters())]
     )
     optimizers = [part.optimizer for part in policy._optimizer.megatron.chained_optimizers]
     state = [
@@ -87,7 +87,7 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start
     copies = storages(
         parameter for group in policy._optimizer.megatron.param_groups for parameter in group["params"]
     )
-    own = {place: size for place, size in copies.items() if place not in weights}
+    own = {place: size for place, size in (copies | storages(learner)).items() if place not in weights}
     assert planned.weights == sum(weights.values())
     assert planned.gradients == sum(gradients.values())
     assert planned.optimizer == sum(storages(state).values()) + sum(own.values())

@@ -27,7 +27,7 @@ def make(**settings: float) -> tuple[PredictorHead, PredictorOptimizer]:
     torch.manual_seed(4)
     for parameter in head.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    learning = LearningConfig(**{"predictor_learning_rate": 0.01} | settings)
+    learning = LearningConfig(**{"predictor_learning_rate": 0.01, "predictor_average": 0.0} | settings)
     return head, PredictorOptimizer(head, learning, distributed.group.WORLD)
 
 
@@ -96,6 +96,21 @@ def test_the_order_of_the_anchors_is_the_generators() -> None:
     assert not torch.equal(heads[0], heads[2])
 
 
+def test_the_head_is_the_moving_average_of_what_is_learned_without_it() -> None:
+    averaged, optimizer = make(predictor_average=0.6)
+    plain, alone = make()
+    right = [parameter.detach().double() for parameter in plain.parameters()]
+    for seed in range(3):
+        learn(optimizer, seed)
+        learn(alone, seed)
+        right = [
+            0.6 * value + 0.4 * parameter.detach().double()
+            for value, parameter in zip(right, plain.parameters(), strict=True)
+        ]
+    for parameter, value in zip(averaged.parameters(), right, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), value, rtol=0, atol=1e-6)
+
+
 def test_without_anchors_nothing_changes() -> None:
     head, optimizer = make()
     before = head.fc1.weight.detach().clone()
@@ -104,11 +119,11 @@ def test_without_anchors_nothing_changes() -> None:
 
 
 def test_what_is_restored_goes_on_bit_for_bit() -> None:
-    head, optimizer = make()
+    head, optimizer = make(predictor_average=0.6)
     learn(optimizer)
     stored = {name: entry.data.clone() for name, entry in optimizer.sharded_state().items()}
     weights = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    other, restored = make()
+    other, restored = make(predictor_average=0.6)
     other.load_state_dict(weights)
     restored.load(stored)
     for each in (optimizer, restored):

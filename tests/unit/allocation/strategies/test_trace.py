@@ -33,13 +33,17 @@ def test_certain_tasks_get_nothing():
     assert plan == [{}, {ROOT: 4}, {}, {ROOT: 4}]
 
 
-def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn():
-    strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=1.0), set()
+@pytest.mark.parametrize(
+    ("doubt", "deviation", "expected"),
+    [(1.0, 0.0, {0, 1, 2}), (None, 1.0, {0, 1, 2}), (None, 0.0, {0, 1}), (0.0, 1.0, {0, 1})],
+)
+def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(doubt, deviation, expected):
+    strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=doubt), set()
     trees = roots(0.5, 0.45, 0.4, 0.999)
     for number in range(20):
-        now = replace(situation(trees, total=8), rng=np.random.default_rng(number))
+        now = replace(situation(trees, total=8), rng=np.random.default_rng(number), root_deviation=deviation)
         chosen |= {index for index, plan in enumerate(strategy.plan(now)) if plan}
-    assert chosen == {0, 1, 2}
+    assert chosen == expected
 
 
 def test_uniform_roots_get_the_floor_one_after_another():
