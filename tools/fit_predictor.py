@@ -10,7 +10,7 @@ every anchor); a tenth of the trees is held back, on which the head of the best 
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,10 @@ BATCH = 256
 
 
 @torch.no_grad()
-def anchors(model: torch.nn.Module, trees: Sequence[RolloutTree]) -> tuple[Tensor, Tensor]:
+def anchors(model: torch.nn.Module, trees: Iterable[RolloutTree]) -> tuple[Tensor, Tensor]:
     """Final hidden states [anchors, hidden] and targets [anchors] of all anchors of `trees`."""
     hidden, target = [], []
-    for tree in track(trees, description="hidden states"):
+    for tree in trees:
         for row in rows_from_tree(tree):
             if row.predict.any():
                 states = model(input_ids=torch.from_numpy(row.tokens)[None]).last_hidden_state[0]
@@ -77,7 +77,8 @@ def main() -> None:
     trees = [tree for file in sorted(args.run.glob("trees/*.jsonl.gz")) for tree in load_trees(file)]
     held_back = max(1, int(HELD_BACK * len(trees)))
     model = AutoModel.from_pretrained(args.model, dtype=torch.float32).eval()
-    held, train = anchors(model, trees[:held_back]), anchors(model, trees[held_back:])
+    held = anchors(model, track(trees[:held_back], description="held back"))
+    train = anchors(model, track(trees[held_back:], description="hidden states"))
     head = PredictorHead(model.config.hidden_size, args.hidden, args.seed)
     fit(head, train, held, args.epochs)
     with torch.no_grad():

@@ -48,6 +48,12 @@ def test_numbers_that_work_pass(changed: dict[str, Any]) -> None:
     check_numbers(settings(**changed))
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_an_average_keeps_a_share(value: float) -> None:
+    with pytest.raises(SettingError, match=rf"predictor_average = {value}: must be a share"):
+        check_numbers(settings(learning__predictor_average=value))
+
+
 def test_a_turn_is_part_of_a_history() -> None:
     with pytest.raises(
         SettingError, match=r"max_turn_tokens = 513: must be at most .*max_history_tokens \(512\)"
