@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from megatron_trace.allocation.calibration import Outcomes, auc
+from megatron_trace.config import LearningConfig
 from megatron_trace.learning import rows_from_tree
 from megatron_trace.policy.predictor import FILE, PredictorHead
 from megatron_trace.tree import RolloutTree, load_trees
@@ -30,11 +31,13 @@ BATCH = 256
 
 
 @torch.no_grad()
-def anchors(model: torch.nn.Module, trees: Iterable[RolloutTree]) -> tuple[Tensor, Tensor]:
-    """Final hidden states [anchors, hidden] and targets [anchors] of all anchors of `trees`."""
+def anchors(
+    model: torch.nn.Module, trees: Iterable[RolloutTree], learning: LearningConfig | None = None
+) -> tuple[Tensor, Tensor]:
+    """Final hidden states [anchors, hidden] of all anchors of `trees`, and targets [anchors] by `learning.backup`."""
     hidden, target = [], []
     for tree in trees:
-        for row in rows_from_tree(tree):
+        for row in rows_from_tree(tree, learning):
             if row.predict.any():
                 states = model(input_ids=torch.from_numpy(row.tokens)[None]).last_hidden_state[0]
                 hidden.append(states[torch.from_numpy(row.predict)])

@@ -5,7 +5,8 @@
 
 A predictor learns from the run's trees step by step, as in training, and is scored on each before it learns from it, by
 the backed-up success of its anchors. The hidden states are those of the run's start policy in every step: the policy's
-own training is left out, so the numbers compare settings with each other and not with a run's metrics.
+own training is left out, so the numbers compare settings with each other and not with a run's metrics. What config.yaml
+does not name has today's default.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from torch import Tensor, distributed
 from transformers import AutoModel
 
 from megatron_trace.allocation.calibration import Outcomes, scores
+from megatron_trace.check import SettingError
+from megatron_trace.check.numbers import check_numbers
 from megatron_trace.config import LearningConfig
 from megatron_trace.config_check import load_config
 from megatron_trace.policy.predictor import PredictorHead, load_predictor
@@ -44,11 +47,11 @@ class Step:
     root: NDArray[np.bool_]
 
 
-def steps_of(run: Path, model: torch.nn.Module) -> list[Step]:
+def steps_of(run: Path, model: torch.nn.Module, learning: LearningConfig) -> list[Step]:
     """All steps of `run` whose trees were kept, in order."""
     steps = []
     for file in track(tree_files(run).values(), description="hidden states"):
-        found = [anchors(model, [tree]) for tree in load_trees(file)]
+        found = [anchors(model, [tree], learning) for tree in load_trees(file)]
         root = [np.arange(len(target)) == 0 for _, target in found]
         hidden, target = (torch.cat([one[part] for one in found]) for part in (0, 1))
         steps.append(Step(hidden, target, np.concatenate(root)))
@@ -86,11 +89,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a run that kept its trees")
     parser.add_argument("settings", nargs="*", help="learning.predictor_...=value, over the run's own")
     parser.add_argument("--seeds", type=int, default=1, help="orders of the anchors to average over")
-    parser.add_argument("--first", type=int, default=6, help="first step that is scored")
+    parser.add_argument("--first", type=int, default=6, help="the first of the kept steps to score")
     args = parser.parse_intermixed_args()
-    config = load_config(str(args.run / "config.yaml"), args.settings)
+    try:
+        config = load_config(str(args.run / "config.yaml"), args.settings)
+        check_numbers(config)
+    except SettingError as error:
+        parser.error(str(error))
+    if len(tree_files(args.run)) < args.first:
+        parser.error(f"{args.run} holds trees of {len(tree_files(args.run))} steps; --first is {args.first}")
     folder = Path(config.model.path)
-    steps = steps_of(args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval())
+    steps = steps_of(args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), config.learning)
     torch.set_num_threads(1)  # for a head of this size more are slower
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     runs = [
@@ -105,7 +114,8 @@ def main() -> None:
         table.add_row(
             kind, *(f"{value:.3f}" if name == 2 else f"{value:.4f}" for name, value in enumerate(values))
         )
-    Console().print(table)
+    chosen = {name: value for name, value in vars(config.learning).items() if name.startswith("predictor_")}
+    Console().print(table, "\n" + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
 
 
 if __name__ == "__main__":

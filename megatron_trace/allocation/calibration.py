@@ -23,6 +23,9 @@ STIFFNESS = 20.0
 SUSPECTED = 5.0
 """Roots predicted at ½ that a deviation of 1 is worth against the outcomes."""
 
+WIDEST = 2.0
+"""Deviation, to first order, of a success probability that is 0 or 1 where ½ was predicted."""
+
 EDGE = 1e-4
 """Predictions are kept this far from 0 and 1, whose logits are infinite."""
 
@@ -80,20 +83,23 @@ class Calibrated:
         return known * v + (1.0 - known) * self.mean
 
     def deviation(self, prior: float) -> float:
-        """Standard deviation, in logits, of the true success probabilities about these predictions.
+        """Standard deviation, in logits, of the true success probabilities about these predictions; at most 2.
 
         By moments: the mean s of n rewards of 0 or 1 with chance p is off its prediction v by
-        E (s − v)² = v(1−v)/n + (1 − 1/n)·Var p, and Var p ≈ deviation²·(v(1−v))². A single rollout says nothing
-        of it; so long as there are few, it is drawn to 1. Var p is taken to first order, which is low above 1.
+        E (s − v)² = v(1−v)/n + (1 − 1/n)·Var p, and to first order Var p = deviation²·(v(1−v))². A single rollout
+        says nothing of it; so long as there are few, it is drawn to 1. It is 1 where rewards are graded, whose
+        noise is not v(1−v).
         """
-        excess = scale = SUSPECTED / 16
+        excess, scale, pull = 0.0, 0.0, SUSPECTED / 16
         for step in self.window:
             prediction, success, weight = np.array(step)
+            if np.abs(weight * success - np.round(weight * success)).max() > 1e-6:
+                return 1.0
             v = self(prediction, prior)
             noise, several = v * (1 - v), 1 - 1 / weight
             excess += float(np.sum(several * ((success - v) ** 2 - noise / weight)))
             scale += float(np.sum((several * noise) ** 2))
-        return float(np.sqrt(max(excess, 0.0) / scale))
+        return min(WIDEST, float(np.sqrt((max(excess, 0.0) + pull) / (scale + pull))))
 
     def observe(self, new: Outcomes) -> None:
         """Fit to the outcomes of the last steps (log loss, with a pull towards no change)."""

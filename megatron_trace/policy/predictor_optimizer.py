@@ -1,7 +1,7 @@
 """Learning of the predictor: several passes over a step's anchors, on hidden states that the policy's update has seen.
 
 The head's own updates do not change the hidden states below it, so they cost no forward pass through the policy. What
-predicts is an average over the heads of the last steps (Polyak and Juditsky 1992): one step has a few dozen tasks, and
+predicts is an exponential average over the heads of the last steps: one step has a few dozen tasks, and
 a head that has just learned them by heart knows the next ones less well.
 """
 

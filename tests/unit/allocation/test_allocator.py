@@ -46,6 +46,27 @@ def test_a_strategy_that_overspends_is_stopped():
         allocator.plan()
 
 
+class Listening(Strategy):
+    deviation = 0.0
+
+    def plan(self, now):
+        self.deviation = now.root_deviation
+        return now.at_roots({0: 4, 1: 4}) if now.round == 0 else now.nothing()
+
+
+def test_a_strategy_is_told_how_far_roots_were_off():
+    allocator = Allocator(AllocationConfig(strategy="uniform", budget=8, calibrate=False))
+    allocator.strategy = Listening(AllocationConfig(budget=8))
+    sample_step(allocator, roots(0.5, 0.5), lambda *_: 1.0)
+    assert allocator.strategy.deviation == 1.0
+    allocator.begin(roots(0.5, 0.5), "step 2")
+    allocator.plan()
+    # Twice ¾·(¼ − ¼/4) over (¾·¼)², beside a deviation of 1 worth 5/16.
+    expected = ((2 * 9 / 64 + 5 / 16) / (2 * 9 / 256 + 5 / 16)) ** 0.5
+    assert allocator.strategy.deviation == pytest.approx(expected)
+    assert allocator.finish()[1]["deviation_root"] == pytest.approx(expected)
+
+
 def test_what_it_has_learned_survives_json():
     settings = AllocationConfig(budget=16, pool=4, calibrate=True, options={"trace": {"floor": 4}})
     one, other = Allocator(settings), Allocator(settings)
