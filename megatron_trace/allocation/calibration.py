@@ -99,7 +99,7 @@ class Calibrated:
             noise, several = v * (1 - v), 1 - 1 / weight
             excess += float(np.sum(several * ((success - v) ** 2 - noise / weight)))
             scale += float(np.sum((several * noise) ** 2))
-        return min(WIDEST, float(np.sqrt((max(excess, 0.0) + pull) / (scale + pull))))
+        return min(WIDEST, float(np.sqrt(max(excess + pull, 0.0) / (scale + pull))))
 
     def observe(self, new: Outcomes) -> None:
         """Fit to the outcomes of the last steps (log loss, with a pull towards no change)."""
