@@ -8,9 +8,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from megatron_trace.config_check import Command, SettingError, parse_command
-from megatron_trace.training.guard import Guard, leave_group
-from megatron_trace.training.stop import Stop
+from megatron_trace.check.command import Command, parse_command
+from megatron_trace.config import SettingError
+from megatron_trace.supervise.guard import Guard, leave_group
+from megatron_trace.supervise.stop import Stop
 
 if __name__ == "__mp_main__":  # spawned by a train rank
     leave_group()
@@ -36,7 +37,7 @@ def main() -> int:
             print(f"error: {error}", file=sys.stderr)
         return 2
     # Before anything is spawned, and before imports that take seconds.
-    from megatron_trace.training import guard
+    from megatron_trace.supervise import guard
 
     run, settings = command.config.run, command.config.stop
     try:
@@ -55,10 +56,10 @@ def guarded(command: Command, keeper: Guard, stop: Stop) -> tuple[int, str]:
     """Run; returns the exit code and why it is not 0."""
     # Only now: importing the run takes seconds, and a typo should not.
     from megatron_trace.policy.ranks import LeaderLost
-    from megatron_trace.training.health import UnhealthyRun
+    from megatron_trace.supervise.health import UnhealthyRun
+    from megatron_trace.supervise.stop import Stopped
     from megatron_trace.training.identity import OtherRun
     from megatron_trace.training.run import run
-    from megatron_trace.training.stop import Stopped
 
     try:
         run(command, keeper, stop)

@@ -50,8 +50,8 @@ MAKE = """
 import sys, torch
 from pathlib import Path
 from megatron_trace.policy.hf import read_config, write_folder
-from megatron_trace.policy.stored import hf_shape
-from megatron_trace.policy.weight_map import expand, family_of
+from megatron_trace.policy.convert.stored import hf_shape
+from megatron_trace.models.weight_map import expand, family_of
 source, out = map(Path, sys.argv[1:])
 config = read_config(source)
 names = [name for row in expand(family_of("qwen3"), config, tied=True) for name in row.hf]
@@ -63,7 +63,7 @@ import sys
 from transformers import AutoModelForCausalLM
 AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto").save_pretrained(sys.argv[2])
 """
-IMPORT_OURS = "import megatron_trace.policy.convert, rich.progress"
+IMPORT_OURS = "import megatron_trace.policy.convert.convert, rich.progress"
 IMPORT_TRANSFORMERS = "from transformers import AutoModelForCausalLM, Qwen3ForCausalLM"
 
 

@@ -29,9 +29,9 @@ from bench_train_sides import padded_plan
 from rich.console import Console
 from rich.table import Table
 
-from megatron_trace.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.learning.packing import Packing, plan_micro_batches
 from megatron_trace.learning.rows import Row, rows_from_trees
+from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.tree import load_trees
 
 SIDES = ("trace", "transformers")

@@ -69,7 +69,7 @@ def plain(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    from megatron_trace.policy.predictor import PredictorHead, load_predictor
+    from megatron_trace.models.predictor import PredictorHead, load_predictor
 
     disable_progress_bar()
     learning = learning_settings(micro_batch_tokens)

@@ -22,7 +22,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.agreement import check_agreement
 from megatron_trace.compare.grid import (
     OWN,
@@ -41,7 +40,8 @@ from megatron_trace.compare.setup import Setup, check_cells, common_config, resu
 from megatron_trace.compare.summary import HELD_STILL, summarise, trained
 from megatron_trace.compare.table import table
 from megatron_trace.compare.words import footnotes
-from megatron_trace.plan.words import console
+from megatron_trace.config import SettingError
+from megatron_trace.report.words import console
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

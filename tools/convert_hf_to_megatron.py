@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from megatron_trace.policy import convert
+from megatron_trace.policy.convert import convert
 
 M_ARENA_MAX = -8
 """Number of an option in glibc's malloc.h."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from convert_hf_to_megatron import run
 
-from megatron_trace.policy import convert
+from megatron_trace.policy.convert import convert
 
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 

@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
 
-from megatron_trace.allocation.calibration import Outcomes, auc
 from megatron_trace.config import LearningConfig
 from megatron_trace.learning import rows_from_tree
-from megatron_trace.policy.predictor import FILE, PredictorHead
+from megatron_trace.models.predictor import FILE, PredictorHead
 from megatron_trace.tree import RolloutTree, load_trees
+from megatron_trace.tree.predictions import Outcomes, auc
 
 HELD_BACK = 0.1
 BATCH = 256

@@ -6,11 +6,11 @@ python tools/make_pictures.py runs/trace --out docs/images
 import argparse
 from pathlib import Path
 
-from megatron_trace.training import charts, tree_drawing
-from megatron_trace.training.drawing import document
-from megatron_trace.training.exemplars import choose_exemplars
-from megatron_trace.training.history import decoder, read_history
-from megatron_trace.training.report import effective_ratio_chart, evaluation_chart
+from megatron_trace.report import charts, tree_drawing
+from megatron_trace.report.exemplars import choose_exemplars
+from megatron_trace.report.history import decoder, read_history
+from megatron_trace.report.run_page import effective_ratio_chart, evaluation_chart
+from megatron_trace.report.svg import document
 
 
 def curves(run_dir: Path) -> str:

@@ -15,14 +15,13 @@ import json
 import sys
 from pathlib import Path
 
-from megatron_trace.check import SettingError
-from megatron_trace.config import Config
-from megatron_trace.config_check import (
+from megatron_trace.check.command import (
     check_apart_from_layout,
     check_settings,
     load_config,
     read_model_config,
 )
+from megatron_trace.config import Config, SettingError
 from megatron_trace.plan.assumptions import Assumptions, check_assumptions
 from megatron_trace.plan.layout import train_gpus
 from megatron_trace.plan.machines import GPUS, Cluster, cpu_share
@@ -31,7 +30,8 @@ from megatron_trace.plan.planner import make_plan
 from megatron_trace.plan.search import search
 from megatron_trace.plan.search_table import print_search
 from megatron_trace.plan.tables import print_plan
-from megatron_trace.plan.words import console, flag
+from megatron_trace.plan.words import flag
+from megatron_trace.report.words import console
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -25,15 +25,14 @@ from rich.table import Table
 from torch import Tensor, distributed
 from transformers import AutoModel
 
-from megatron_trace.allocation.calibration import Outcomes, scores
-from megatron_trace.check import SettingError
+from megatron_trace.check.command import load_config
 from megatron_trace.check.numbers import check_numbers
-from megatron_trace.config import LearningConfig
-from megatron_trace.config_check import load_config
-from megatron_trace.policy.predictor import PredictorHead, load_predictor
+from megatron_trace.config import LearningConfig, SettingError
+from megatron_trace.models.predictor import PredictorHead, load_predictor
 from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
-from megatron_trace.training.exemplars import tree_files
+from megatron_trace.report.exemplars import tree_files
 from megatron_trace.tree import load_trees
+from megatron_trace.tree.predictions import Outcomes, scores
 
 Floats = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from megatron_trace.training.exemplars import tree_files
-from megatron_trace.training.history import decoder
-from megatron_trace.training.metrics import bare_rewards, is_bare_mixed
-from megatron_trace.training.tree_drawing import Decode, action_parts, gold, outcome, question, svg, turn_text
+from megatron_trace.report.exemplars import tree_files
+from megatron_trace.report.history import decoder
+from megatron_trace.report.metrics import bare_rewards, is_bare_mixed
+from megatron_trace.report.tree_drawing import Decode, action_parts, gold, outcome, question, svg, turn_text
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
 from megatron_trace.tree.backup import is_mixed
 

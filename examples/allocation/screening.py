@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation import Plans, Situation, Strategy
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.check import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.tree.backup import is_mixed
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.strategy import Strategy, check_bare_share
-from megatron_trace.check.error import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.tree import ROOT, Anchor
 
 

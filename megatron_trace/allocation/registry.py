@@ -8,8 +8,7 @@ from types import ModuleType
 
 from megatron_trace.allocation import strategies
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 
 STRATEGIES = sorted(module.name for module in pkgutil.iter_modules(strategies.__path__))
 """Names of the strategies that come along."""

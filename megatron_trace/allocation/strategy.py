@@ -8,8 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from megatron_trace.allocation.situation import Plans, Situation
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import Need, RolloutTree
 
 

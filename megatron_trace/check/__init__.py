@@ -1,5 +1,1 @@
-"""Checks of settings that stand for themselves: each function refuses what cannot work, with the reason."""
-
-from megatron_trace.check.error import SettingError
-
-__all__ = ["SettingError"]
+"""What is refused before a run starts: every function names the setting, its value and what would be right."""

@@ -1,9 +1,7 @@
 """What only the machine that trains can say: its GPUs, CUDA and Transformer Engine."""
 
-import importlib.util
-
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config, FP8Recipe, Precision, Recompute, WeightBackend
+from megatron_trace.config import Config, FP8Recipe, Precision, Recompute, SettingError, WeightBackend
+from megatron_trace.models.transformer_engine import has_transformer_engine
 
 HOPPER, BLACKWELL, CONSUMER_BLACKWELL = (9, 0), (10, 0), (12, 0)
 """Compute capabilities."""
@@ -30,11 +28,6 @@ def check_devices(config: Config) -> None:
     if grouped and not (cuda and has_transformer_engine()):
         remedy = "needs Transformer Engine's grouped experts; use moe"
         raise SettingError("recompute.modules", "moe_act", remedy)
-
-
-def has_transformer_engine() -> bool:
-    """Whether Transformer Engine is installed."""
-    return importlib.util.find_spec("transformer_engine") is not None
 
 
 def _check_fp8(config: Config, cuda: bool) -> None:

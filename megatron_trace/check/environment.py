@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 
 COUNTS = {"search_qa": ("top_k", "max_observation_chars")}
 """Environment -> options that must be at least 1."""

@@ -1,7 +1,6 @@
 """Checks of the optimisation settings."""
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Aggregation, Config, Decay, Importance, LearningConfig
+from megatron_trace.config import Aggregation, Config, Decay, Importance, LearningConfig, SettingError
 from megatron_trace.learning import ADVANTAGES
 
 

@@ -2,8 +2,7 @@
 
 import importlib.util
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 
 LIBRARIES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """`run.loggers` -> the library that it needs."""

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.architecture import ARCHITECTURES, check_architecture
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
-from megatron_trace.folders import companions
+from megatron_trace.config import Config, SettingError
+from megatron_trace.models.architecture import ARCHITECTURES, check_architecture
+from megatron_trace.models.folders import companions
 
 
 def read_model_config(path: str) -> dict[str, Any]:

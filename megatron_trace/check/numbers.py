@@ -5,8 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 
 POSITIVE = [
     "environment.max_turns", "run.rollouts", "allocation.budget", "allocation.expected_tokens", "allocation.pool",

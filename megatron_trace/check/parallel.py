@@ -7,9 +7,9 @@ docs/parallelism.md has the table.
 import math
 from typing import Any
 
-from megatron_trace.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config, ContextExchange, FP8Recipe, ParallelConfig, Precision
+from megatron_trace.config import Config, ContextExchange, ParallelConfig, SettingError
+from megatron_trace.models.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
+from megatron_trace.models.layout import padding
 
 
 def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:
@@ -133,26 +133,3 @@ def check_micro_batch(config: Config) -> None:
         remedy = f"must hold one rollout: at least {-(-needed // total) * total}, rollout.max_history_tokens"
         padded = f" ({longest}) padded to a multiple of {total}" if total > 1 else f" ({longest})"
         raise SettingError("learning.micro_batch_tokens", tokens, remedy + padded)
-
-
-def sequence_parallel(parallel: ParallelConfig) -> bool:
-    """Whether tensor-parallel ranks split the sequence between their layers: as set, or wherever there are some."""
-    return parallel.tensor > 1 if parallel.sequence is None else parallel.sequence
-
-
-def padding(config: Config) -> tuple[int, int]:
-    """Multiples of tokens to which every row, and every micro-batch, is padded.
-
-    Context parallelism cuts a row into 2·context chunks; sequence parallelism and FP8 ask it of a rank's tokens.
-    """
-    parallel = config.parallel
-    row = 2 * parallel.context if parallel.context > 1 else 1
-    slices = parallel.tensor if sequence_parallel(parallel) else 1
-    return row, math.lcm(row, parallel.context * slices * fp8_multiple(config))
-
-
-def fp8_multiple(config: Config) -> int:
-    """Rows and columns of every matrix must come in multiples of this for FP8; 1 without."""
-    if config.precision.train is not Precision.fp8:
-        return 1
-    return 32 if config.precision.fp8_recipe is FP8Recipe.mxfp8 else 16

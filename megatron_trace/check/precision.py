@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from megatron_trace.architecture import head_width, key_value_heads, number_of_experts
-from megatron_trace.check.error import SettingError
-from megatron_trace.check.parallel import fp8_multiple
-from megatron_trace.config import Config, FP8Recipe, Precision, PrecisionConfig
+from megatron_trace.config import Config, FP8Recipe, Precision, PrecisionConfig, SettingError
+from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
+from megatron_trace.models.layout import fp8_multiple
 
 AMAX_ALGORITHMS = ("max", "most_recent")
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from megatron_trace.architecture import number_of_experts, sparse_layers
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config, FP8Recipe, Precision, Recompute
+from megatron_trace.config import Config, FP8Recipe, Precision, Recompute, SettingError
+from megatron_trace.models.architecture import number_of_experts, sparse_layers
 
 MODULES = ("core_attn", "layernorm", "mlp", "moe_act", "moe")
 METHODS = ("uniform", "block")

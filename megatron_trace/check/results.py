@@ -3,8 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 
 
 def check_run_name(config: Config) -> None:

@@ -4,8 +4,7 @@ import glob
 
 from braceexpand import braceexpand
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 
 
 def check_shards(config: Config) -> None:

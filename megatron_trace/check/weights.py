@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from megatron_trace.check.error import SettingError
-from megatron_trace.config import Config
-from megatron_trace.folders import is_checkpoint
+from megatron_trace.config import Config, SettingError
+from megatron_trace.models.folders import is_checkpoint
 
 
 def check_weights(config: Config) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.record import Record
-from megatron_trace.config import BudgetUnit, Config
+from megatron_trace.config import BudgetUnit, Config, SettingError
 
 COMMON = (
     "world.", "simulate.", "model.", "data.", "environment.", "evaluation.", "run.rollouts", "allocation.unit",

@@ -11,7 +11,7 @@ from typing import Any
 
 from megatron_trace.compare.grid import Cell
 from megatron_trace.compare.record import Columns, Record
-from megatron_trace.training.history import History, read_history
+from megatron_trace.report.history import History, read_history
 
 METRICS = (
     "effective_ratio", "effective_ratio_bare", "mixed_probability", "success_rate", "active_tasks", "continuations",

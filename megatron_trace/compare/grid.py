@@ -8,8 +8,8 @@ from typing import Any, cast
 import yaml
 from omegaconf import OmegaConf
 
-from megatron_trace.check import SettingError
-from megatron_trace.training.identity import flatten
+from megatron_trace.config import SettingError
+from megatron_trace.config.flatten import flatten
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 

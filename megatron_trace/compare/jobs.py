@@ -23,7 +23,7 @@ from megatron_trace.compare.setup import (
     strategy_file,
 )
 from megatron_trace.config import RunConfig
-from megatron_trace.training.metrics import Row, read_metrics
+from megatron_trace.report.metrics import Row, read_metrics
 
 PROGRAM = Path(__file__).parents[2] / "pretrain_trace.py"
 LAST_LINES = 12

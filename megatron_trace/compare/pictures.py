@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from megatron_trace.compare.summary import Line, Measure, mean_curve, pick, step_curves, success_curves
 from megatron_trace.compare.words import bounds, written
-from megatron_trace.training import charts
-from megatron_trace.training.axes import BOTTOM, LEFT, TOP, Frame, heading, ticks
-from megatron_trace.training.charts import Series
-from megatron_trace.training.drawing import document, escape, label, text_width
+from megatron_trace.report import charts
+from megatron_trace.report.axes import BOTTOM, LEFT, TOP, Frame, heading, ticks
+from megatron_trace.report.charts import Series
+from megatron_trace.report.svg import document, escape, label, text_width
 
 COLORS = ("blue", "orange", "teal", "violet", "rose", "good", "bad", "ink")
 MANY = 4

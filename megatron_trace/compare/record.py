@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.check import SettingError
+from megatron_trace.config import SettingError
 
 FORMAT = 1
 DIGITS = 5

@@ -14,9 +14,9 @@ from megatron_trace.compare.record import Record
 from megatron_trace.compare.summary import HELD_STILL, MEASURES, Line, Measure, summarise, trained
 from megatron_trace.compare.table import present
 from megatron_trace.compare.words import bounds, footnotes, mean_text, p_text, seeds_of, written
-from megatron_trace.plan.words import counted
-from megatron_trace.training.drawing import escape
-from megatron_trace.training.page import card, grid, page, section
+from megatron_trace.report.page import card, grid, page, section
+from megatron_trace.report.svg import escape
+from megatron_trace.report.words import counted
 
 CHARTED = ("success", "on_the_way", "effective_ratio", "reach")
 FOOTER = (

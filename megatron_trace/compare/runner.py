@@ -11,7 +11,7 @@ from rich.text import Text
 
 from megatron_trace.compare.grid import Cell
 from megatron_trace.compare.jobs import Job
-from megatron_trace.training.history import seconds_text
+from megatron_trace.report.words import seconds_text
 
 POLL_S = 0.5
 PATIENCE_S = 60.0

@@ -11,16 +11,16 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from megatron_trace.allocation import make_strategy
-from megatron_trace.check import SettingError
+from megatron_trace.check.command import check_config, load_config
 from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.weights import check_weights
 from megatron_trace.compare.agreement import check_agreement, check_kind, first_difference
 from megatron_trace.compare.grid import Cell, Variant
 from megatron_trace.compare.record import Record, read_records
-from megatron_trace.config import BudgetUnit, Config
-from megatron_trace.config_check import check_config, load_config
-from megatron_trace.training.identity import FREE, flatten
+from megatron_trace.config import BudgetUnit, Config, SettingError
+from megatron_trace.config.flatten import flatten
+from megatron_trace.training.identity import FREE
 
 SPARE_STEPS = 4
 """A run may take this many times the steps that its total pays for, where a strategy does not spend whole budgets."""

@@ -8,11 +8,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.collect import host, versions
 from megatron_trace.compare.grid import Cell
 from megatron_trace.compare.record import Columns, Record
 from megatron_trace.compare.setup import Setup, cell_config, settings_of
+from megatron_trace.config import SettingError
 from megatron_trace.simulate.config import WorldConfig, check_world
 from megatron_trace.simulate.laboratory import measure
 from megatron_trace.simulate.simulation import Simulation

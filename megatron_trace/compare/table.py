@@ -8,7 +8,7 @@ from rich.text import Text
 
 from megatron_trace.compare.summary import MEASURES, Line, Measure
 from megatron_trace.compare.words import bounds, mean_text, p_text, written
-from megatron_trace.plan.words import counted
+from megatron_trace.report.words import counted
 
 WORDS = 9
 """Letters after which the head of a column is broken."""

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from megatron_trace.compare.statistics import EXACT_PAIRS, RESAMPLES, Interval, smallest_flip
 from megatron_trace.compare.summary import Line
-from megatron_trace.plan.words import counted
-from megatron_trace.training.history import seconds_text, short
+from megatron_trace.report.words import counted, seconds_text, short
 
 
 def written(value: float, kind: str) -> str:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from megatron_trace.allocation import strategy_class
-from megatron_trace.check import SettingError
-from megatron_trace.config import BudgetUnit, Config
+from megatron_trace.config import BudgetUnit, Config, SettingError
 from megatron_trace.plan.words import flag
 
 SHARES = ("_utilisation", "_fullness", "_share", "_depth")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from megatron_trace.architecture import number_of_experts, sparse_layers
 from megatron_trace.config import Config, Recompute, RecomputeConfig
+from megatron_trace.models.architecture import number_of_experts, sparse_layers
 from megatron_trace.plan.machines import Cluster
 
 SIZES = (1, 2, 4, 8, 16)

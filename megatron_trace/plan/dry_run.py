@@ -5,14 +5,15 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from megatron_trace.check.command import check_settings, problems_here, read_model_config
 from megatron_trace.config import Config, Precision, WeightBackend
-from megatron_trace.config_check import check_settings, problems_here, read_model_config
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layout import engine_places, smallest_world
 from megatron_trace.plan.machines import GPUS, Cluster, Gpu, cpu_share
 from megatron_trace.plan.planner import Plan, make_plan
 from megatron_trace.plan.tables import headline, train_table
-from megatron_trace.plan.words import console, gib
+from megatron_trace.plan.words import gib
+from megatron_trace.report.words import console
 
 NODE = 8
 """GPUs of a node, where torchrun does not say."""

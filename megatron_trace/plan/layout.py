@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from megatron_trace.check import SettingError
-from megatron_trace.check.parallel import sequence_parallel
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
+from megatron_trace.models.layout import sequence_parallel
 from megatron_trace.plan.machines import Cluster
 
 

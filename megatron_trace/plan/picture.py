@@ -4,7 +4,7 @@ from megatron_trace.plan.machines import GIB
 from megatron_trace.plan.memory import StageMemory
 from megatron_trace.plan.planner import Plan
 from megatron_trace.plan.words import spans
-from megatron_trace.training.drawing import document, fit, label
+from megatron_trace.report.svg import document, fit, label
 
 CELL, HEIGHT, GAP, MARGIN, HEAD = 138.0, 104.0, 8.0, 20.0, 74.0
 """Pixels: width and height of a GPU's cell, between cells, around all, and of the heading."""

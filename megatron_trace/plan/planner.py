@@ -4,8 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_trace.check import SettingError
-from megatron_trace.config import Config, FP8Recipe, Precision
+from megatron_trace.config import Config, FP8Recipe, Precision, SettingError
 from megatron_trace.plan.assumptions import Assumptions, Workload, workload
 from megatron_trace.plan.capacity import Capacity, capacity
 from megatron_trace.plan.duration import Durations, durations, micro_batches

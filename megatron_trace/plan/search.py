@@ -4,9 +4,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.layout import check_layout
-from megatron_trace.config import Config, Recompute
+from megatron_trace.config import Config, Recompute, SettingError
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.candidates import candidates
 from megatron_trace.plan.layout import check_engines, train_gpus

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_trace.architecture import (
+from megatron_trace.models.architecture import (
     head_width,
     key_value_heads,
     number_of_experts,

@@ -1,19 +1,6 @@
 """How a plan's numbers are written."""
 
-from rich.console import Console
-
 from megatron_trace.plan.machines import GIB
-
-
-def console() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal."""
-    found = Console()
-    return found if found.is_terminal else Console(width=150)
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 GPU", "2 GPUs"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def spans(layers: list[range]) -> str:

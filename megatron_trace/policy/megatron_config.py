@@ -6,11 +6,11 @@ import torch
 from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.transformer import TransformerConfig
 
-from megatron_trace.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
-from megatron_trace.check.parallel import sequence_parallel
 from megatron_trace.config import Config, Precision, Recompute
+from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
+from megatron_trace.models.layout import sequence_parallel
+from megatron_trace.models.weight_map import Family
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
-from megatron_trace.policy.weight_map import Family
 
 
 def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> TransformerConfig:

@@ -15,20 +15,20 @@ from megatron.core.tensor_parallel import (
 )
 from torch import Tensor
 
-from megatron_trace.architecture import check_architecture, padded_vocabulary
 from megatron_trace.config import Config
-from megatron_trace.folders import companions, is_checkpoint
 from megatron_trace.learning.batches import Batch
+from megatron_trace.models.architecture import check_architecture, padded_vocabulary
+from megatron_trace.models.folders import companions, is_checkpoint
+from megatron_trace.models.predictor import PredictorHead, load_predictor
+from megatron_trace.models.weight_map import expand, family_of, shape_of
 from megatron_trace.policy.context import own_tokens, place_of
 from megatron_trace.policy.distributed import Place
 from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
-from megatron_trace.policy.predictor import PredictorHead, load_predictor
 from megatron_trace.policy.rope import RotaryByPosition, put_into, rotary_frequencies, scale_rotation
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
-from megatron_trace.policy.weight_map import expand, family_of, shape_of
 from megatron_trace.policy.weights import ModelWeights
 
 RESERVED_ROWS = 2

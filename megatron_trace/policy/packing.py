@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from megatron_trace.architecture import head_width, key_value_heads, number_of_experts
-from megatron_trace.check.parallel import padding
 from megatron_trace.config import Config
 from megatron_trace.learning.packing import Packing
+from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
+from megatron_trace.models.layout import padding
 
 
 def packing(config: Config, hf: dict[str, Any]) -> Packing:

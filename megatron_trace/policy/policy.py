@@ -13,13 +13,13 @@ from torch import Tensor, distributed
 
 from megatron_trace.check.layout import check_layout
 from megatron_trace.config import Config
-from megatron_trace.folders import companions, is_checkpoint
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.batches import Batch, make_batch
 from megatron_trace.learning.diagnostics import token_metrics
 from megatron_trace.learning.packing import longest_micro_batch, plan_micro_batches, split_updates
 from megatron_trace.learning.rows import Row
 from megatron_trace.learning.schedule import learning_rate_factor
+from megatron_trace.models.folders import companions, is_checkpoint
 from megatron_trace.policy.anchors import states_in_order, targets
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
@@ -116,7 +116,7 @@ class Policy:
 
     def save_hf(self, path: Path) -> None:
         """Write the policy as an HF folder with its tokenizer and predictor; it appears whole or not at all."""
-        from megatron_trace.policy.predictor import FILE, NAMES
+        from megatron_trace.models.predictor import FILE, NAMES
 
         everything = self._weights.stream(with_tied_head=False, with_predictor=True)
         if distributed.get_rank() != 0:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from megatron_trace.check import devices
 from megatron_trace.config import Precision, PrecisionConfig
+from megatron_trace.models import transformer_engine
 
 
 def has_transformer_engine() -> bool:
     """Whether Transformer Engine can be used: it is installed and there is a CUDA device."""
-    return torch.cuda.is_available() and devices.has_transformer_engine()
+    return torch.cuda.is_available() and transformer_engine.has_transformer_engine()
 
 
 def uses_transformer_engine(dtype: torch.dtype) -> bool:

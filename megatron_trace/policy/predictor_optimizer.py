@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 
 from megatron_trace.config import LearningConfig
 from megatron_trace.learning.losses import predictor_loss
-from megatron_trace.policy.predictor import PredictorHead
+from megatron_trace.models.predictor import PredictorHead
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KEY = "optimizer.predictor"

@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from megatron_trace.policy.distributed import Place
-from megatron_trace.policy.hf import HFReader, TensorMeta
-from megatron_trace.policy.precision import fill, plain
-from megatron_trace.policy.predictor import NAMES as PREDICTOR
-from megatron_trace.policy.weight_map import (
+from megatron_trace.models.predictor import NAMES as PREDICTOR
+from megatron_trace.models.weight_map import (
     DIRECT,
     EMBEDDING,
     HEAD,
@@ -24,6 +21,9 @@ from megatron_trace.policy.weight_map import (
     Shape,
     WeightRow,
 )
+from megatron_trace.policy.distributed import Place
+from megatron_trace.policy.hf import HFReader, TensorMeta
+from megatron_trace.policy.precision import fill, plain
 
 BLOCK_BYTES = 256 << 20
 """Experts are gathered in blocks of about this size, not one by one."""

@@ -15,12 +15,12 @@ import psutil
 import ray
 import torch
 
-from megatron_trace import stacks
 from megatron_trace.config import Config
 from megatron_trace.rollout.pool import Job, WorkerPool
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.rollout.weights import put_weights
 from megatron_trace.rollout.worker import EnvironmentMaker, Worker
+from megatron_trace.supervise import stacks
 from megatron_trace.tree import Need, RolloutTree
 
 OPEN_BATCH = 16

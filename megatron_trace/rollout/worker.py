@@ -6,13 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from megatron_trace import stacks
 from megatron_trace.config import Config
 from megatron_trace.envs.environment import Environment
 from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
-from megatron_trace.rollout.engine import Engine
 from megatron_trace.rollout.types import EngineDied, RolloutRequest, SampledRollout, ScoredRoot
+from megatron_trace.rollout.vllm.engine import Engine
 from megatron_trace.rollout.weights import WeightUpdate
+from megatron_trace.supervise import stacks
 from megatron_trace.tree import Need
 
 EnvironmentMaker = Callable[[], Callable[[], Environment]]

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from megatron_trace.check import SettingError
-from megatron_trace.config import setting
+from megatron_trace.config import SettingError, setting
 
 MOST_NODES = 60_000_000
 """Histories that a world may hold; a few arrays of eight bytes each are kept for all of them."""

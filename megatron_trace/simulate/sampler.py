@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
+from megatron_trace.rollout.sampling import OnDone
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.simulate.policy import SimulatedPolicy
 from megatron_trace.simulate.predictor import predict
 from megatron_trace.simulate.random_numbers import name_key, uniform
-from megatron_trace.training.sampling import OnDone
 from megatron_trace.tree import Need, RolloutTree, Turn
 
 Ints = NDArray[np.int64]

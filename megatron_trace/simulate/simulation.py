@@ -11,12 +11,12 @@ from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig, LearningConfig
 from megatron_trace.data.tasks import Task, task_stream
 from megatron_trace.learning.advantages import ADVANTAGES
+from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.simulate.gradient import sampled_gradient
 from megatron_trace.simulate.policy import SimulatedPolicy, start_policy
 from megatron_trace.simulate.sampler import SimulatedSampler
 from megatron_trace.simulate.steps import Turns, turns_of
 from megatron_trace.simulate.trees import Floats, World
-from megatron_trace.training.sampling import sample_trees
 from megatron_trace.tree import RolloutTree
 from megatron_trace.tree.backup import is_mixed
 

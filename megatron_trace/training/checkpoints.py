@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from megatron_trace.config import CheckpointConfig
-from megatron_trace.folders import HF
+from megatron_trace.models.folders import HF
 from megatron_trace.policy.hf import copy_companions
 from megatron_trace.policy.manifest import write_manifest, written_checksums
 from megatron_trace.training.trainer import Trainer

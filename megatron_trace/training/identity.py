@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from megatron_trace.config import Config
+from megatron_trace.config import Config, flatten
 
 FREE = (
     "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers",
@@ -38,17 +38,6 @@ def identity(config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[s
     return flat | {
         "data.train": f"{len(tasks)} tasks, ids with SHA-256 {hashlib.sha256(ids).hexdigest()[:16]}"
     }
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.data.tasks import task_stream
+from megatron_trace.report.metrics import calibration_bins, tree_metrics
+from megatron_trace.rollout.evaluation import evaluate
 from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.rollout.sampling import Spending, sample_trees
+from megatron_trace.supervise.health import check_health
 from megatron_trace.training.checkpoints import RunState
-from megatron_trace.training.evaluation import evaluate
-from megatron_trace.training.health import check_health
-from megatron_trace.training.metrics import calibration_bins, tree_metrics
-from megatron_trace.training.sampling import Spending, sample_trees
 from megatron_trace.training.session import Session
 from megatron_trace.training.trainer import Trainer
 from megatron_trace.tree import RolloutTree, load_trees, save_trees

@@ -10,27 +10,27 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from megatron_trace.allocation import Allocator
+from megatron_trace.check.command import Command
 from megatron_trace.config import Config
-from megatron_trace.config_check import Command
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.folders import companions
+from megatron_trace.models.folders import companions
 from megatron_trace.policy.hf import read_config
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype
 from megatron_trace.policy.ranks import RankGroup
+from megatron_trace.report.history import decoder
+from megatron_trace.report.loggers import start_loggers
+from megatron_trace.report.metrics import MetricsWriter, read_metrics
+from megatron_trace.report.progress import RunProgress, summary_table
+from megatron_trace.report.run_page import write_report
 from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.supervise.guard import Guard
+from megatron_trace.supervise.health import UnhealthyRun
+from megatron_trace.supervise.stop import Stop, Stopped
 from megatron_trace.training import loop
 from megatron_trace.training.checkpoints import Checkpoints, RunState, complete, newest_whole, read_state
-from megatron_trace.training.guard import Guard
-from megatron_trace.training.health import UnhealthyRun
-from megatron_trace.training.history import decoder
 from megatron_trace.training.identity import OtherRun, check_same, identity
-from megatron_trace.training.loggers import start_loggers
-from megatron_trace.training.metrics import MetricsWriter, read_metrics
-from megatron_trace.training.progress import RunProgress, summary_table
-from megatron_trace.training.report import write_report
 from megatron_trace.training.session import Session, reached_end
-from megatron_trace.training.stop import Stop, Stopped
 from megatron_trace.training.trainer import Trainer
 
 CLAIM_S = 20.0

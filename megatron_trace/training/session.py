@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import Config, RunConfig
+from megatron_trace.report.metrics import MetricsWriter
+from megatron_trace.report.progress import RunProgress
+from megatron_trace.supervise.guard import Guard
+from megatron_trace.supervise.stop import Stop
 from megatron_trace.training.checkpoints import Checkpoints, RunState
-from megatron_trace.training.guard import Guard
-from megatron_trace.training.metrics import MetricsWriter
-from megatron_trace.training.progress import RunProgress
-from megatron_trace.training.stop import Stop
 from megatron_trace.training.trainer import Trainer
 
 

@@ -89,7 +89,7 @@ class Trainer:
             sender.close()
 
     def _join(self, workers: list[Any]) -> Any:
-        from megatron_trace.rollout.nccl import MegatronWeightSource, NCCLSender
+        from megatron_trace.rollout.vllm.nccl import MegatronWeightSource, NCCLSender
 
         source = MegatronWeightSource(
             self._ranks.call("weight_metadata"), lambda: self._ranks.call("weights")

@@ -13,9 +13,8 @@ if not torch.cuda.is_available():
 from omegaconf import OmegaConf
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.devices import check_devices
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import has_transformer_engine

@@ -13,13 +13,13 @@ import numpy as np
 from torch import distributed
 
 from megatron_trace.allocation import Allocator
+from megatron_trace.check.command import load_config
 from megatron_trace.config import Config
-from megatron_trace.config_check import load_config
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.training.sampling import sample_trees
+from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.tree import RolloutTree
 from tests.system.conftest import letter_environments
 

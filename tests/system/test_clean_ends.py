@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.training import leftovers
+from megatron_trace.supervise import leftovers
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

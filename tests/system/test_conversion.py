@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from megatron_trace.policy import convert
+from megatron_trace.policy.convert import convert
+from megatron_trace.policy.convert.torch_dist import TensorReader
 from megatron_trace.policy.hf import copy_companions
 from megatron_trace.policy.manifest import write_manifest
-from megatron_trace.policy.torch_dist import TensorReader
 from tests.system.parity import assert_same_bits, save_model, settings
 from tests.system.test_families import FAMILIES, FOUR, ROWS, TWO, cases
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.training import leftovers
+from megatron_trace.supervise import leftovers
 from tests.system.program import ROOT, SMALL
 
 CONFIG = ("--config", "configs/geo_hop_cpu.yaml")

@@ -23,7 +23,7 @@ from megatron_trace.allocation.dynamic_programme import best_counts
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.strategy import Strategy, check_group
 from megatron_trace.allocation.value import root_value
-from megatron_trace.check.error import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.tree import RolloutTree
 
 EDGE = 1e-3

@@ -14,7 +14,7 @@ import numpy as np
 
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.check.error import SettingError
+from megatron_trace.config import SettingError
 
 
 class Pcl(Strategy):

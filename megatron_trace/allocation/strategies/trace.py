@@ -19,7 +19,7 @@ from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_roots
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.allocation.variance import solve_root_variance
-from megatron_trace.check.error import SettingError
+from megatron_trace.config import SettingError
 
 
 class Trace(Strategy):

@@ -22,7 +22,7 @@ from megatron_trace.allocation.gaussian_process import SuccessProcess
 from megatron_trace.allocation.gradient_variance import OBJECTIVES, solve_gradient_variance
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.check.error import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.tree import Need, RolloutTree
 
 

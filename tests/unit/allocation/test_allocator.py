@@ -5,8 +5,7 @@ import json
 import pytest
 
 from megatron_trace.allocation import Allocator, Strategy
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.situations import roots

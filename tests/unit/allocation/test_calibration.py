@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from megatron_trace.allocation.calibration import Calibrated, Calibration, Outcomes, auc, outcomes, scores
+from megatron_trace.allocation.calibration import Calibrated, Calibration
+from megatron_trace.tree.predictions import Outcomes, auc, outcomes, scores
 from tests.unit.trees import bare_tree, chain
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_trace.check import SettingError, devices
+from megatron_trace.check import devices
 from megatron_trace.check.devices import check_devices
-from megatron_trace.config import FP8Recipe, Precision, Recompute, WeightBackend
+from megatron_trace.config import FP8Recipe, Precision, Recompute, SettingError, WeightBackend
 from tests.unit.check.models import settings
 
 FP8 = {"precision__train": Precision.fp8}

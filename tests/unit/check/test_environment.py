@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.environment import COUNTS, check_environment, check_needed_options
+from megatron_trace.config import SettingError
 from megatron_trace.envs import registry
 from tests.unit.check.models import settings
 

@@ -10,9 +10,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.layout import check_layout
-from megatron_trace.config import Config, ContextExchange, FP8Format, FP8Recipe, Precision, Recompute
+from megatron_trace.config import (
+    Config,
+    ContextExchange,
+    FP8Format,
+    FP8Recipe,
+    Precision,
+    Recompute,
+    SettingError,
+)
 from tests.unit.check.models import DENSE, SPARSE, settings
 
 SIZES = st.sampled_from([1, 2, 3, 4, 8])
@@ -71,8 +78,8 @@ def transformer_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def built(config: Config, hf: dict[str, Any]) -> None:
+    from megatron_trace.models.weight_map import family_of
     from megatron_trace.policy.megatron_config import ddp_config, transformer_config
-    from megatron_trace.policy.weight_map import family_of
 
     transformer_config(hf, config, family_of(hf["model_type"]))
     ddp_config(config)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
+from megatron_trace.check.command import load_config
 from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.config import (
     Aggregation,
@@ -17,8 +17,8 @@ from megatron_trace.config import (
     LearningConfig,
     Ratio,
     RolloutConfig,
+    SettingError,
 )
-from megatron_trace.config_check import load_config
 
 
 def check(**settings: Any) -> None:

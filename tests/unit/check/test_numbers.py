@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.numbers import NOT_NEGATIVE, POSITIVE, check_numbers
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 from tests.unit.check.models import settings
 
 KINDS = {

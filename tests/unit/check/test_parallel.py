@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
-from megatron_trace.check.parallel import check_parallel, padding
-from megatron_trace.config import ContextExchange, FP8Recipe, Precision
+from megatron_trace.check.parallel import check_parallel
+from megatron_trace.config import ContextExchange, FP8Recipe, Precision, SettingError
+from megatron_trace.models.layout import padding
 from tests.unit.check.models import DENSE, SPARSE, settings
 
 A2A = {"parallel__context_exchange": ContextExchange.a2a}

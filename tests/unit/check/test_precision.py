@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.precision import check_precision
-from megatron_trace.config import FP8Recipe, Precision
+from megatron_trace.config import FP8Recipe, Precision, SettingError
 from tests.unit.check.models import DENSE, SPARSE, settings
 
 TENSORWISE, MXFP8 = ({"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.tensorwise, FP8Recipe.mxfp8))

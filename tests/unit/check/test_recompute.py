@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.check.recompute import check_recompute
-from megatron_trace.config import FP8Recipe, Precision, Recompute
+from megatron_trace.config import FP8Recipe, Precision, Recompute, SettingError
 from tests.unit.check.models import DENSE, SPARSE, settings
 
 MIXED = SPARSE | {"decoder_sparse_step": 2}

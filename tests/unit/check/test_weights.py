@@ -2,9 +2,9 @@
 
 import pytest
 
-from megatron_trace.check import SettingError
+from megatron_trace.check.command import load_config
 from megatron_trace.check.weights import check_weights
-from megatron_trace.config_check import load_config
+from megatron_trace.config import SettingError
 
 
 @pytest.mark.parametrize(

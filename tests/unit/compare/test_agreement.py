@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.agreement import check_agreement, check_kind
+from megatron_trace.config import SettingError
 from tests.unit.compare.canned import field, record
 
 FOLDER = Path("results")

@@ -1,7 +1,7 @@
 from megatron_trace.compare.collect import prune, record_of_run
 from megatron_trace.compare.grid import Cell, strategy_variant
-from megatron_trace.training.metrics import MetricsWriter
-from tests.unit.training.fake_run import fake_run
+from megatron_trace.report.metrics import MetricsWriter
+from tests.unit.report.fake_run import fake_run
 
 CELL = Cell(strategy_variant("trace"), 64, 0)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.grid import Variant, make_grid, parse_seeds, parse_variant, strategy_variant
+from megatron_trace.config import SettingError
 
 
 def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds():

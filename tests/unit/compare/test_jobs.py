@@ -8,7 +8,7 @@ from megatron_trace.compare.jobs import ProgramJob, exit_code, shortfall
 from megatron_trace.compare.record import read_records
 from megatron_trace.compare.setup import Setup
 from megatron_trace.config import RunConfig
-from megatron_trace.training.metrics import MetricsWriter
+from megatron_trace.report.metrics import MetricsWriter
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare.record import read_record, read_records, write_record
+from megatron_trace.config import SettingError
 from tests.unit.compare.canned import field, record
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from megatron_trace.check import SettingError
 from megatron_trace.compare import setup as setups
 from megatron_trace.compare.grid import Cell, Variant, strategy_variant
 from megatron_trace.compare.record import Record, write_record
 from megatron_trace.compare.setup import Setup, cell_config, check_cells, result_path, settings_of
+from megatron_trace.config import SettingError
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, never, sample_step
 from tests.unit.allocation.situations import roots

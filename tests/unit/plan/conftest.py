@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from megatron_trace.check.command import load_config
 from megatron_trace.config import Config
-from megatron_trace.config_check import load_config
 
 ROOT = Path(__file__).parents[3]
 

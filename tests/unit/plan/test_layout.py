@@ -2,7 +2,7 @@
 
 import pytest
 
-from megatron_trace.check import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.plan.build import _pretended
 from megatron_trace.plan.layout import (
     Coordinates,

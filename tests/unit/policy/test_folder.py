@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from megatron_trace.models.predictor import FILE, NAMES, PredictorHead, load_predictor
 from megatron_trace.policy import hf
-from megatron_trace.policy.predictor import FILE, NAMES, PredictorHead, load_predictor
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed
 
 from megatron_trace.config import LearningConfig
-from megatron_trace.policy.predictor import PredictorHead
+from megatron_trace.models.predictor import PredictorHead
 from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
 
 HIDDEN, WIDTH, ANCHORS = 6, 5, 9

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from megatron_trace.models.weight_map import FAMILIES, GATE_UP, Rule, expand
 from megatron_trace.policy import weights
 from megatron_trace.policy.distributed import Place
-from megatron_trace.policy.weight_map import FAMILIES, GATE_UP, Rule, expand
 from megatron_trace.policy.weights import _Held, _in_blocks, _joined
 
 LAYERS, EXPERTS, TENSOR, EXPERT_RANKS = 2, 6, 2, 3

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_trace.check import SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.simulate import WorldConfig, make_world, start_policy
 from megatron_trace.simulate.trees import level
 

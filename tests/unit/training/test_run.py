@@ -1,7 +1,7 @@
 import pytest
 
+from megatron_trace.check.command import Command
 from megatron_trace.config import Config
-from megatron_trace.config_check import Command
 from megatron_trace.training import run as runs
 from megatron_trace.training.checkpoints import write_json
 from megatron_trace.training.identity import OtherRun

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.allocation import STRATEGIES, Allocator, strategy_class
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT, RolloutTree, Turn
 
 BUDGET, GROUP = 48, 6

@@ -4,8 +4,7 @@ import pytest
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.allocation.strategies.at2po import scores
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.situations import roots, situation
 from tests.unit.trees import bare_tree, chain

@@ -1,8 +1,7 @@
 import pytest
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from tests.unit.allocation.outcomes import half, never, sample_step
 from tests.unit.allocation.situations import roots
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT, Need
 from tests.unit.allocation.situations import roots, situation
 from tests.unit.trees import bare_tree, chain

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from megatron_trace.allocation import Allocator, make_strategy
 from megatron_trace.allocation.strategies.knapsack import knapsack_value
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, never, sample_step
 from tests.unit.allocation.situations import roots, situation

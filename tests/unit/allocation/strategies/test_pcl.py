@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_trace.allocation import make_strategy
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.situations import roots, situation
 

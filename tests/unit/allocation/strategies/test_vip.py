@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.allocation import Allocator, make_strategy
-from megatron_trace.check import SettingError
-from megatron_trace.config import AllocationConfig, BudgetUnit
+from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT, Need
 from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.situations import roots, situation

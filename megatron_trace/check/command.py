@@ -1,0 +1,226 @@
+"""From the command line to a checked `Config`: every mistake is one line, before anything expensive starts."""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from megatron_trace.allocation import make_strategy
+from megatron_trace.check.devices import check_devices
+from megatron_trace.check.environment import check_environment, check_needed_options
+from megatron_trace.check.layout import check_layout
+from megatron_trace.check.learning import check_estimator, check_learning
+from megatron_trace.check.loggers import check_logger_names, check_loggers
+from megatron_trace.check.model import check_model, read_model_config
+from megatron_trace.check.numbers import check_numbers
+from megatron_trace.check.results import check_run_directory, check_run_name
+from megatron_trace.check.shards import check_shards
+from megatron_trace.check.weights import check_weights
+from megatron_trace.config import Config, SettingError
+from megatron_trace.models.folders import is_checkpoint
+
+ON_THIS_MACHINE = (
+    check_devices,
+    check_loggers,
+    check_needed_options,
+    check_shards,
+    check_run_directory,
+)
+"""Checks that another machine may answer otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What the command line asked for.
+
+    Attributes:
+        replay: folder of a run whose saved trees are trained on, without a fleet; None to sample.
+        rollout_only: sample and save trees, train nothing.
+        dry_run: only check and plan; nothing is checked yet but the settings' names and types.
+    """
+
+    config: Config
+    replay: Path | None
+    rollout_only: bool
+    dry_run: bool = False
+
+
+def parse_command(argv: Sequence[str]) -> Command:
+    """Read `--config FILE`, the dotted overrides and the modes; checks every setting.
+
+    Raises:
+        SettingError: a setting is unknown, of the wrong type, or cannot work.
+        SystemExit: `--help`, or an unknown option.
+    """
+    parser = argparse.ArgumentParser(
+        prog="pretrain_trace.py",
+        description="Train a language-model agent with TRACE. Settings are overridden as section.name=value.",
+        epilog="settings (default: meaning)\n" + "\n".join(_help_lines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file with the settings that differ from the defaults"
+    )
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument(
+        "--replay", metavar="DIR", type=Path, help="train on the saved trees of run DIR, without a fleet"
+    )
+    modes.add_argument("--rollout-only", action="store_true", help="sample and save trees, train nothing")
+    modes.add_argument(
+        "--dry-run", action="store_true", help="check everything and plan the memory, start nothing"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.name=value", help="settings, after the file's"
+    )
+    options = parser.parse_args(argv)
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        return Command(config, None, rollout_only=False, dry_run=True)
+    check_config(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
+    if options.replay and not list(options.replay.glob("trees/step_*.jsonl.gz")):
+        raise SettingError(
+            "--replay", str(options.replay), "holds no trees/step_*.jsonl.gz; name a run's folder"
+        )
+    if options.rollout_only and is_checkpoint(Path(config.model.path)):
+        remedy = "rollouts alone need a HF folder; make one with tools/convert_megatron_to_hf.py"
+        raise SettingError("model.path", config.model.path, remedy)
+    check_weights(config)
+    return Command(config, options.replay, options.rollout_only)
+
+
+def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Defaults, then `file`, then `overrides`.
+
+    Raises:
+        SettingError: the file is missing or no YAML mapping, a key is unknown, or a value has the wrong type.
+    """
+    layers: list[DictConfig] = []
+    if file is not None:
+        try:
+            loaded = OmegaConf.load(file)
+        except OSError as error:
+            raise SettingError(
+                "--config", file, f"cannot be read ({error.strerror}); name a YAML file"
+            ) from error
+        except yaml.YAMLError as error:
+            raise SettingError("--config", file, "is not YAML: " + " ".join(str(error).split())) from error
+        if not isinstance(loaded, DictConfig):
+            raise SettingError("--config", file, "must hold sections such as `run:`")
+        layers.append(loaded)
+    for override in overrides:
+        if not override.partition("=")[0] or "=" not in override:
+            raise SettingError("override", override, "write it as section.name=value")
+        try:
+            layers.append(OmegaConf.from_dotlist([override]))
+        except yaml.YAMLError:
+            name, value = override.split("=", 1)
+            raise SettingError(name, value, "is not YAML; close its brackets and quotes") from None
+    merged = OmegaConf.structured(Config)
+    for layer in layers:
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            _explain(error, layer)
+    return cast(Config, OmegaConf.to_object(merged))
+
+
+def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
+    for section in dataclasses.fields(Config):
+        if section.name in layer and not isinstance(layer[section.name], DictConfig):
+            remedy = f"is a section; write {section.name}.name=value"
+            raise SettingError(section.name, layer[section.name], remedy) from None
+    name = error.full_key or ""
+    value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
+    while isinstance(value, DictConfig) and len(value) and name not in _settings():  # an unknown section
+        key = next(iter(value))
+        name, value = f"{name}.{key}", value[key]
+    if isinstance(error, ConfigKeyError) or name not in _settings():
+        close = difflib.get_close_matches(name, list(_settings()), n=1, cutoff=0.5)
+        remedy = f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"
+        raise SettingError(name, value, remedy) from None
+    kind = _settings()[name].type
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        raise SettingError(name, value, f"must be one of {', '.join(k.value for k in kind)}") from None
+    raise SettingError(name, value, f"must be of type {_type_name(kind)}") from None
+
+
+def _settings() -> dict[str, dataclasses.Field]:
+    """Dotted name -> field of every setting."""
+    return {
+        f"{section.name}.{field.name}": field
+        for section in dataclasses.fields(Config)
+        for field in dataclasses.fields(cast(Any, section.type))
+    }
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+def _help_lines() -> Iterator[str]:
+    for name, field in _settings().items():
+        default = (
+            field.default if field.default is not dataclasses.MISSING else cast(Any, field.default_factory)()
+        )
+        shown = default.value if isinstance(default, Enum) else default
+        yield f"  {name} = {'' if shown == '' else shown}"
+        yield textwrap.fill(field.metadata["meaning"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def check_config(config: Config, *, world_size: int) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        SettingError: at the first setting that cannot.
+    """
+    check_settings(config, world_size=world_size)
+    for check in ON_THIS_MACHINE:
+        check(config)
+
+
+def check_settings(config: Config, *, world_size: int) -> None:
+    """Refuse what cannot work on any machine; of the model only its config.json is read.
+
+    Raises:
+        SettingError: at the first setting that cannot.
+    """
+    check_apart_from_layout(config)
+    check_layout(config, read_model_config(config.model.path), world_size)
+
+
+def check_apart_from_layout(config: Config) -> None:
+    """Those of `check_settings` that no layout of train ranks changes.
+
+    Raises:
+        SettingError: at the first setting that cannot work.
+    """
+    check_numbers(config)
+    check_run_name(config)
+    check_learning(config)
+    check_logger_names(config)
+    check_estimator(config, make_strategy(config.allocation).advantage)
+    check_model(config)
+    check_environment(config)
+
+
+def problems_here(config: Config) -> list[str]:
+    """What stands in the way of a run on this machine, which another may not have: GPUs, data, weights, folders.
+
+    The settings have passed `check_settings`.
+    """
+    problems = []
+    for check in (*ON_THIS_MACHINE, check_weights):
+        try:
+            check(config)
+        except SettingError as error:
+            problems.append(str(error))
+    return problems

@@ -1,0 +1,1 @@
+"""What shows a run: metrics, progress, charts, the report page and loggers."""

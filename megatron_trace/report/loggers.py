@@ -1,0 +1,95 @@
+"""Where a run's numbers go beside `metrics.jsonl`. A logger that fails or hangs is switched off; training goes on."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
+from typing import cast
+
+from omegaconf import OmegaConf
+
+from megatron_trace.config import Config
+from megatron_trace.config.flatten import flatten
+from megatron_trace.report.logger_backends import BACKENDS, Logger, RunFacts
+
+MOST_WAITING = 1000
+"""Rows that may wait for a slow logger before it is given up."""
+
+CLOSE_S = 10.0
+"""How long the end of a run waits for all its loggers together."""
+
+
+class DetachedLogger:
+    """A logger in a thread of its own, so that one that waits for a server keeps nobody waiting.
+
+    It is opened there too. When it fails, a warning says so once, from the caller's thread.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Logger]) -> None:
+        """Begin to open the logger `name` with `start`."""
+        self.name = name
+        self._rows: Queue[tuple[int, Mapping[str, float]] | None] = Queue(MOST_WAITING)
+        self._problem, self._told = "", False
+        self._thread = Thread(target=self._work, args=(start,), name=f"logger {name}", daemon=True)
+        self._thread.start()
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Hand over the numbers of a step; never waits, never raises."""
+        if not self._problem:
+            self._hand_over((step, numbers))
+        self._tell()
+
+    def close(self, within_s: float) -> None:
+        """Let it finish what it was given, for at most `within_s` seconds."""
+        if not self._problem:
+            self._hand_over(None)
+        self._thread.join(max(within_s, 0.0))
+        if self._thread.is_alive() and not self._problem:
+            self._problem = (
+                f"still busy after {CLOSE_S:g} s at the end of the run; its last rows may be missing"
+            )
+        self._tell()
+
+    def _hand_over(self, item: tuple[int, Mapping[str, float]] | None) -> None:
+        try:
+            self._rows.put_nowait(item)
+        except Full:
+            self._problem = f"it has not taken the last {MOST_WAITING} rows"
+
+    def _work(self, start: Callable[[], Logger]) -> None:
+        try:
+            logger = start()
+            while (item := self._rows.get()) is not None and not self._problem:
+                logger.write(*item)
+            logger.close()
+        except BaseException as error:  # some libraries end with SystemExit
+            self._problem = " ".join(f"{type(error).__name__}: {error}".split())
+
+    def _tell(self) -> None:
+        if self._problem and not self._told:
+            self._told = True
+            warnings.warn(f"{self.name} is off, training goes on: {self._problem}", stacklevel=3)
+
+
+def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedLogger]:
+    """Open every logger of `run.loggers`, each in a thread of its own.
+
+    Args:
+        run_dir: the run's folder, which exists; what names the run elsewhere (the id at W&B, at MLflow) is kept there.
+        done: steps finished before, when the run is continued.
+    """
+    settings = cast(dict, OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+    facts = RunFacts(config.run.name, run_dir, flatten(settings), done)
+    return [
+        DetachedLogger(name, partial(BACKENDS[name], facts)) for name in dict.fromkeys(config.run.loggers)
+    ]
+
+
+def close_all(loggers: Sequence[DetachedLogger]) -> None:
+    """Close them all within `CLOSE_S` seconds."""
+    end = time.monotonic() + CLOSE_S
+    for logger in loggers:
+        logger.close(end - time.monotonic())

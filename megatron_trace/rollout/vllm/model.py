@@ -1,0 +1,161 @@
+"""The policy as vLLM runs it: the language model with the predictor head on its final hidden state.
+
+vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the entropy where it is
+needed, travel as the log-probabilities of two reserved tokens (`reserved.py`), which
+`SamplingParams(logprob_token_ids=...)` brings back: no extra forward pass. At the first token of a turn the prediction
+is that for the whole history before it.
+
+Importing this module registers the model families. A vLLM worker process imports it because `PolicyWorkerExtension`
+is its `worker_extension_cls`; the process that configures the engine imports it itself.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
+from vllm.model_executor.models.llama import LlamaForCausalLM
+from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
+from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
+from vllm.model_executor.models.qwen3_moe import Qwen3MoeForCausalLM
+from vllm.model_executor.models.registry import ModelRegistry
+from vllm.platforms import current_platform
+
+from megatron_trace.models.reserved import write_reserved
+from megatron_trace.rollout.weights import MODULUS, fingerprint
+from megatron_trace.supervise import stacks
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+PREDICTOR_FILE = "predictor.safetensors"
+"""The predictor head's file in the HF folder; without it every prediction is 0.5 until weights arrive."""
+
+
+class PredictorHead(nn.Module):
+    """Logit of the success probability from a final hidden state, in float32 whatever the model's dtype."""
+
+    def __init__(self, hidden_size: int, width: int) -> None:
+        """A head that predicts 0.5 for everything."""
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, width, dtype=torch.float32)
+        self.fc2 = nn.Linear(width, 1, dtype=torch.float32)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[tokens, hidden] -> logits [tokens]."""
+        # On the CPU the order of a float32 sum depends on what else is in the batch, and so would the allocation that
+        # the prediction steers. Summed in float64 and rounded, it does not show.
+        dtype = torch.float64 if hidden.device.type == "cpu" else torch.float32
+        w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
+        inner = nn.functional.gelu(nn.functional.linear(hidden.to(dtype), w1, b1), approximate="tanh")
+        return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
+
+
+class WithPredictor(nn.Module):
+    """Mixed into a language model of vLLM: its last two vocabulary rows carry the prediction."""
+
+    def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
+        """`additional_config`: the width of the head (`predictor_hidden`), and `entropy_temperature` where needed."""
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        settings = vllm_config.additional_config
+        self.predictor = PredictorHead(self.config.hidden_size, settings["predictor_hidden"])
+        self.entropy_temperature: float | None = settings["entropy_temperature"]
+        self.received = 0
+        path = Path(vllm_config.model_config.model) / PREDICTOR_FILE
+        if path.is_file():
+            state = {name.removeprefix("predictor."): tensor for name, tensor in load_file(path).items()}
+            self.predictor.load_state_dict(state)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        """[tokens, hidden] -> float32 logits [tokens, vocabulary]; None on ranks that do not sample."""
+        logits = super().compute_logits(hidden_states)
+        if logits is None:
+            return None
+        logits = logits.float()
+        write_reserved(logits, self.predictor(hidden_states), self.entropy_temperature)
+        return logits
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Load HF-named weights, `predictor.*` included; called for the checkpoint and for every update's chunks."""
+        loaded = super().load_weights(self._with_output_layer(weights))
+        return loaded | {f"predictor.{name}" for name, _ in self.predictor.named_parameters()}
+
+    def _with_output_layer(
+        self, weights: Iterable[tuple[str, torch.Tensor]]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Add the output layer of a tied model: where vLLM repacks weights it is a copy that must be sent as well."""
+        tied = None
+        for name, tensor in weights:
+            self.received = (self.received + fingerprint(name, tensor)) % MODULUS
+            if self.config.tie_word_embeddings:
+                if name == "lm_head.weight":
+                    continue
+                if name == "model.embed_tokens.weight":
+                    tied = tensor
+            yield name, tensor
+        if tied is not None:
+            yield "lm_head.weight", tied
+
+
+class Qwen3WithPredictor(WithPredictor, Qwen3ForCausalLM):
+    """Qwen3 with the predictor."""
+
+
+class Qwen3MoeWithPredictor(WithPredictor, Qwen3MoeForCausalLM):
+    """Qwen3-MoE with the predictor."""
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """As for the other families; experts that are loaded anew are packed anew.
+
+        vLLM 0.32 packs experts for the CPU's kernel only where it makes that kernel. With the one of the first
+        loading still there, an update's weights would lie unpacked where packed ones are read.
+        """
+        if current_platform.is_cpu():
+            for module in self.modules():
+                if isinstance(module, RoutedExperts) and module.w13_weight.is_meta:
+                    module.quant_method.moe_kernel = None
+        return super().load_weights(weights)
+
+
+class Qwen2WithPredictor(WithPredictor, Qwen2ForCausalLM):
+    """Qwen2 and Qwen2.5 with the predictor."""
+
+
+class LlamaWithPredictor(WithPredictor, LlamaForCausalLM):
+    """Llama 3 with the predictor."""
+
+
+class PolicyWorkerExtension:
+    """Methods that vLLM mixes into its worker, callable by `collective_rpc`."""
+
+    def take_fingerprint(self) -> int:
+        """Fingerprint of all weights loaded since the last call."""
+        model = self.model_runner.get_model()  # type: ignore[attr-defined]
+        received, model.received = model.received, 0
+        return received
+
+    @torch.inference_mode()
+    def embed_prompts(self, prompts: list[list[int]]) -> list[list[float]]:
+        """Mean of the input embeddings of each prompt's tokens, [prompts, hidden]; every rank takes part."""
+        model = self.model_runner.get_model()  # type: ignore[attr-defined]
+        return [
+            model.embed_input_ids(torch.tensor(ids, device=self.device))  # type: ignore[attr-defined]
+            .mean(dim=0, dtype=torch.float32)
+            .tolist()
+            for ids in prompts
+        ]
+
+
+for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, LlamaWithPredictor):
+    ModelRegistry.register_model(family.__name__.replace("WithPredictor", "ForCausalLM"), family)
+if "ray" not in WeightTransferEngineFactory._registry:
+    WeightTransferEngineFactory.register_engine(
+        "ray", "megatron_trace.rollout.vllm.weight_transfer", "RayWeightTransferEngine"
+    )
+stacks.register("engine", watch=True)

@@ -1,0 +1,1 @@
+"""What watches over the processes of a run and ends them cleanly."""

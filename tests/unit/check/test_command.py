@@ -1,0 +1,165 @@
+"""A wrong setting is one line that names it, its value and what would be right."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.check.command import (
+    check_config,
+    check_settings,
+    load_config,
+    parse_command,
+    problems_here,
+)
+from megatron_trace.check.loggers import LIBRARIES
+from megatron_trace.config import Config, Precision, SettingError
+
+MODEL = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 1024,
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    """Overrides that give a config without a fault."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(MODEL))
+    (tmp_path / "train-000000.tar").touch()
+    return [
+        f"model.path={tmp_path}/model",
+        f"data.train={tmp_path}/train-*.tar",
+        "rollout.weight_backend=ray",
+        "rollout.max_history_tokens=512",
+        f"environment.options.corpus={tmp_path}/train-*.tar",
+        f"run.directory={tmp_path}/runs",
+    ]
+
+
+def check(overrides: list[str], world_size: int = 1) -> Config:
+    config = load_config(None, overrides)
+    check_config(config, world_size=world_size)
+    return config
+
+
+def test_a_good_config_passes_and_keeps_its_types(settings):
+    config = check([*settings, "precision.train=float32", "allocation.pool=96"])
+    assert config.precision.train is Precision.float32
+    assert config.allocation.pool == 96
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("allocation.bugdet=3", r"allocation.bugdet = 3: .*did you mean allocation.budget\?"),
+        ("alocation.budget=3", r"alocation.budget = 3: .*did you mean allocation.budget\?"),
+        ("run.steps=many", r"run.steps = 'many': must be of type int"),
+        ("precision.train=fp4", r"precision.train = 'fp4': must be one of float32, bf16, fp8$"),
+        ("learning=3", r"^learning = 3: is a section; write learning.name=value"),
+        ("learning=[3]", r"^learning = \[3\]: is a section; write learning.name=value"),
+        ("learning=", r"^learning = None: is a section; write learning.name=value"),
+        ("=3", r"^override = '=3': write it as section.name=value"),
+        ("run.loggers=[wandb", r"run.loggers = '\[wandb': is not YAML"),
+        ("run.loggers=[wandbb]", r"run.loggers = 'wandbb': must be of tensorboard, wandb, mlflow"),
+        ("run.name=..", r"run.name = '..': must be the name of a folder"),
+        ("environment.options.topk=3", r"environment.options.topk = 3: .*did you mean top_k\?"),
+        ("run.steps=0", r"run.steps = 0: must be positive"),
+        ("learning.clip_low=1.5", r"learning.clip_low = 1.5: must be below 1"),
+        ("allocation.bare_share=0", r"allocation.bare_share = 0.0: must be above 0 and at most 1"),
+        (
+            "allocation.options.trace.floor=300",
+            r"allocation.options.trace.floor = 300: is above the budget of 256",
+        ),
+        ("allocation.strategy=tracee", r"allocation.strategy = 'tracee': must be one of .*trace, .*uniform"),
+        ("allocation.pool=0", r"allocation.pool = 0: must be positive"),
+        ("parallel.tensor=3", r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)"),
+        ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
+        ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
+        ("parallel.tensor=2", r"parallel.tensor = 2: .* must divide the single train rank"),
+        ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
+        ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
+        ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
+        ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
+        (
+            "learning.micro_batch_tokens=100",
+            r"learning.micro_batch_tokens = 100: .*rollout.max_history_tokens",
+        ),
+        ("precision.train=fp8", r"precision.train = 'fp8': needs"),
+        ("noequals", r"override = 'noequals': write it as"),
+    ],
+)
+def test_a_mistake_is_one_line_with_setting_value_and_remedy(settings, override, message):
+    with pytest.raises(SettingError) as error:
+        check([*settings, override])
+    assert re.search(message, str(error.value))
+    assert "\n" not in str(error.value)
+
+
+def test_one_missing_part_of_a_brace_pattern_is_named(settings, tmp_path):
+    with pytest.raises(SettingError, match=r"train-000001\.tar"):
+        check([*settings, f"data.train={tmp_path}/train-{{000000..000001}}.tar"])
+
+
+def test_uniform_budget_must_be_whole_groups(settings):
+    with pytest.raises(
+        SettingError, match=r"allocation.budget = 100: must be a multiple of allocation.group \(8\)"
+    ):
+        check([*settings, "allocation.strategy=uniform", "allocation.budget=100"])
+
+
+@pytest.mark.parametrize("text", ["run: [", "- a list", "run: {steps: [1]}", "run:\n  stepps: 3\n"])
+def test_a_broken_config_file_is_a_setting_error(settings, tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(SettingError):
+        load_config(str(tmp_path / "bad.yaml"))
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    (tmp_path / "run.yaml").write_text("run: {steps: 5, seed: 3}\n")
+    config = load_config(str(tmp_path / "run.yaml"), ["run.steps=7"])
+    assert (config.run.steps, config.run.seed) == (7, 3)
+
+
+def test_help_lists_every_setting_with_its_meaning(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse_command(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for line in ("allocation.budget = 256", "a step's sampling budget, in allocation.unit", "stop.kl = None"):
+        assert line in text
+
+
+def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path):
+    with pytest.raises(SettingError, match="holds no trees"):
+        parse_command([*settings, "--replay", str(tmp_path)])
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_config_has_only_known_settings_of_the_right_type(file):
+    load_config(str(file))
+
+
+def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(settings, monkeypatch):
+    monkeypatch.setitem(LIBRARIES, "mlflow", "no_such_library")
+    config = load_config(None, [*settings, "run.loggers=[mlflow]"])
+    config.environment.options = {}
+    check_settings(config, world_size=1)
+    said = "\n".join(problems_here(config))
+    assert "run.loggers = 'mlflow': is not installed" in said
+    assert "environment.options.corpus = None: must be set" in said
+    with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
+        check_config(config, world_size=1)
+
+
+def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings):
+    check(
+        [*settings, "learning.importance_floor=0.5", "allocation.strategy=uniform", "allocation.bare_share=0"]
+    )
