@@ -41,7 +41,9 @@ def main() -> int:
 
     run, settings = command.config.run, command.config.stop
     try:
-        keeper = guard.start(Path(run.directory) / run.name, hang_s=settings.hang_s, grace_s=settings.grace_s)
+        keeper = guard.start(
+            Path(run.directory) / run.name, hang_s=settings.hang_s, grace_s=settings.grace_s
+        )
     except OSError as error:
         print(f"error: run.directory = {run.directory!r}: {error.strerror}", file=sys.stderr)
         return 2

@@ -131,7 +131,9 @@ def measure(folder: Path, repeats: int) -> dict[str, Runs]:
 
 def table_of(runs: dict[str, Runs]) -> Table:
     """The measurements, and the conversions' ratios to transformers."""
-    table = Table("", "seconds (range)", "ratio", "processor s", "ratio", "peak MB", "ratio", box=None)
+    table = Table(
+        "", "seconds (range)", "ratio", "processor s", "ratio", "peak MB", "ratio", box=None
+    )
     base = runs["transformers"]
     for name, one in runs.items():
         spent, basis = statistics.median(one.processor), statistics.median(base.processor)
@@ -152,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5, help="repetitions, after one that is not counted")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repetitions, after one that is not counted"
+    )
     parser.add_argument("--layers", type=int, default=28, help="layers of the model")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made (5 GB)")
     args = parser.parse_args()

@@ -42,11 +42,15 @@ class BenchWorker(Worker):
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            async for _ in self._engine.llm.generate(TokensPrompt(prompt_token_ids=prompt_ids), params, name):
+            async for _ in self._engine.llm.generate(
+                TokensPrompt(prompt_token_ids=prompt_ids), params, name
+            ):
                 pass
 
         begin = time.perf_counter()
-        await asyncio.gather(*(generate(f"plain {i}", ids, tokens) for i, (ids, tokens) in enumerate(turns)))
+        await asyncio.gather(
+            *(generate(f"plain {i}", ids, tokens) for i, (ids, tokens) in enumerate(turns))
+        )
         return time.perf_counter() - begin
 
 
@@ -118,11 +122,18 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML file of a run")
     parser.add_argument("--tasks", type=int, default=24, help="trees")
     parser.add_argument(
-        "--group", type=int, default=4, help="bare rollouts of a tree, and at most as many continuations"
+        "--group",
+        type=int,
+        default=4,
+        help="bare rollouts of a tree, and at most as many continuations",
     )
-    parser.add_argument("--repeats", type=int, default=5, help="repetitions, after one that is not counted")
     parser.add_argument(
-        "--entropies", action="store_true", help="the same with entropies, on a second engine, in turns"
+        "--repeats", type=int, default=5, help="repetitions, after one that is not counted"
+    )
+    parser.add_argument(
+        "--entropies",
+        action="store_true",
+        help="the same with entropies, on a second engine, in turns",
     )
     parser.add_argument("settings", nargs="*", help="section.name=value")
     arguments = parser.parse_args()
@@ -135,7 +146,9 @@ def main() -> None:
     config.rollout.workers = 1
     begin = time.perf_counter()
     wanted = [frozenset[Need](), frozenset({Need.entropies})][: 1 + arguments.entropies]
-    fleets = [Fleet(config, config.model.path, worker_class=BenchWorker, needs=needs) for needs in wanted]
+    fleets = [
+        Fleet(config, config.model.path, worker_class=BenchWorker, needs=needs) for needs in wanted
+    ]
     for fleet in fleets:
         fleet.wait()
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items())

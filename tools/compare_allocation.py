@@ -53,9 +53,15 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="configs/geo_hop_cpu.yaml", help="YAML file of the runs")
     parser.add_argument(
-        "--strategies", nargs="+", default=[], metavar="NAME", help="short for variants of that name"
+        "--config", default="configs/geo_hop_cpu.yaml", help="YAML file of the runs"
+    )
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="short for variants of that name",
     )
     parser.add_argument(
         "--variant",
@@ -69,32 +75,47 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--budgets", nargs="+", type=int, help="allocation.budget of a step (default: the file's)"
     )
     parser.add_argument(
-        "--total", type=int, help="budget of a whole run, in allocation.unit (default: the file's steps)"
+        "--total",
+        type=int,
+        help="budget of a whole run, in allocation.unit (default: the file's steps)",
     )
-    parser.add_argument("--baseline", default="uniform", help="variant that the others are tested against")
+    parser.add_argument(
+        "--baseline", default="uniform", help="variant that the others are tested against"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         help="folder of runs, logs and the page (default: runs/comparison; runs/simulation with --simulate)",
     )
-    parser.add_argument("--results", type=Path, help="folder of the JSON files (default: OUT/results)")
+    parser.add_argument(
+        "--results", type=Path, help="folder of the JSON files (default: OUT/results)"
+    )
     parser.add_argument("--page", type=Path, help="the HTML file (default: OUT/comparison.html)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once")
     parser.add_argument(
         "--ranks", type=int, default=1, help="train ranks of a run (torchrun --nproc-per-node)"
     )
-    parser.add_argument("--keep", action="store_true", help="keep checkpoints and policies of finished runs")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep checkpoints and policies of finished runs"
+    )
     parser.add_argument(
         "--report-only", action="store_true", help="run nothing; table and page from the JSON files"
     )
-    parser.add_argument("--simulate", action="store_true", help="in the simulator instead of the real stack")
+    parser.add_argument(
+        "--simulate", action="store_true", help="in the simulator instead of the real stack"
+    )
     parser.add_argument(
         "--world", nargs="+", default=[], metavar="NAME=VALUE", help="knobs of the simulated world"
     )
     parser.add_argument(
-        "--repeats", type=int, default=100, help="simulated steps measured with the policy held still"
+        "--repeats",
+        type=int,
+        default=100,
+        help="simulated steps measured with the policy held still",
     )
-    parser.add_argument("--step-size", type=float, default=0.05, help="learning rate of the simulated policy")
+    parser.add_argument(
+        "--step-size", type=float, default=0.05, help="learning rate of the simulated policy"
+    )
     args = parser.parse_args(own)
     args.out = args.out or Path("runs/simulation" if args.simulate else "runs/comparison")
     return args, overrides
@@ -164,7 +185,11 @@ def run(args: argparse.Namespace, setup: Setup, out: Console) -> dict[str, str]:
     check_baseline(args.baseline, cells, read_records(setup.results))
     missing = [cell for cell in cells if not result_path(cell, setup).exists()]
     out.print(Text(f"{len(cells)} cells, {len(cells) - len(missing)} of them done"))
-    return work_through(missing, partial(start, setup=setup), jobs=args.jobs, console=out) if missing else {}
+    return (
+        work_through(missing, partial(start, setup=setup), jobs=args.jobs, console=out)
+        if missing
+        else {}
+    )
 
 
 def grid_of(args: argparse.Namespace, setup: Setup) -> list[Cell]:
@@ -189,9 +214,13 @@ def check_baseline(baseline: str, cells: Sequence[Cell], records: Sequence[Recor
     Raises:
         SettingError: it is no variant of the cells or records.
     """
-    names = dict.fromkeys([*(cell.variant.name for cell in cells), *(record.variant for record in records)])
+    names = dict.fromkeys(
+        [*(cell.variant.name for cell in cells), *(record.variant for record in records)]
+    )
     if baseline not in names:
-        raise SettingError("--baseline", baseline, f"is none of the variants; name one of {', '.join(names)}")
+        raise SettingError(
+            "--baseline", baseline, f"is none of the variants; name one of {', '.join(names)}"
+        )
 
 
 def report(args: argparse.Namespace, setup: Setup, out: Console, command: str) -> None:
@@ -215,7 +244,9 @@ def report(args: argparse.Namespace, setup: Setup, out: Console, command: str) -
         out.print(table(lines, HELD_STILL, tests=False, title="the policy held still"))
     for note in footnotes(lines, args.baseline, simulated):
         out.print(Text(f"- {note}", style="dim"))
-    page = write_comparison(args.page or args.out / "comparison.html", records, args.baseline, command)
+    page = write_comparison(
+        args.page or args.out / "comparison.html", records, args.baseline, command
+    )
     out.print(Text(str(page)))
 
 

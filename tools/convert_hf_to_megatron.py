@@ -39,11 +39,20 @@ def run(tool: str, out: Path, conversion: Callable[[convert.Progress], convert.C
     """
     begin = time.perf_counter()
     share_freed_memory()
-    torch.set_num_threads(1)  # what is copied is no work for several threads, which would spin for it
+    torch.set_num_threads(
+        1
+    )  # what is copied is no work for several threads, which would spin for it
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"--out {out} exists and is not an empty folder; it is not overwritten")
-        columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            raise ValueError(
+                f"--out {out} exists and is not an empty folder; it is not overwritten"
+            )
+        columns = (
+            TextColumn("converting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=None)
             done = conversion(lambda parts, total: bar.update(task, completed=parts, total=total))
@@ -63,7 +72,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--hf", type=Path, required=True, help="Hugging Face folder: Qwen3, Qwen3-MoE, Qwen2, Llama 3"
+        "--hf",
+        type=Path,
+        required=True,
+        help="Hugging Face folder: Qwen3, Qwen3-MoE, Qwen2, Llama 3",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="checkpoint to make; appears when it is complete"

@@ -35,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="folder that holds manifest.json")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="folder that holds manifest.json"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="HF folder to make; appears when it is complete"
     )
@@ -44,7 +46,9 @@ def main() -> None:
         choices=("bfloat16", "float16", "float32"),
         help="cast the model; by default it stays as it is",
     )
-    parser.add_argument("--max-shard-size", default="5GB", help="of a file of weights (default: 5GB)")
+    parser.add_argument(
+        "--max-shard-size", default="5GB", help="of a file of weights (default: 5GB)"
+    )
     args = parser.parse_args()
     try:
         limit = parse_size(args.max_shard_size)

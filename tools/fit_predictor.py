@@ -45,7 +45,9 @@ def anchors(
     return torch.cat(hidden).float(), torch.cat(target)
 
 
-def fit(head: PredictorHead, train: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], epochs: int) -> None:
+def fit(
+    head: PredictorHead, train: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], epochs: int
+) -> None:
     """AdamW on the squared error, as in training; the head ends as it was in its best epoch on `held`."""
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-2)
     best, state = float("inf"), head.state_dict()
@@ -57,7 +59,10 @@ def fit(head: PredictorHead, train: tuple[Tensor, Tensor], held: tuple[Tensor, T
         with torch.no_grad():
             error = float((torch.sigmoid(head(held[0])) - held[1]).square().mean())
         if error < best:
-            best, state = error, {name: tensor.clone() for name, tensor in head.state_dict().items()}
+            best, state = (
+                error,
+                {name: tensor.clone() for name, tensor in head.state_dict().items()},
+            )
     head.load_state_dict(state)
 
 
@@ -77,7 +82,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    trees = [tree for file in sorted(args.run.glob("trees/*.jsonl.gz")) for tree in load_trees(file)]
+    trees = [
+        tree for file in sorted(args.run.glob("trees/*.jsonl.gz")) for tree in load_trees(file)
+    ]
     held_back = max(1, int(HELD_BACK * len(trees)))
     model = AutoModel.from_pretrained(args.model, dtype=torch.float32).eval()
     held = anchors(model, track(trees[:held_back], description="held back"))
@@ -88,7 +95,9 @@ def main() -> None:
         prediction = torch.sigmoid(head(held[0])).double().numpy()
     success = held[1].double().numpy()
     brier, constant = np.mean((prediction - success) ** 2), np.var(success)
-    print(f"{len(train[1])} anchors of {len(trees) - held_back} trees; on {len(success)} held back:")
+    print(
+        f"{len(train[1])} anchors of {len(trees) - held_back} trees; on {len(success)} held back:"
+    )
     area = auc(Outcomes(prediction, success, np.ones_like(success)))
     print(f"Brier score {brier:.4f} (constant: {constant:.4f}), AUC {area:.3f}")
     partial = args.model / (FILE + ".partial")

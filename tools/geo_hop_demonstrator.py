@@ -12,7 +12,12 @@ from typing import Any
 from megatron_trace.data.tasks import Task
 from megatron_trace.envs.search_qa import SearchQA
 
-ENVIRONMENT: dict[str, Any] = {"top_k": 1, "max_turns": 6, "instruction": "", "max_observation_chars": 300}
+ENVIRONMENT: dict[str, Any] = {
+    "top_k": 1,
+    "max_turns": 6,
+    "instruction": "",
+    "max_observation_chars": 300,
+}
 """The options of `search_qa` that the CPU configuration uses too."""
 DETOUR_RATE = 0.05
 """Competent phase: rate of needless searches per turn. They are shown, not learnt; the recovery is learnt."""
@@ -34,7 +39,9 @@ class Demonstrator:
     name that it says next is the same, so wrong decisions do not blur what is to be copied.
     """
 
-    def __init__(self, make: Callable[[], SearchQA], world: dict[str, dict[str, str]], noise: float) -> None:
+    def __init__(
+        self, make: Callable[[], SearchQA], world: dict[str, dict[str, str]], noise: float
+    ) -> None:
         """Args: the maker of episodes; title -> relation -> value; the error rate per turn (0: competent)."""
         self._environment = make()
         self._world = world
@@ -43,7 +50,9 @@ class Demonstrator:
     def play(self, task: Task, rng: random.Random) -> list[Segment]:
         """One episode, from question to answer, as segments."""
         segments = [Segment("question", self._environment.reset(task)[0]["content"], learn=False)]
-        for action, learn in self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng):
+        for action, learn in (
+            self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng)
+        ):
             segments.append(Segment("action", action, learn))
             result = self._environment.step(action)
             if result.done:
@@ -147,8 +156,11 @@ def rename(
     if not names:
         return segments
     invented = {
-        name: "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng) for name in sorted(names)
+        name: "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng)
+        for name in sorted(names)
     }
     longest_first = sorted(invented, key=lambda name: (-len(name), name))
     pattern = re.compile(r"(?<= )(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
-    return [Segment(s.kind, pattern.sub(lambda m: invented[m[0]], s.text), s.learn) for s in segments]
+    return [
+        Segment(s.kind, pattern.sub(lambda m: invented[m[0]], s.text), s.learn) for s in segments
+    ]

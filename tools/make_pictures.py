@@ -18,7 +18,9 @@ def curves(run_dir: Path) -> str:
     history, gap = read_history(run_dir), 16
     left, right = evaluation_chart(history), effective_ratio_chart(history)
     body = f'{left}<g transform="translate({charts.WIDTH + gap:.0f} 0)">{right}</g>'
-    return document(body, 2 * charts.WIDTH + gap, charts.HEIGHT, "Held-out success and effective ratio")
+    return document(
+        body, 2 * charts.WIDTH + gap, charts.HEIGHT, "Held-out success and effective ratio"
+    )
 
 
 def main() -> None:
@@ -28,8 +30,12 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--tree", type=int, default=0, help="which of the report's trees, counted from 0")
-    parser.add_argument("--tokenizer", help="HF folder of the tokenizer; by default the run's start policy")
+    parser.add_argument(
+        "--tree", type=int, default=0, help="which of the report's trees, counted from 0"
+    )
+    parser.add_argument(
+        "--tokenizer", help="HF folder of the tokenizer; by default the run's start policy"
+    )
     args = parser.parse_args()
     exemplars = choose_exemplars(args.run)
     if args.tree >= len(exemplars):

@@ -115,10 +115,14 @@ def tokenizer_texts(demonstrator: Demonstrator, tasks: list[Task], seed: int) ->
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
     """Token ids of the prompt, as the rollout makes them."""
     messages = [{"role": "user", "content": question}]
-    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+    return list(
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    )
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, segments: list[Segment]) -> tuple[list[int], list[bool]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, segments: list[Segment]
+) -> tuple[list[int], list[bool]]:
     """Ids of an episode, each segment tokenized on its own as in a rollout, and which of them are learnt."""
     ids: list[int] = []
     learn: list[bool] = []
@@ -168,12 +172,18 @@ def train(
     seen, mean_loss = 0, 0.0
     for step in track(range(steps), description=title):
         progress = (step - warm) / max(1, steps - warm)
-        rate = (step + 1) / warm if step < warm else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = (
+            (step + 1) / warm
+            if step < warm
+            else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+        )
         for group in optimizer.param_groups:
             group["lr"] = peak * rate
         ids, learn = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[learn[:, 1:]]
+            hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[
+                learn[:, 1:]
+            ]
             logits = model.lm_head(hidden)
         loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][learn[:, 1:]])
         optimizer.zero_grad()
@@ -217,7 +227,12 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
     from vllm import LLM, SamplingParams, TokensPrompt
 
     llm = LLM(
-        str(folder), dtype="float32", enforce_eager=True, max_model_len=1_024, max_num_seqs=128, seed=seed
+        str(folder),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=1_024,
+        max_num_seqs=128,
+        seed=seed,
     )
     tokenizer = llm.get_tokenizer()
     make = search_qa_factory(str(data / "corpus-*.tar"), **ENVIRONMENT)
@@ -227,9 +242,14 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
     tasks = load_tasks(str(data / "heldout_*-*.tar"))
     episodes = [make() for _ in tasks]
     histories = [
-        prompt_ids(tokenizer, e.reset(t)[0]["content"]) for e, t in zip(episodes, tasks, strict=True)
+        prompt_ids(tokenizer, e.reset(t)[0]["content"])
+        for e, t in zip(episodes, tasks, strict=True)
     ]
-    lengths: dict[str, list[int]] = {"prompt": [len(h) for h in histories], "action": [], "observation": []}
+    lengths: dict[str, list[int]] = {
+        "prompt": [len(h) for h in histories],
+        "action": [],
+        "observation": [],
+    }
     rewards, malformed, live = [0.0] * len(tasks), 0, list(range(len(tasks)))
     while live:
         outputs = llm.generate(
@@ -248,13 +268,17 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
                 going.append(n)
         live = going
     hops = sorted({task["hops"] for task in tasks})
-    by_hops = {h: [r for r, task in zip(rewards, tasks, strict=True) if task["hops"] == h] for h in hops}
+    by_hops = {
+        h: [r for r, task in zip(rewards, tasks, strict=True) if task["hops"] == h] for h in hops
+    }
     success = {str(h): round(sum(values) / len(values), 3) for h, values in by_hops.items()}
     return {
         "success_by_hops": success,
         "success": round(sum(success.values()) / len(success), 3),
         "malformed": round(malformed / len(tasks), 3),
-        "mean_tokens": {name: round(sum(values) / len(values), 1) for name, values in lengths.items()},
+        "mean_tokens": {
+            name: round(sum(values) / len(values), 1) for name, values in lengths.items()
+        },
         "max_tokens": {name: max(values) for name, values in lengths.items()}
         | {"rollout": max(map(len, histories))},
         "mean_rollout_tokens": round(sum(map(len, histories)) / len(histories), 1),
@@ -289,13 +313,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("data/geo_hop"), help="folder of build_geo_hop.py")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/geo_hop"), help="folder of build_geo_hop.py"
+    )
     parser.add_argument("--out", type=Path, default=Path("examples/geo_hop/start_policy"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--competent", type=Path, default=Path("runs/geo_hop_competent"), help="first phase's rounds"
+        "--competent",
+        type=Path,
+        default=Path("runs/geo_hop_competent"),
+        help="first phase's rounds",
     )
-    parser.add_argument("--noise", type=float, default=0.33, help="error rate per turn in the noisy phase")
+    parser.add_argument(
+        "--noise", type=float, default=0.33, help="error rate per turn in the noisy phase"
+    )
     parser.add_argument("--tokens-per-batch", type=int, default=2_048)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--report", type=Path, help="where to write the measured success as JSON")
@@ -314,7 +345,9 @@ def make_policy(args: argparse.Namespace) -> None:
     """Both phases; rounds of the first are skipped where their folders are there."""
     documents = load_tasks(str(args.data / "corpus-*.tar"))
     tasks = load_tasks(str(args.data / "train-*.tar"))
-    world = {document["title"]: document["fields"] for document in documents if not document["heldout"]}
+    world = {
+        document["title"]: document["fields"] for document in documents if not document["heldout"]
+    }
     by_hops = [[task for task in tasks if task["hops"] == hops] for hops in (1, 2, 3, 4)]
     make = search_qa_factory(str(args.data / "corpus-*.tar"), **ENVIRONMENT)
 

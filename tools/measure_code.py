@@ -169,7 +169,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("paths", nargs="+", type=Path, help="files and folders")
-    parser.add_argument("--each", action="store_true", help="also print density and comments of every file")
+    parser.add_argument(
+        "--each", action="store_true", help="also print density and comments of every file"
+    )
     options = parser.parse_args()
     total = Measures()
     for file in python_files(options.paths):

@@ -41,11 +41,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config", required=True, help="YAML file of the run")
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--gpus-per-node", type=int, help="8; with --gpu cpu one train rank and the workers")
+    parser.add_argument(
+        "--gpus-per-node", type=int, help="8; with --gpu cpu one train rank and the workers"
+    )
     parser.add_argument("--gpu", choices=sorted(GPUS), default="h100-80gb")
     parser.add_argument("--search", action="store_true", help="print the best layouts instead")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers, in bytes and seconds")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw which GPU holds what, as SVG")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all numbers, in bytes and seconds"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw which GPU holds what, as SVG"
+    )
     for field in dataclasses.fields(Assumptions):
         meaning = str(field.metadata["meaning"]).replace("%", "%%")
         parser.add_argument(flag(field.name), type=float, default=field.default, help=meaning)
@@ -84,7 +90,9 @@ def cluster_of(args: argparse.Namespace, config: Config) -> Cluster:
     return Cluster(args.nodes, each, cpu_share(each) if args.gpu == "cpu" else GPUS[args.gpu])
 
 
-def report(args: argparse.Namespace, config: Config, cluster: Cluster, assumptions: Assumptions) -> int:
+def report(
+    args: argparse.Namespace, config: Config, cluster: Cluster, assumptions: Assumptions
+) -> int:
     """Print the plan or the best layouts, and write the files that were asked for."""
     out, hf = console(), read_model_config(config.model.path)
     if args.search:

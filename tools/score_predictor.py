@@ -57,7 +57,9 @@ def steps_of(run: Path, model: torch.nn.Module, learning: LearningConfig) -> lis
     return steps
 
 
-def learned(steps: Sequence[Step], model: Path, learning: LearningConfig, seed: int) -> list[Floats]:
+def learned(
+    steps: Sequence[Step], model: Path, learning: LearningConfig, seed: int
+) -> list[Floats]:
     """Predictions of every step before the predictor has learned from it."""
     head = PredictorHead(steps[0].hidden.shape[1], learning.predictor_hidden, seed)
     load_predictor(head, model)
@@ -65,7 +67,9 @@ def learned(steps: Sequence[Step], model: Path, learning: LearningConfig, seed: 
     for number, step in enumerate(steps):
         with torch.no_grad():
             predictions.append(torch.sigmoid(head(step.hidden)).double().numpy())
-        optimizer.learn(step.hidden.clone(), step.target, np.random.default_rng([seed, number]), 1.0)
+        optimizer.learn(
+            step.hidden.clone(), step.target, np.random.default_rng([seed, number]), 1.0
+        )
     return predictions
 
 
@@ -75,7 +79,9 @@ def means(steps: Sequence[Step], predictions: Sequence[Floats], first: int) -> d
     for step, prediction in list(zip(steps, predictions, strict=True))[first - 1 :]:
         for kind, chosen in (("roots", step.root), ("prefixes", ~step.root)):
             success = step.target.double().numpy()[chosen]
-            for name, value in scores(Outcomes(prediction[chosen], success, np.ones(len(success)))).items():
+            for name, value in scores(
+                Outcomes(prediction[chosen], success, np.ones(len(success)))
+            ).items():
                 rows[f"{kind} {name}"].append(value)
     return {name: float(np.mean(values)) for name, values in rows.items()}
 
@@ -86,8 +92,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a run that kept its trees")
-    parser.add_argument("settings", nargs="*", help="learning.predictor_...=value, over the run's own")
-    parser.add_argument("--seeds", type=int, default=1, help="orders of the anchors to average over")
+    parser.add_argument(
+        "settings", nargs="*", help="learning.predictor_...=value, over the run's own"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="orders of the anchors to average over"
+    )
     parser.add_argument("--first", type=int, default=6, help="the first of the kept steps to score")
     args = parser.parse_intermixed_args()
     try:
@@ -96,24 +106,35 @@ def main() -> None:
     except SettingError as error:
         parser.error(str(error))
     if len(tree_files(args.run)) < args.first:
-        parser.error(f"{args.run} holds trees of {len(tree_files(args.run))} steps; --first is {args.first}")
+        parser.error(
+            f"{args.run} holds trees of {len(tree_files(args.run))} steps; --first is {args.first}"
+        )
     folder = Path(config.model.path)
-    steps = steps_of(args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), config.learning)
+    steps = steps_of(
+        args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), config.learning
+    )
     torch.set_num_threads(1)  # for a head of this size more are slower
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     runs = [
-        means(steps, learned(steps, folder, config.learning, seed), args.first) for seed in range(args.seeds)
+        means(steps, learned(steps, folder, config.learning, seed), args.first)
+        for seed in range(args.seeds)
     ]
     distributed.destroy_process_group()
     table = Table("", "Brier score", "of the constant mean", "AUC", box=None)
     for kind in ("roots", "prefixes"):
         values = [
-            np.mean([run[f"{kind} {name}"] for run in runs]) for name in ("brier", "brier_constant", "auc")
+            np.mean([run[f"{kind} {name}"] for run in runs])
+            for name in ("brier", "brier_constant", "auc")
         ]
         table.add_row(
-            kind, *(f"{value:.3f}" if name == 2 else f"{value:.4f}" for name, value in enumerate(values))
+            kind,
+            *(f"{value:.3f}" if name == 2 else f"{value:.4f}" for name, value in enumerate(values)),
         )
-    chosen = {name: value for name, value in vars(config.learning).items() if name.startswith("predictor_")}
+    chosen = {
+        name: value
+        for name, value in vars(config.learning).items()
+        if name.startswith("predictor_")
+    }
     Console().print(table, "\n" + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
 
 

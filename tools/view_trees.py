@@ -16,7 +16,15 @@ from rich.tree import Tree
 from megatron_trace.report.exemplars import tree_files
 from megatron_trace.report.history import decoder
 from megatron_trace.report.metrics import bare_rewards, is_bare_mixed
-from megatron_trace.report.tree_drawing import Decode, action_parts, gold, outcome, question, svg, turn_text
+from megatron_trace.report.tree_drawing import (
+    Decode,
+    action_parts,
+    gold,
+    outcome,
+    question,
+    svg,
+    turn_text,
+)
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
 from megatron_trace.tree.backup import is_mixed
 
@@ -26,7 +34,13 @@ def table_of(trees: Sequence[RolloutTree], decode: Decode) -> Table:
     table = Table("task", "question", "predicted", "bare", "continuations", "success", "contrast")
     for tree in trees:
         prediction, bare = tree.turns[ROOT].prediction, bare_rewards(tree)
-        contrast = "bare rollouts" if is_bare_mixed(tree) else "continuations" if is_mixed(tree) else "none"
+        contrast = (
+            "bare rollouts"
+            if is_bare_mixed(tree)
+            else "continuations"
+            if is_mixed(tree)
+            else "none"
+        )
         table.add_row(
             Text(str(tree.task.get("id", ""))),
             Text(question(tree, decode)),
@@ -56,7 +70,9 @@ def terminal_tree(tree: RolloutTree, decode: Decode, *, full: bool = False) -> T
         text.append(f"  {success[index]:.2f}", style=_color(float(success[index])))
         if turn.prediction is not None:
             text.append(f"  predicted {turn.prediction:.2f}", style="dim")
-        branches.append(branches[turn.parent].add(text, guide_style="blue" if continuation else "dim"))
+        branches.append(
+            branches[turn.parent].add(text, guide_style="blue" if continuation else "dim")
+        )
     return branches[ROOT]
 
 
@@ -74,7 +90,9 @@ def main() -> None:
     parser.add_argument("--task", help="id of the task whose tree to show")
     parser.add_argument("--full", action="store_true", help="whole texts, observations included")
     parser.add_argument("--svg", type=Path, help="draw the task's tree into this file instead")
-    parser.add_argument("--tokenizer", help="HF folder of the tokenizer; by default the run's start policy")
+    parser.add_argument(
+        "--tokenizer", help="HF folder of the tokenizer; by default the run's start policy"
+    )
     args = parser.parse_args()
     files = tree_files(args.run)
     step = max(files, default=None) if args.step is None else args.step
@@ -88,7 +106,9 @@ def main() -> None:
         return
     found = [tree for tree in trees if str(tree.task.get("id")) == args.task]
     if not found:
-        raise SystemExit(f"step {step} has no tree of task {args.task!r}; leave --task out to list them")
+        raise SystemExit(
+            f"step {step} has no tree of task {args.task!r}; leave --task out to list them"
+        )
     if args.svg:
         args.svg.write_text(svg(found[0], decode), encoding="utf-8")
     else:

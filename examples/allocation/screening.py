@@ -50,4 +50,6 @@ class Screening(Strategy):
         if not 0.0 < share <= 1.0:
             raise SettingError(f"{setting}.share", share, "must be above 0 and at most 1")
         if each < 2:
-            raise SettingError(f"{setting}.each", each, "must be at least 2: one rollout has no contrast")
+            raise SettingError(
+                f"{setting}.each", each, "must be at least 2: one rollout has no contrast"
+            )

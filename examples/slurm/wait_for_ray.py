@@ -15,7 +15,9 @@ import ray
 
 def joined() -> dict[str, float]:
     """Name -> number of GPUs of every node that is alive."""
-    return {node["NodeName"]: node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]}
+    return {
+        node["NodeName"]: node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]
+    }
 
 
 def connect(host: str, port: int, deadline: float) -> None:
@@ -26,7 +28,9 @@ def connect(host: str, port: int, deadline: float) -> None:
     """
     while True:
         try:
-            socket.create_connection((host, port), timeout=1.0).close()  # fails sooner than Ray does
+            socket.create_connection(
+                (host, port), timeout=1.0
+            ).close()  # fails sooner than Ray does
             ray.init(f"{host}:{port}", logging_level=logging.ERROR)
             return
         except OSError:
@@ -37,7 +41,11 @@ def connect(host: str, port: int, deadline: float) -> None:
 
 def main(nodes: list[str]) -> int:
     """Wait; returns the exit code."""
-    host, port, patience_s = os.environ["HEAD_ADDRESS"], int(os.environ["RAY_PORT"]), os.environ["JOIN_S"]
+    host, port, patience_s = (
+        os.environ["HEAD_ADDRESS"],
+        int(os.environ["RAY_PORT"]),
+        os.environ["JOIN_S"],
+    )
     deadline = time.monotonic() + float(patience_s)
     try:
         connect(host, port, deadline)

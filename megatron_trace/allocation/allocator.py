@@ -77,7 +77,9 @@ class Allocator:
             for anchor, count in pending.items()
         )
         left = self._left - paid
-        if not self._trees or left < (1.0 if not self._in_tokens else self._cost(self._trees[0], ROOT) / 2):
+        if not self._trees or left < (
+            1.0 if not self._in_tokens else self._cost(self._trees[0], ROOT) / 2
+        ):
             return []
         now = Situation(
             trees=self._trees,
@@ -90,7 +92,9 @@ class Allocator:
             root_deviation=self._calibration.root_deviation,
             rng=np.random.default_rng(_seed(f"{self._seed}/{self._name}/{self._round}")),
         )
-        plans = [{anchor: int(n) for anchor, n in plan.items() if n} for plan in self.strategy.plan(now)]
+        plans = [
+            {anchor: int(n) for anchor, n in plan.items() if n} for plan in self.strategy.plan(now)
+        ]
         self._check(plans, left)
         self._round += 1
         for pending, plan in zip(self._pending, plans, strict=True):
@@ -118,7 +122,9 @@ class Allocator:
         self._calibration.observe(sampled)
         self._cost.observe(sampled)
         self.strategy.observe(sampled)
-        self._carried = self._left if self._in_tokens and not self.strategy.saves else min(self._left, 0.0)
+        self._carried = (
+            self._left if self._in_tokens and not self.strategy.saves else min(self._left, 0.0)
+        )
         return sampled, numbers
 
     def state(self) -> dict[str, Any]:
@@ -157,10 +163,14 @@ class Allocator:
         for tree, plan in zip(self._trees, plans, strict=True):
             for anchor, count in plan.items():
                 if count < 0 or not 0 <= anchor < len(tree.turns) or tree.turns[anchor].terminal:
-                    raise RuntimeError(f"strategy {name} planned {count} rollouts from anchor {anchor}")
+                    raise RuntimeError(
+                        f"strategy {name} planned {count} rollouts from anchor {anchor}"
+                    )
         planned = sum(sum(plan.values()) for plan in plans)
         if not self._in_tokens and planned > left:
-            raise RuntimeError(f"strategy {name} planned {planned} rollouts where {left:g} are left")
+            raise RuntimeError(
+                f"strategy {name} planned {planned} rollouts where {left:g} are left"
+            )
 
 
 def _seed(name: str) -> int:

@@ -72,7 +72,9 @@ class Calibrated:
             return
         self.seen += float(new.weight.sum())
         self.window.append(np.stack([new.prediction, new.success, new.weight]).tolist())
-        prediction, success, weight = np.concatenate([np.array(step) for step in self.window], axis=1)
+        prediction, success, weight = np.concatenate(
+            [np.array(step) for step in self.window], axis=1
+        )
         self.mean = float(np.average(success, weights=weight))
         z = logit(np.clip(prediction, EDGE, 1 - EDGE))
 
@@ -81,7 +83,9 @@ class Calibrated:
             fit = -np.sum(weight * (xlogy(success, v) + xlog1py(1 - success, -v)))
             return float((fit + STIFFNESS * np.sum(parameters**2)) / (weight.sum() + STIFFNESS))
 
-        best = minimize(loss, np.array([np.log(self.temperature), self.shift]), method="Nelder-Mead")
+        best = minimize(
+            loss, np.array([np.log(self.temperature), self.shift]), method="Nelder-Mead"
+        )
         self.temperature, self.shift = float(np.exp(best.x[0])), float(best.x[1])
 
 
@@ -127,7 +131,9 @@ class Calibration:
 
     def state(self) -> dict[str, Any]:
         """As JSON data."""
-        return {name: vars(kind) | {"window": list(kind.window)} for name, kind in self._kinds.items()}
+        return {
+            name: vars(kind) | {"window": list(kind.window)} for name, kind in self._kinds.items()
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""

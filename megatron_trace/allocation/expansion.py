@@ -71,7 +71,13 @@ class Expansion:
         return plans
 
     def _spread(
-        self, now: Situation, prefixes: Open, plans: Plans, active: list[int], whole: int, unit: float
+        self,
+        now: Situation,
+        prefixes: Open,
+        plans: Plans,
+        active: list[int],
+        whole: int,
+        unit: float,
     ) -> int:
         """Fill `plans` with `whole` continuations of mean cost `unit`; returns how many found no place."""
         if self._options.over_tasks:
@@ -95,7 +101,9 @@ class Expansion:
             return np.zeros(len(some.tree), dtype=np.int64)
         if self._options.prefixes == "uniform":
             slots = np.repeat(np.arange(len(some.tree)), np.minimum(some.room, share))
-            return np.bincount(now.rng.permutation(slots)[:share], minlength=len(some.tree)).astype(np.int64)
+            return np.bincount(now.rng.permutation(slots)[:share], minlength=len(some.tree)).astype(
+                np.int64
+            )
         equal = np.ptp(some.cost) == 0.0
         if self._options.contrast == "mixed" and equal and self._options.prefix_cap is None:
             paid = int(share * unit / some.cost[0] + 1e-9)
@@ -136,7 +144,9 @@ class Expansion:
         coming = waiting * UNITS * rate
         affordable = now.left / float(fresh.cost.mean())
         price = self._price.take(gains.ravel().tolist(), coming=coming, affordable=affordable)
-        counts = best_units(np.where(gains >= price, gains, 0.0) * fresh.cost[:, None], fresh.cost, now.left)
+        counts = best_units(
+            np.where(gains >= price, gains, 0.0) * fresh.cost[:, None], fresh.cost, now.left
+        )
         counts = np.minimum(counts, (gains >= max(price, 1e-12)).sum(axis=1))
         for tree, anchor, count in zip(fresh.tree, fresh.anchor, counts, strict=True):
             if count:
@@ -150,11 +160,14 @@ class Expansion:
             if not tree.rollouts:
                 continue
             rewards = {turn.rollout: turn.reward for turn in tree.turns if turn.terminal}
-            taken = Counter(rollout.anchor for rollout in tree.rollouts) + Counter(now.pending[index])
+            taken = Counter(rollout.anchor for rollout in tree.rollouts) + Counter(
+                now.pending[index]
+            )
             flipped = {
                 rollout.anchor
                 for number, rollout in enumerate(tree.rollouts)
-                if rollout.anchor != ROOT and rewards[number] != rewards[tree.turns[rollout.anchor].rollout]
+                if rollout.anchor != ROOT
+                and rewards[number] != rewards[tree.turns[rollout.anchor].rollout]
             }
             success = now.success(tree)
             for anchor in tree.prefixes(of_continuations=self._options.deep):
@@ -162,7 +175,9 @@ class Expansion:
                 room = now.total if cap is None else cap - taken[anchor]
                 if anchor not in flipped and room > 0 and np.isfinite(success[anchor]):
                     reward = rewards[tree.turns[anchor].rollout]
-                    rows.append((index, anchor, success[anchor], reward, room, now.cost(tree, anchor)))
+                    rows.append(
+                        (index, anchor, success[anchor], reward, room, now.cost(tree, anchor))
+                    )
         columns = np.array(rows, dtype=np.float64).reshape(-1, 6).T
         whole = columns.astype(np.int64)
         return Open(whole[0], whole[1], columns[2], columns[3], whole[4], columns[5])

@@ -37,7 +37,9 @@ class SuccessProcess:
     def predict(self, embeddings: ArrayLike) -> Floats:
         """Success probabilities [n] of prompts with `embeddings` [n, width]."""
         points = np.asarray(embeddings, dtype=np.float64)
-        return expit(self._latent(self._place(points))) if self._width else np.full(len(points), 0.5)
+        return (
+            expit(self._latent(self._place(points))) if self._width else np.full(len(points), 0.5)
+        )
 
     def observe(self, embeddings: ArrayLike, successes: ArrayLike, rollouts: ArrayLike) -> None:
         """A step's outcomes: for each prompt [n] the sum of its rewards, and its rollouts."""
@@ -49,7 +51,9 @@ class SuccessProcess:
         places, rate = self._place(points), (s + 0.5) / (n + 1.0)
         covariance = _kernel(places, places) + np.diag(1.0 / (n * rate * (1.0 - rate)))
         weights = solve(covariance, logit(rate) - self._latent(places), assume_a="pos")
-        self._places = np.concatenate([self._places.reshape(-1, places.shape[1]), places])[-self._memory :]
+        self._places = np.concatenate([self._places.reshape(-1, places.shape[1]), places])[
+            -self._memory :
+        ]
         self._weights = np.concatenate([self._weights, weights])[-self._memory :]
 
     def _place(self, points: Floats) -> Floats:
@@ -85,7 +89,11 @@ def _median_distance(points: Floats) -> float:
 
 
 def _projected(points: Floats, dimensions: int) -> Floats:
-    return points if points.shape[1] <= dimensions else points @ _projection(points.shape[1], dimensions)
+    return (
+        points
+        if points.shape[1] <= dimensions
+        else points @ _projection(points.shape[1], dimensions)
+    )
 
 
 @cache

@@ -46,8 +46,12 @@ def solve_gradient_variance(
     """
     p = np.clip(np.asarray(success, dtype=np.float64), EDGE, 1.0 - EDGE)
     if lower < OBJECTIVES[objective]:
-        raise ValueError(f"{objective} is convex from {OBJECTIVES[objective]} rollouts, not from {lower}")
+        raise ValueError(
+            f"{objective} is convex from {OBJECTIVES[objective]} rollouts, not from {lower}"
+        )
     if not lower * len(p) <= budget <= upper * len(p):
-        raise ValueError(f"{len(p)} prompts with {lower} to {upper} rollouts each cannot take {budget}")
+        raise ValueError(
+            f"{len(p)} prompts with {lower} to {upper} rollouts each cannot take {budget}"
+        )
     variance = gradient_variance(p[:, None], np.arange(lower, upper + 1), objective)
     return lower + best_units(-np.diff(variance, axis=1), np.ones(len(p)), budget - lower * len(p))

@@ -39,7 +39,9 @@ def informativeness(
     """
     v, m = success, leaves + expansions
     contrast = 1.0 - v**m - (1.0 - v) ** m
-    return contrast + count_weight * np.sqrt(m) + entropy_weight * entropy * (1.0 - 2.0**-expansions)
+    return (
+        contrast + count_weight * np.sqrt(m) + entropy_weight * entropy * (1.0 - 2.0**-expansions)
+    )
 
 
 def sampled_entropy(tree: RolloutTree) -> Floats:

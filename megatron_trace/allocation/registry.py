@@ -30,7 +30,9 @@ def strategy_class(name: str) -> type[Strategy]:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, Strategy)
+        and value.__module__ == module.__name__
     ]
     if len(found) != 1:
         remedy = f"must define one class that derives from Strategy; it defines {len(found)}"

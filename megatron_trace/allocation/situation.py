@@ -62,12 +62,16 @@ class Situation:
 
     def at_roots(self, counts: Mapping[int, int]) -> Plans:
         """Bare rollouts: tree index -> count."""
-        return [{ROOT: counts[index]} if counts.get(index) else {} for index in range(len(self.trees))]
+        return [
+            {ROOT: counts[index]} if counts.get(index) else {} for index in range(len(self.trees))
+        ]
 
     def fresh(self) -> list[int]:
         """Indices of the trees without a rollout, in order."""
         return [
-            index for index, tree in enumerate(self.trees) if not tree.rollouts and not self.pending[index]
+            index
+            for index, tree in enumerate(self.trees)
+            if not tree.rollouts and not self.pending[index]
         ]
 
 

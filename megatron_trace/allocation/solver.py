@@ -44,7 +44,9 @@ HEAP_UNITS = 4096
 """Units left to the heap when the bisection stops."""
 
 
-def solve_roots(success: ArrayLike, budget: int, *, floor: int = 2, cap: int | None = None) -> Counts:
+def solve_roots(
+    success: ArrayLike, budget: int, *, floor: int = 2, cap: int | None = None
+) -> Counts:
     """Bare rollouts per root that maximise Σ V_root (arXiv 2606.11119, stage 1).
 
     Args:
@@ -64,7 +66,10 @@ def solve_roots(success: ArrayLike, budget: int, *, floor: int = 2, cap: int | N
     largest = budget if cap is None else min(cap, budget)
     if budget == 0:
         return np.zeros(len(probabilities), dtype=np.int64)
-    fewest, most = -(-budget // largest) if largest > 0 else 1, min(len(probabilities), budget // floor)
+    fewest, most = (
+        -(-budget // largest) if largest > 0 else 1,
+        min(len(probabilities), budget // floor),
+    )
     if largest < floor or fewest > most:
         raise ValueError(
             f"no counts of 0 or {floor} to {cap if cap is not None else 'any'} rollouts over "
@@ -176,7 +181,9 @@ class Demand:
 
     def _series(self, price: float) -> Floats:
         """By the geometric series: never too many, and never more than one too few."""
-        return np.clip(np.floor((np.log(price) - self._log_first) / self._log_ratio) + 1.0, 0, self._cap)
+        return np.clip(
+            np.floor((np.log(price) - self._log_first) / self._log_ratio) + 1.0, 0, self._cap
+        )
 
     def at(self, price: float) -> Counts:
         """The gains themselves have the last word, so that rounding in the series decides nothing."""
@@ -187,7 +194,9 @@ class Demand:
 
     def bracket(self, affordable: Callable[[float, Floats], bool]) -> tuple[float, float]:
         """Two prices, of which the first is affordable; the second only where everything is."""
-        dear, cheap = _bracket(lambda price: affordable(price, self._series(price)), 1.0, SMALLEST, 0.01)
+        dear, cheap = _bracket(
+            lambda price: affordable(price, self._series(price)), 1.0, SMALLEST, 0.01
+        )
         return 2.5 * dear, max(cheap / 1.1, SMALLEST)
 
 
@@ -251,9 +260,13 @@ def _relaxed_active(rarer: Floats, floor: int, budget: int, largest: int) -> int
         return active * floor + float(extra[:active].sum())
 
     dear, cheap = demand.bracket(lambda price, extra: spent(price, extra) <= budget)
-    dear, cheap = _bracket(lambda price: spent(price, demand.at(price)) <= budget, dear, cheap, 1e-7)
+    dear, cheap = _bracket(
+        lambda price: spent(price, demand.at(price)) <= budget, dear, cheap, 1e-7
+    )
     missing = (budget - spent(dear, demand.at(dear))) // floor
-    return min(int(np.count_nonzero(slope >= dear) + missing), int(np.count_nonzero(slope >= cheap)))
+    return min(
+        int(np.count_nonzero(slope >= dear) + missing), int(np.count_nonzero(slope >= cheap))
+    )
 
 
 def _top(rises: Callable[[int], bool], fewest: int, most: int, start: int) -> int:

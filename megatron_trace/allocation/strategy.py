@@ -100,7 +100,9 @@ def check_group(settings: AllocationConfig) -> None:
     """
     group, budget = settings.group, settings.budget
     if group < 2:
-        raise SettingError("allocation.group", group, "must be at least 2: one rollout has no contrast")
+        raise SettingError(
+            "allocation.group", group, "must be at least 2: one rollout has no contrast"
+        )
     if settings.unit.value == "rollouts" and budget % group:
         remedy = f"must be a multiple of allocation.group ({group}) so that it is spent exactly"
         raise SettingError("allocation.budget", budget, remedy)
@@ -115,7 +117,9 @@ def check_pays(settings: AllocationConfig, rollouts: int) -> None:
         SettingError: it is.
     """
     if settings.budget < rollouts * settings.expected_tokens:
-        expected = f"{rollouts} rollouts of {settings.expected_tokens} tokens (allocation.expected_tokens)"
+        expected = (
+            f"{rollouts} rollouts of {settings.expected_tokens} tokens (allocation.expected_tokens)"
+        )
         remedy = f"must pay for a group of {expected} at least"
         raise SettingError("allocation.budget", settings.budget, remedy)
 
@@ -127,4 +131,6 @@ def check_bare_share(settings: AllocationConfig) -> None:
         SettingError: it does.
     """
     if settings.bare_share is not None and not 0.0 < settings.bare_share <= 1.0:
-        raise SettingError("allocation.bare_share", settings.bare_share, "must be above 0 and at most 1")
+        raise SettingError(
+            "allocation.bare_share", settings.bare_share, "must be above 0 and at most 1"
+        )

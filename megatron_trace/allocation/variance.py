@@ -24,7 +24,9 @@ def prefix_variance(success: ArrayLike, reward: ArrayLike, count: ArrayLike) -> 
     return (k * (r - v) ** 2 + k**2 * v * (1.0 - v)) / (k + 1.0) ** 2
 
 
-def solve_root_variance(success: ArrayLike, budget: int, *, floor: int, cap: int | None = None) -> Counts:
+def solve_root_variance(
+    success: ArrayLike, budget: int, *, floor: int, cap: int | None = None
+) -> Counts:
     """Bare rollouts per root, 0 or `floor` to `cap`, that maximise Σ root_variance and sum to `budget`.
 
     As for V_root, the a roots nearest ½ are the active ones and the value is concave in a; see `solver.py`.
@@ -37,7 +39,9 @@ def solve_root_variance(success: ArrayLike, budget: int, *, floor: int, cap: int
     order = np.argsort(np.abs(v - 0.5), kind="stable")
     fewest, most = -(-budget // max(largest, 1)), min(len(v), budget // floor)
     if largest < floor or not 1 <= fewest <= most:
-        raise ValueError(f"no counts of 0 or {floor} to {cap} rollouts over {len(v)} roots sum to {budget}")
+        raise ValueError(
+            f"no counts of 0 or {floor} to {cap} rollouts over {len(v)} roots sum to {budget}"
+        )
 
     def with_active(active: int) -> tuple[float, Counts]:
         chosen = np.sort(order[:active])
@@ -54,7 +58,9 @@ def solve_root_variance(success: ArrayLike, budget: int, *, floor: int, cap: int
             fewest = lower + 1
         else:
             most = upper
-    return max((with_active(active) for active in range(fewest, most + 1)), key=lambda found: found[0])[1]
+    return max(
+        (with_active(active) for active in range(fewest, most + 1)), key=lambda found: found[0]
+    )[1]
 
 
 def best_units(gains: Floats, cost: Floats, budget: float) -> Counts:

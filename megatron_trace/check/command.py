@@ -72,9 +72,14 @@ def parse_command(argv: Sequence[str]) -> Command:
     )
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
-        "--replay", metavar="DIR", type=Path, help="train on the saved trees of run DIR, without a fleet"
+        "--replay",
+        metavar="DIR",
+        type=Path,
+        help="train on the saved trees of run DIR, without a fleet",
     )
-    modes.add_argument("--rollout-only", action="store_true", help="sample and save trees, train nothing")
+    modes.add_argument(
+        "--rollout-only", action="store_true", help="sample and save trees, train nothing"
+    )
     modes.add_argument(
         "--dry-run", action="store_true", help="check everything and plan the memory, start nothing"
     )
@@ -112,7 +117,9 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
                 "--config", file, f"cannot be read ({error.strerror}); name a YAML file"
             ) from error
         except yaml.YAMLError as error:
-            raise SettingError("--config", file, "is not YAML: " + " ".join(str(error).split())) from error
+            raise SettingError(
+                "--config", file, "is not YAML: " + " ".join(str(error).split())
+            ) from error
         if not isinstance(loaded, DictConfig):
             raise SettingError("--config", file, "must hold sections such as `run:`")
         layers.append(loaded)
@@ -140,16 +147,22 @@ def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
             raise SettingError(section.name, layer[section.name], remedy) from None
     name = error.full_key or ""
     value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
-    while isinstance(value, DictConfig) and len(value) and name not in _settings():  # an unknown section
+    while (
+        isinstance(value, DictConfig) and len(value) and name not in _settings()
+    ):  # an unknown section
         key = next(iter(value))
         name, value = f"{name}.{key}", value[key]
     if isinstance(error, ConfigKeyError) or name not in _settings():
         close = difflib.get_close_matches(name, list(_settings()), n=1, cutoff=0.5)
-        remedy = f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"
+        remedy = (
+            f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"
+        )
         raise SettingError(name, value, remedy) from None
     kind = _settings()[name].type
     if isinstance(kind, type) and issubclass(kind, Enum):
-        raise SettingError(name, value, f"must be one of {', '.join(k.value for k in kind)}") from None
+        raise SettingError(
+            name, value, f"must be one of {', '.join(k.value for k in kind)}"
+        ) from None
     raise SettingError(name, value, f"must be of type {_type_name(kind)}") from None
 
 
@@ -169,11 +182,15 @@ def _type_name(kind: Any) -> str:
 def _help_lines() -> Iterator[str]:
     for name, field in _settings().items():
         default = (
-            field.default if field.default is not dataclasses.MISSING else cast(Any, field.default_factory)()
+            field.default
+            if field.default is not dataclasses.MISSING
+            else cast(Any, field.default_factory)()
         )
         shown = default.value if isinstance(default, Enum) else default
         yield f"  {name} = {'' if shown == '' else shown}"
-        yield textwrap.fill(field.metadata["meaning"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        yield textwrap.fill(
+            field.metadata["meaning"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
 
 
 def check_config(config: Config, *, world_size: int) -> None:

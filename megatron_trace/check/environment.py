@@ -25,7 +25,9 @@ def check_environment(config: Config) -> None:
 
     name, factories = config.environment.name, registry.FACTORIES
     if name not in factories:
-        raise SettingError("environment.name", name, "no such environment; " + _hint(name, factories))
+        raise SettingError(
+            "environment.name", name, "no such environment; " + _hint(name, factories)
+        )
     factory, options = factories[name], config.environment.options
     parameters = inspect.signature(factory).parameters
     hints = get_type_hints(factory)
@@ -43,7 +45,9 @@ def check_needed_options(config: Config) -> None:
 
     environment = config.environment
     given = {"max_turns", *environment.options}
-    for key, parameter in inspect.signature(registry.FACTORIES[environment.name]).parameters.items():
+    for key, parameter in inspect.signature(
+        registry.FACTORIES[environment.name]
+    ).parameters.items():
         named = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if named and parameter.default is parameter.empty and key not in given:
             raise SettingError(

@@ -1,6 +1,13 @@
 """Checks of the optimisation settings."""
 
-from megatron_trace.config import Aggregation, Config, Decay, Importance, LearningConfig, SettingError
+from megatron_trace.config import (
+    Aggregation,
+    Config,
+    Decay,
+    Importance,
+    LearningConfig,
+    SettingError,
+)
 from megatron_trace.learning import ADVANTAGES
 
 
@@ -37,13 +44,13 @@ def _check_schedule(learning: LearningConfig) -> None:
     if steps is not None and steps < 1:
         raise SettingError("learning.decay_steps", steps, "must be at least 1")
     if decay is not Decay.constant and steps is None:
-        remedy = (
-            f"learning.learning_rate_decay = {decay.value} needs the optimizer updates over which to fall"
-        )
+        remedy = f"learning.learning_rate_decay = {decay.value} needs the optimizer updates over which to fall"
         raise SettingError("learning.decay_steps", steps, remedy)
     factor = learning.min_learning_rate_factor
     if not 0.0 <= factor <= 1.0:
-        raise SettingError("learning.min_learning_rate_factor", factor, "must be a share, from 0 to 1")
+        raise SettingError(
+            "learning.min_learning_rate_factor", factor, "must be a share, from 0 to 1"
+        )
     if learning.epochs < 1:
         raise SettingError("learning.epochs", learning.epochs, "must be at least 1")
 
@@ -68,7 +75,9 @@ def _check_terms(learning: LearningConfig) -> None:
         remedy = "must not be negative, or null: lower, it would leave out rollouts that have not drifted"
         raise SettingError("learning.sequence_mask", learning.sequence_mask, remedy)
     if not learning.reference_kl >= 0.0:
-        remedy = "must not be negative: the policy would be driven away from the reference without end"
+        remedy = (
+            "must not be negative: the policy would be driven away from the reference without end"
+        )
         raise SettingError("learning.reference_kl", learning.reference_kl, remedy)
     tokens = learning.dr_grpo_tokens
     if tokens is not None and tokens < 1:

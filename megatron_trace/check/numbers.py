@@ -58,17 +58,21 @@ def _check_bounds(config: Config) -> None:
         raise SettingError("stop.hang_s", stop.hang_s, "must be positive, or null to wait for ever")
     limit, grace = stop.time_limit_min, stop.grace_s
     if limit is not None and 60 * limit <= grace:
-        raise SettingError("stop.time_limit_min", limit, f"must be longer than stop.grace_s ({grace:g} s)")
-    if not 0.0 < rollout.memory <= 1.0:
-        raise SettingError("rollout.memory", rollout.memory, "must be a share, above 0 and at most 1")
-    if rollout.max_turn_tokens > rollout.max_history_tokens:
-        remedy = (
-            f"must be at most rollout.max_history_tokens ({rollout.max_history_tokens}), which hold the turn"
+        raise SettingError(
+            "stop.time_limit_min", limit, f"must be longer than stop.grace_s ({grace:g} s)"
         )
+    if not 0.0 < rollout.memory <= 1.0:
+        raise SettingError(
+            "rollout.memory", rollout.memory, "must be a share, above 0 and at most 1"
+        )
+    if rollout.max_turn_tokens > rollout.max_history_tokens:
+        remedy = f"must be at most rollout.max_history_tokens ({rollout.max_history_tokens}), which hold the turn"
         raise SettingError("rollout.max_turn_tokens", rollout.max_turn_tokens, remedy)
     average = config.learning.predictor_average
     if not 0.0 <= average < 1.0:
-        raise SettingError("learning.predictor_average", average, "must be a share, from 0 to below 1")
+        raise SettingError(
+            "learning.predictor_average", average, "must be a share, from 0 to below 1"
+        )
     if config.learning.clip_low >= 1.0:
         raise SettingError("learning.clip_low", config.learning.clip_low, "must be below 1")
     if config.precision.rollout not in ("float32", "bfloat16", "float16"):

@@ -8,7 +8,11 @@ import math
 from typing import Any
 
 from megatron_trace.config import Config, ContextExchange, ParallelConfig, SettingError
-from megatron_trace.models.architecture import VOCABULARY_MULTIPLE, key_value_heads, number_of_experts
+from megatron_trace.models.architecture import (
+    VOCABULARY_MULTIPLE,
+    key_value_heads,
+    number_of_experts,
+)
 from megatron_trace.models.layout import padding
 
 
@@ -40,19 +44,28 @@ def _check_sizes(parallel: ParallelConfig) -> None:
         if size is not None and size < 1:
             raise SettingError(f"parallel.{name}", size, "must be positive")
     if parallel.sequence and parallel.tensor == 1:
-        remedy = "splits the sequence among tensor-parallel ranks: needs parallel.tensor > 1, or null"
+        remedy = (
+            "splits the sequence among tensor-parallel ranks: needs parallel.tensor > 1, or null"
+        )
         raise SettingError("parallel.sequence", True, remedy)
     if parallel.overlap_param_gather and not parallel.overlap_grad_reduce:
-        raise SettingError("parallel.overlap_param_gather", True, "needs parallel.overlap_grad_reduce=true")
+        raise SettingError(
+            "parallel.overlap_param_gather", True, "needs parallel.overlap_grad_reduce=true"
+        )
 
 
 def _check_tensor(config: Config, hf: dict[str, Any]) -> None:
     tensor = config.parallel.tensor
-    heads = {"num_attention_heads": hf["num_attention_heads"], "num_key_value_heads": key_value_heads(hf)}
+    heads = {
+        "num_attention_heads": hf["num_attention_heads"],
+        "num_key_value_heads": key_value_heads(hf),
+    }
     divides("parallel.tensor", tensor, heads | {"intermediate_size": hf["intermediate_size"]})
     divides("rollout.tensor_parallel", config.rollout.tensor_parallel, heads)
     if VOCABULARY_MULTIPLE % tensor:
-        remedy = f"must divide {VOCABULARY_MULTIPLE}, to a multiple of which the vocabulary is padded"
+        remedy = (
+            f"must divide {VOCABULARY_MULTIPLE}, to a multiple of which the vocabulary is padded"
+        )
         raise SettingError("parallel.tensor", tensor, remedy)
 
 
@@ -62,9 +75,7 @@ def _check_pipeline(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     if interleave > 1 and pipeline == 1:
         raise SettingError("parallel.interleave", interleave, "needs parallel.pipeline > 1")
     if layers % (pipeline * interleave):
-        remedy = (
-            f"must divide the {layers // pipeline} layers of each of parallel.pipeline ({pipeline}) stages"
-        )
+        remedy = f"must divide the {layers // pipeline} layers of each of parallel.pipeline ({pipeline}) stages"
         raise SettingError("parallel.interleave", interleave, remedy)
 
 

@@ -29,7 +29,9 @@ def _check_recipe(precision: PrecisionConfig) -> None:
         remedy = f"must be {' or '.join(AMAX_ALGORITHMS)}"
         raise SettingError("precision.fp8_amax_algorithm", precision.fp8_amax_algorithm, remedy)
     if precision.fp8_amax_history < 1:
-        raise SettingError("precision.fp8_amax_history", precision.fp8_amax_history, "must be positive")
+        raise SettingError(
+            "precision.fp8_amax_history", precision.fp8_amax_history, "must be positive"
+        )
     if precision.fp8_param_gather and precision.fp8_recipe is FP8Recipe.mxfp8:
         remedy = "Transformer Engine's MXFP8 weights cannot lie in Megatron's buffers; use another fp8_recipe, or false"
         raise SettingError("precision.fp8_param_gather", True, remedy)
@@ -44,7 +46,9 @@ def _check_bf16_layers(config: Config, hf: dict[str, Any]) -> None:
     }
     for name, count in ends.items():
         if not 0 <= count <= stage:
-            raise SettingError(name, count, f"must be 0 to the layers of a pipeline stage ({stage})")
+            raise SettingError(
+                name, count, f"must be 0 to the layers of a pipeline stage ({stage})"
+            )
         if count and precision.fp8_recipe is FP8Recipe.delayed:
             remedy = "the delayed recipe scales all layers together; use another precision.fp8_recipe, or 0"
             raise SettingError(name, count, remedy)
@@ -57,7 +61,10 @@ def _check_widths(config: Config, hf: dict[str, Any]) -> None:
     """Every matrix of a rank has a number of rows and columns that its FP8 kernels can take."""
     multiple, tensor = fp8_multiple(config), config.parallel.tensor
     expert_tensor = config.parallel.expert_tensor or tensor
-    queries, pairs = hf["num_attention_heads"] * head_width(hf), 2 * key_value_heads(hf) * head_width(hf)
+    queries, pairs = (
+        hf["num_attention_heads"] * head_width(hf),
+        2 * key_value_heads(hf) * head_width(hf),
+    )
     widths = {
         "hidden_size": hf["hidden_size"],
         "query width": queries / tensor,

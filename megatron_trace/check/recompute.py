@@ -26,19 +26,27 @@ def _check_modules(config: Config, hf: dict[str, Any]) -> None:
     if not modules:
         remedy = f"selective recomputation needs some of {', '.join(MODULES)}"
         raise SettingError("recompute.modules", modules, remedy)
-    delayed = config.precision.train is Precision.fp8 and config.precision.fp8_recipe is FP8Recipe.delayed
+    delayed = (
+        config.precision.train is Precision.fp8 and config.precision.fp8_recipe is FP8Recipe.delayed
+    )
     for name in modules:
         if name not in MODULES:
             raise SettingError("recompute.modules", name, f"must be of {', '.join(MODULES)}")
         if name.startswith("moe") and not number_of_experts(hf):
             raise SettingError("recompute.modules", name, "the model has no experts; leave it out")
         if name == "moe_act" and config.precision.train is Precision.float32:
-            remedy = "needs Transformer Engine's grouped experts, which float32 does not use; use moe"
+            remedy = (
+                "needs Transformer Engine's grouped experts, which float32 does not use; use moe"
+            )
             raise SettingError("recompute.modules", name, remedy)
         if name == "mlp" and all(sparse_layers(hf)):
-            raise SettingError("recompute.modules", name, "all layers of the model have experts; use moe")
+            raise SettingError(
+                "recompute.modules", name, "all layers of the model have experts; use moe"
+            )
         if name in ("layernorm", "moe_act") and delayed:
-            remedy = "does not go with precision.fp8_recipe=delayed; use another recipe, or leave it out"
+            remedy = (
+                "does not go with precision.fp8_recipe=delayed; use another recipe, or leave it out"
+            )
             raise SettingError("recompute.modules", name, remedy)
 
 

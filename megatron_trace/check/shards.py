@@ -23,5 +23,7 @@ def check_shards(config: Config) -> None:
         if not parts or missing:
             remedy = f"no such shard: {missing[0]}" if missing else "must name WebDataset shards"
             raise SettingError(
-                name, pattern, f"{remedy}; build them with tools/build_geo_hop.py or correct the path"
+                name,
+                pattern,
+                f"{remedy}; build them with tools/build_geo_hop.py or correct the path",
             )

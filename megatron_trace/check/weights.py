@@ -17,5 +17,7 @@ def check_weights(config: Config) -> None:
         return
     known = folder.name if folder.name.startswith("Qwen3-") else None
     source = f"Qwen/{known}" if known else "<organisation>/<model>"
-    remedy = f"holds no weights (*.safetensors); fetch them: hf download {source} --local-dir {folder}"
+    remedy = (
+        f"holds no weights (*.safetensors); fetch them: hf download {source} --local-dir {folder}"
+    )
     raise SettingError("model.path", config.model.path, remedy)

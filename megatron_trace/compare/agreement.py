@@ -21,7 +21,9 @@ def check_kind(folder: Path, records: Sequence[Record], kind: str) -> None:
     """
     if records and records[0].kind != kind:
         raise SettingError(
-            "--results", str(folder), f"holds {records[0].kind} results, these are {kind}; choose another"
+            "--results",
+            str(folder),
+            f"holds {records[0].kind} results, these are {kind}; choose another",
         )
 
 
@@ -38,7 +40,9 @@ def check_agreement(folder: Path, records: Sequence[Record]) -> None:
     _compare(folder, records, lambda one: (one.variant, one.budget), _all_but_the_seed)
 
 
-def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+def first_difference(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[str, Any, Any] | None:
     """The first dotted name, in order of names, whose values differ, and both values."""
     for name in sorted(one.keys() | other.keys()):
         if one.get(name) != other.get(name):

@@ -71,7 +71,10 @@ def _steps(history: History) -> Columns:
 def _evaluations(history: History) -> Columns:
     steps = history.evaluation_steps()
     columns: Columns = {"step": [float(step) for step in steps]}
-    for name, keys in (("rollouts", ("bare_rollouts", "continuations")), ("tokens", ("sampled_tokens",))):
+    for name, keys in (
+        ("rollouts", ("bare_rollouts", "continuations")),
+        ("tokens", ("sampled_tokens",)),
+    ):
         spent = accumulate(sum(row.get(key, 0.0) for key in keys) for row in history.rows)
         so_far = {0: 0.0} | dict(zip(history.steps(), spent, strict=True))
         columns[name] = [so_far.get(step) for step in steps]

@@ -51,7 +51,9 @@ class Cell:
         return f"{self.variant.name}-b{self.budget}-s{self.seed}"
 
 
-def make_grid(variants: Sequence[Variant], budgets: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+def make_grid(
+    variants: Sequence[Variant], budgets: Sequence[int], seeds: Sequence[int]
+) -> list[Cell]:
     """All cells, seed by seed, so that a grid that is cut off has whole seeds.
 
     Raises:
@@ -100,7 +102,9 @@ def refuse_own(overrides: Sequence[str], own: Mapping[str, str]) -> None:
     """
     for override in overrides:
         try:
-            named = flatten(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override]))))
+            named = flatten(
+                cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override])))
+            )
         except yaml.YAMLError:
             continue  # refused where it is read
         for name, value in named.items():

@@ -82,7 +82,9 @@ class ProgramJob:
         scores = [row["evaluation"]["mean"] for row in rows if "mean" in row.get("evaluation", {})]
         run = self._config.run
         share = rollouts_of(steps) / run.rollouts if run.rollouts else len(steps) / run.steps
-        return min(share, 1.0), f"step {len(steps)}" + (f", held-out {scores[-1]:.3f}" if scores else "")
+        return min(share, 1.0), f"step {len(steps)}" + (
+            f", held-out {scores[-1]:.3f}" if scores else ""
+        )
 
     def interrupt(self) -> None:
         """Ctrl-C: the run saves its last finished step."""
@@ -152,7 +154,9 @@ def _simulate(cell: Cell, setup: Setup, say: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     try:
-        write_record(setup.results, record_of_simulation(cell, setup, lambda text: say.send(("phase", text))))
+        write_record(
+            setup.results, record_of_simulation(cell, setup, lambda text: say.send(("phase", text)))
+        )
         say.send(("error", ""))
     except Exception:
         say.send(("error", traceback.format_exc()))
@@ -191,9 +195,7 @@ def shortfall(run: RunConfig, rows: Sequence[Row]) -> str:
     spent = rollouts_of(steps)
     if spent >= run.rollouts:
         return ""
-    return (
-        f"sampled {spent} of {run.rollouts} rollouts in {len(steps)} steps, of {run.steps} that it may take"
-    )
+    return f"sampled {spent} of {run.rollouts} rollouts in {len(steps)} steps, of {run.steps} that it may take"
 
 
 def _tail(log: Path) -> str:

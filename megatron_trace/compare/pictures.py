@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from megatron_trace.compare.summary import Line, Measure, mean_curve, pick, step_curves, success_curves
+from megatron_trace.compare.summary import (
+    Line,
+    Measure,
+    mean_curve,
+    pick,
+    step_curves,
+    success_curves,
+)
 from megatron_trace.compare.words import bounds, written
 from megatron_trace.report import charts
 from megatron_trace.report.axes import BOTTOM, LEFT, TOP, Frame, heading, ticks
@@ -53,7 +60,9 @@ def against_baseline(lines: Sequence[Line], palette: dict[str, str], baseline: s
     for line in lines:
         others = [one for one in lines if one.variant == baseline and one.budget == line.budget]
         if line.variant != baseline and others:
-            beside = replace(others[0], records=pick(others[0].records, line.records) or others[0].records)
+            beside = replace(
+                others[0], records=pick(others[0].records, line.records) or others[0].records
+            )
             series = [_series(one, palette, "rollouts") for one in (beside, line)]
             width, height = SMALL
             drawn.append(
@@ -66,14 +75,22 @@ def against_baseline(lines: Sequence[Line], palette: dict[str, str], baseline: s
 
 def interval_chart(lines: Sequence[Line], palette: dict[str, str], measure: Measure) -> str:
     """A row for each line: every seed a pale dot, the mean a full one, its interval a bar. Empty without values."""
-    rows = [line for line in lines if measure.key in line.intervals and line.intervals[measure.key].count]
+    rows = [
+        line
+        for line in lines
+        if measure.key in line.intervals and line.intervals[measure.key].count
+    ]
     if not rows:
         return ""
     values = [value for line in rows for value in line.values[measure.key] if value == value]
     ends = [
-        end for line in rows for end in (line.intervals[measure.key].low, line.intervals[measure.key].high)
+        end
+        for line in rows
+        for end in (line.intervals[measure.key].low, line.intervals[measure.key].high)
     ]
-    marks = ticks(min(values + [e for e in ends if e == e]), max(values + [e for e in ends if e == e]), 5)
+    marks = ticks(
+        min(values + [e for e in ends if e == e]), max(values + [e for e in ends if e == e]), 5
+    )
     names = max(text_width(line.name, 12) for line in rows)
     width, height = charts.WIDTH, TOP + ROW * len(rows) + BOTTOM
     shift = max(names + 30 - LEFT, 0.0)
@@ -104,7 +121,9 @@ def _row(line: Line, measure: Measure, frame: Frame, shift: float, y: float, col
     for value in line.values[measure.key]:
         if value == value:
             x = frame.px(value) + shift
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{color}" fill-opacity=".45"/>')
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{color}" fill-opacity=".45"/>'
+            )
     x = frame.px(one.mean) + shift
     parts.append(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{color}"><title>{escape(tip)}</title></circle>'

@@ -80,7 +80,9 @@ def read_records(folder: Path) -> list[Record]:
     """
     records = [read_record(path) for path in sorted(folder.glob("*.json"))]
     if len({record.kind for record in records}) > 1:
-        raise SettingError("--results", str(folder), "holds real and simulated results; keep them apart")
+        raise SettingError(
+            "--results", str(folder), "holds real and simulated results; keep them apart"
+        )
     return sorted(records, key=lambda one: (one.variant, one.budget, one.seed))
 
 
@@ -92,7 +94,9 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
-        return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")
+        return (
+            int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{DIGITS}g}")
+        )
     return value
 
 
@@ -101,6 +105,7 @@ def _text(value: Any, indent: str = "") -> str:
         return json.dumps(value, ensure_ascii=False)
     inner = indent + " "
     lines = [
-        f"{inner}{json.dumps(name, ensure_ascii=False)}: {_text(one, inner)}" for name, one in value.items()
+        f"{inner}{json.dumps(name, ensure_ascii=False)}: {_text(one, inner)}"
+        for name, one in value.items()
     ]
     return "{\n" + ",\n".join(lines) + "\n" + indent + "}"

@@ -25,7 +25,9 @@ FOOTER = (
 )
 
 
-def write_comparison(path: Path, records: Sequence[Record], baseline: str, command: str = "") -> Path:
+def write_comparison(
+    path: Path, records: Sequence[Record], baseline: str, command: str = ""
+) -> Path:
     """Write the page; it appears only when it is whole.
 
     Args:
@@ -41,15 +43,21 @@ def write_comparison(path: Path, records: Sequence[Record], baseline: str, comma
         success_chart(lines, palette, "tokens", "sampled tokens"),
         ratio_chart(lines, palette),
     ]
-    ends = [interval_chart(lines, palette, measure) for measure in MEASURES if measure.key in CHARTED]
+    ends = [
+        interval_chart(lines, palette, measure) for measure in MEASURES if measure.key in CHARTED
+    ]
     text = (
-        "The policy held still, in the worlds of all seeds: what one step's budget buys." if simulated else ""
+        "The policy held still, in the worlds of all seeds: what one step's budget buys."
+        if simulated
+        else ""
     )
     training = [
         _headline(lines, baseline),
         section("All variants", _table(lines, MEASURES, tests=True) + grid(*ends)),
         section("Curves", grid(*charts)),
-        section(f"Each against {baseline}", grid(*against_baseline(lines, palette, baseline), columns=3)),
+        section(
+            f"Each against {baseline}", grid(*against_baseline(lines, palette, baseline), columns=3)
+        ),
     ]
     body = [
         *(training if trained(lines) or not simulated else []),
@@ -61,7 +69,9 @@ def write_comparison(path: Path, records: Sequence[Record], baseline: str, comma
     subtitle = f"{counted(len(lines), 'variant')}, {seeds_of(lines)}, {where}"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    document = page("Allocation at equal cost", subtitle, "".join(body), kind="comparison", footer=FOOTER)
+    document = page(
+        "Allocation at equal cost", subtitle, "".join(body), kind="comparison", footer=FOOTER
+    )
     partial.write_text(document, encoding="utf-8")
     return partial.replace(path)
 
@@ -69,7 +79,9 @@ def write_comparison(path: Path, records: Sequence[Record], baseline: str, comma
 def _headline(lines: Sequence[Line], baseline: str) -> str:
     """What is asked of the first variant, trace where it is there: how early, and how much contrast."""
     compared = [line for line in lines if line.tests]
-    chosen = next((line for line in compared if line.variant == "trace"), compared[0] if compared else None)
+    chosen = next(
+        (line for line in compared if line.variant == "trace"), compared[0] if compared else None
+    )
     if chosen is None or "success" not in chosen.tests:
         return ""
     test = chosen.tests["success"]
@@ -84,7 +96,9 @@ def _headline(lines: Sequence[Line], baseline: str) -> str:
     if reach := mean_text(chosen, "reach", "percent"):
         of_means = written(chosen.reach_of_means, "percent") or "never"
         seeds = f"{chosen.reached} of {counted(len(chosen.records), 'seed')}"
-        note = f"of {baseline}'s, to come to its final success; {seeds}; of the mean curves {of_means}"
+        note = (
+            f"of {baseline}'s, to come to its final success; {seeds}; of the mean curves {of_means}"
+        )
         cards.append(card("Rollouts needed", reach, note))
     if times := mean_text(chosen, "ratio_times", "times"):
         own = mean_text(chosen, "effective_ratio", "percent")
@@ -105,7 +119,9 @@ def _table(lines: Sequence[Line], shown: Sequence[Measure], *, tests: bool) -> s
         cells = [f"<td>{escape(line.name)}</td>", f"<td>{len(line.records)}</td>"]
         for measure in columns:
             low_high = (
-                bounds(line.intervals[measure.key], measure.kind) if measure.key in line.intervals else ""
+                bounds(line.intervals[measure.key], measure.kind)
+                if measure.key in line.intervals
+                else ""
             )
             cells.append(_cell(mean_text(line, measure.key, measure.kind), low_high))
             if measure.key == "success" and tested:
@@ -136,7 +152,9 @@ def _test_cells(line: Line) -> list[str]:
 
 def _held_still(lines: Sequence[Line], palette: dict[str, str], text: str) -> str:
     charts = [interval_chart(lines, palette, measure) for measure in HELD_STILL[:4]]
-    return section("The policy held still", _table(lines, HELD_STILL, tests=False) + grid(*charts), text)
+    return section(
+        "The policy held still", _table(lines, HELD_STILL, tests=False) + grid(*charts), text
+    )
 
 
 def _list(notes: Sequence[str]) -> str:
@@ -151,16 +169,24 @@ def _origin(records: Sequence[Record], command: str) -> str:
         if all(record.settings.get(name) == value for record in records)
     }
     parts = [f"<pre>{escape(command)}</pre>"] if command else []
-    parts.append(_details("Settings that all share", [f"{name}={value}" for name, value in shared.items()]))
+    parts.append(
+        _details("Settings that all share", [f"{name}={value}" for name, value in shared.items()])
+    )
     own = {
         record.variant: " ".join(
             f"{n}={v}" for n, v in record.settings.items() if n not in shared and n != "run.seed"
         )
         for record in records
     }
-    parts.append(_details("Settings of each", [f"{name}: {settings}" for name, settings in own.items()]))
-    machines = dict.fromkeys(" · ".join(f"{n} {v}" for n, v in record.host.items()) for record in records)
-    made = dict.fromkeys(" · ".join(f"{n} {v}" for n, v in record.versions.items()) for record in records)
+    parts.append(
+        _details("Settings of each", [f"{name}: {settings}" for name, settings in own.items()])
+    )
+    machines = dict.fromkeys(
+        " · ".join(f"{n} {v}" for n, v in record.host.items()) for record in records
+    )
+    made = dict.fromkeys(
+        " · ".join(f"{n} {v}" for n, v in record.versions.items()) for record in records
+    )
     parts.append(_details("Machines and versions", [*machines, *made]))
     return "".join(parts)
 

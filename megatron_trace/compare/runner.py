@@ -70,7 +70,9 @@ def _end(working: Sequence[Job], display: "Display") -> None:
     if saving:
         names = ", ".join(job.cell.name for job in saving)
         with suppress(OSError):
-            display.line(f"still saving: {names}; wait until they have ended before giving the command again")
+            display.line(
+                f"still saving: {names}; wait until they have ended before giving the command again"
+            )
 
 
 @contextmanager
@@ -119,7 +121,9 @@ class Display:
             share, note = job.progress()
             shares.append(share)
             self._bars.update(self._rows[job.cell.name], completed=share, note=note)
-        self._bars.update(self._all, completed=self._done + sum(shares), note=self._left(sum(shares)))
+        self._bars.update(
+            self._all, completed=self._done + sum(shares), note=self._left(sum(shares))
+        )
 
     def ends(self, job: Job, error: str) -> None:
         """A cell is done, or has failed."""
@@ -127,7 +131,9 @@ class Display:
         name = job.cell.name
         self._bars.remove_task(self._rows.pop(name))
         seconds = seconds_text(time.monotonic() - self._began.pop(name))
-        self.line(f"{self._done}/{self._total} {name}: {'failed' if error else 'done'} after {seconds}")
+        self.line(
+            f"{self._done}/{self._total} {name}: {'failed' if error else 'done'} after {seconds}"
+        )
 
     def line(self, text: str) -> None:
         """A line that stays."""

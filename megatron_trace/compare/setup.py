@@ -75,7 +75,9 @@ def cell_overrides(cell: Cell, setup: Setup) -> list[str]:
     common = common_config(setup)
     total = setup.total or common.allocation.budget * common.run.steps
     if total % cell.budget:
-        raise SettingError("--total", total, f"is no multiple of the budget of a step ({cell.budget})")
+        raise SettingError(
+            "--total", total, f"is no multiple of the budget of a step ({cell.budget})"
+        )
     steps = total // cell.budget
     every = max(1, round(common.evaluation.every * common.allocation.budget / cell.budget))
     in_rollouts = common.allocation.unit is BudgetUnit.rollouts
@@ -174,7 +176,11 @@ def result_path(cell: Cell, setup: Setup) -> Path:
 def has_begun(cell: Cell, setup: Setup) -> bool:
     """Whether a run of the cell's name would go on from a checkpoint, or pass for finished."""
     run_dir = setup.runs / cell.name
-    return setup.world is None and (run_dir / "config.yaml").exists() and (run_dir / "checkpoints").exists()
+    return (
+        setup.world is None
+        and (run_dir / "config.yaml").exists()
+        and (run_dir / "checkpoints").exists()
+    )
 
 
 def strategy_file(cell: Cell, setup: Setup) -> Path:
@@ -202,7 +208,9 @@ def settings_of(config: Config, setup: Setup) -> dict[str, Any]:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    tree = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+    tree = cast(
+        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    )
     free = tuple(name for name in FREE if name not in COUNTED)
     return {name: value for name, value in flatten(tree).items() if not name.startswith(free)}
 
@@ -210,7 +218,9 @@ def _flat(config: Config) -> dict[str, Any]:
 def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     if found := first_difference(then, now):
         name, values = found[0], f"{found[1]} there, {found[2]} now"
-        remedy = f"was made with another {name} ({values}); choose another --results, or remove the file"
+        remedy = (
+            f"was made with another {name} ({values}); choose another --results, or remove the file"
+        )
         raise SettingError("--results", str(path), remedy)
 
 
@@ -228,4 +238,6 @@ def _check_run(cell: Cell, setup: Setup, now: dict[str, Any]) -> None:
         then[STRATEGY_HASH] = strategy.read_text(encoding="utf-8")
     if found := first_difference(then, now):
         values = f"{found[1]} there, {found[2]} now"
-        raise SettingError("--out", str(run_dir), f"holds a run with another {found[0]} ({values}); {remedy}")
+        raise SettingError(
+            "--out", str(run_dir), f"holds a run with another {found[0]} ({values}); {remedy}"
+        )

@@ -43,7 +43,9 @@ def record_of_simulation(cell: Cell, setup: Setup, say: Callable[[str], None]) -
         cell.seed,
         settings=settings_of(config, setup),
         steps=_steps(rows),
-        evaluations={name: [row[name] for row in rows] for name in ("step", "rollouts", "tokens", "success")},
+        evaluations={
+            name: [row[name] for row in rows] for name in ("step", "rollouts", "tokens", "success")
+        },
         numbers=dict(numbers),
         versions=versions(),
         host=host(),
@@ -69,9 +71,13 @@ def parse_world(texts: Sequence[str]) -> dict[str, Any]:
         if name == "seed":
             raise SettingError("world.seed", value, "is that of the cell; see --seeds")
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(WorldConfig), OmegaConf.from_dotlist([text]))
+            merged = OmegaConf.merge(
+                OmegaConf.structured(WorldConfig), OmegaConf.from_dotlist([text])
+            )
         except OmegaConfBaseException:
-            known = ", ".join(field.name for field in dataclasses.fields(WorldConfig) if field.name != "seed")
+            known = ", ".join(
+                field.name for field in dataclasses.fields(WorldConfig) if field.name != "seed"
+            )
             raise SettingError(
                 f"world.{name}", value, f"no such knob, or no such value; knobs: {known}"
             ) from None

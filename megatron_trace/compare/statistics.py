@@ -69,13 +69,19 @@ def paired(variant: Sequence[float], baseline: Sequence[float]) -> Paired:
         return Paired(interval(differences.tolist()), math.nan, math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        t = float(stats.ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) > 0 else math.nan
+        t = (
+            float(stats.ttest_1samp(differences, 0.0).pvalue)
+            if np.ptp(differences) > 0
+            else math.nan
+        )
     return Paired(interval(differences.tolist()), t, _flip(differences))
 
 
 def _flip(differences: NDArray[np.float64]) -> float:
     """p of the sign-flip test of `differences` [pairs]: the share of flips whose sum is at least as large."""
-    least = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()  # the same sum in another order counts
+    least = (
+        abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
+    )  # the same sum in another order counts
     if len(differences) > EXACT_PAIRS:
         signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(RESAMPLES, len(differences)))
         return float((1 + (np.abs(signs @ differences) >= least).sum()) / (1 + RESAMPLES))

@@ -105,7 +105,10 @@ def measures(record: Record) -> dict[str, float]:
     found["effective_ratio"] = _mean(floats(steps.get("effective_ratio", [])))
     for name in ("tokens", "seconds"):
         found[name] = sum(floats(steps[name])) if steps.get(name) else math.nan
-    still = {f"still/{name}": math.nan if value is None else value for name, value in record.numbers.items()}
+    still = {
+        f"still/{name}": math.nan if value is None else value
+        for name, value in record.numbers.items()
+    }
     return still | {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -122,7 +125,9 @@ def pick(records: Mapping[int, Record], seeds: Collection[int]) -> dict[int, Rec
 def success_curves(records: Mapping[int, Record], x: str) -> list[Curve]:
     """Success over `x` (rollouts or tokens) of every seed that was evaluated."""
     tables = [record.evaluations for record in records.values()]
-    return [(floats(table[x]), floats(table["success"])) for table in tables if table.get("success")]
+    return [
+        (floats(table[x]), floats(table["success"])) for table in tables if table.get("success")
+    ]
 
 
 def step_curves(records: Mapping[int, Record], name: str) -> list[Curve]:
@@ -189,7 +194,9 @@ def _test(line: Line, baseline: Mapping[int, Record]) -> None:
     other = [measures(baseline[seed]) for seed in shared]
     names = dict.fromkeys(name for row in own for name in row)
     line.tests = {
-        name: paired([row.get(name, math.nan) for row in own], [row.get(name, math.nan) for row in other])
+        name: paired(
+            [row.get(name, math.nan) for row in own], [row.get(name, math.nan) for row in other]
+        )
         for name in names
     }
 

@@ -15,12 +15,18 @@ WORDS = 9
 
 
 def table(
-    lines: Sequence[Line], shown: Sequence[Measure] = MEASURES, *, tests: bool = True, title: str = ""
+    lines: Sequence[Line],
+    shown: Sequence[Measure] = MEASURES,
+    *,
+    tests: bool = True,
+    title: str = "",
 ) -> Table:
     """A row for each line: means, their intervals below, and the test of success against the baseline."""
     columns = present(lines, shown)
     tested = tests and any("success" in line.tests for line in lines)
-    drawn = Table(title=title, title_justify="left", highlight=False, box=box.SIMPLE, pad_edge=False)
+    drawn = Table(
+        title=title, title_justify="left", highlight=False, box=box.SIMPLE, pad_edge=False
+    )
     drawn.add_column("", no_wrap=True)
     for measure in columns:
         drawn.add_column(_broken(measure.title), justify="right", no_wrap=True)

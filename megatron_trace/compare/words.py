@@ -59,7 +59,8 @@ def seeds_of(lines: Sequence[Line]) -> str:
 def footnotes(lines: Sequence[Line], baseline: str, simulated: bool) -> list[str]:
     """What the table means and what it cannot show."""
     pairs = max(
-        (line.tests["success"].difference.count for line in lines if "success" in line.tests), default=0
+        (line.tests["success"].difference.count for line in lines if "success" in line.tests),
+        default=0,
     )
     notes = [
         "Every variant has the same sampling budget. Means are over seeds, with 95 % percentile-bootstrap intervals "

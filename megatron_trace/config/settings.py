@@ -128,7 +128,9 @@ class RunConfig:
 
 @dataclass
 class ModelConfig:
-    path: str = setting("", "start policy: a HF folder (config, tokenizer, safetensors) or a checkpoint")
+    path: str = setting(
+        "", "start policy: a HF folder (config, tokenizer, safetensors) or a checkpoint"
+    )
 
 
 @dataclass
@@ -138,30 +140,41 @@ class ParallelConfig:
         None, "sequence parallelism over the tensor-parallel ranks; null: where parallel.tensor > 1"
     )
     pipeline: int = setting(1, "pipeline-parallel size of the train ranks")
-    interleave: int = setting(1, "parts of the model in each pipeline stage (interleaved schedule); 1: none")
+    interleave: int = setting(
+        1, "parts of the model in each pipeline stage (interleaved schedule); 1: none"
+    )
     context: int = setting(1, "context-parallel size: ranks among which every sequence is split")
     context_exchange: ContextExchange = setting(
-        ContextExchange.p2p, "how context-parallel ranks exchange keys and values: p2p, all_gather or a2a"
+        ContextExchange.p2p,
+        "how context-parallel ranks exchange keys and values: p2p, all_gather or a2a",
     )
     expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)")
     expert_tensor: int | None = setting(
         None, "tensor-parallel size of the experts (MoE models); null: parallel.tensor"
     )
     overlap_grad_reduce: bool = setting(False, "reduce gradients while the backward pass goes on")
-    overlap_param_gather: bool = setting(False, "gather updated weights while the next forward pass begins")
+    overlap_param_gather: bool = setting(
+        False, "gather updated weights while the next forward pass begins"
+    )
 
 
 @dataclass
 class PrecisionConfig:
-    train: Precision = setting(Precision.bf16, "float32, bf16 or fp8 (Transformer Engine on Hopper or newer)")
+    train: Precision = setting(
+        Precision.bf16, "float32, bf16 or fp8 (Transformer Engine on Hopper or newer)"
+    )
     fp8_recipe: FP8Recipe = setting(
         FP8Recipe.delayed, "Transformer Engine recipe: delayed, tensorwise, blockwise or mxfp8"
     )
     fp8_format: FP8Format = setting(
         FP8Format.hybrid, "hybrid (E4M3 forward, E5M2 for gradients) or e4m3 (both)"
     )
-    fp8_amax_history: int = setting(1024, "steps of which the delayed recipe keeps the largest values")
-    fp8_amax_algorithm: str = setting("max", "the delayed recipe scales by the history's max or most_recent")
+    fp8_amax_history: int = setting(
+        1024, "steps of which the delayed recipe keeps the largest values"
+    )
+    fp8_amax_algorithm: str = setting(
+        "max", "the delayed recipe scales by the history's max or most_recent"
+    )
     fp8_first_layers_bf16: int = setting(0, "first layers of the model that stay bf16")
     fp8_last_layers_bf16: int = setting(0, "last layers of the model that stay bf16")
     fp8_param_gather: bool = setting(
@@ -173,7 +186,8 @@ class PrecisionConfig:
 @dataclass
 class RecomputeConfig:
     granularity: Recompute = setting(
-        Recompute.none, "activations computed anew in the backward pass: none, selective (modules) or full"
+        Recompute.none,
+        "activations computed anew in the backward pass: none, selective (modules) or full",
     )
     modules: list[str] = setting(
         ["core_attn"],
@@ -182,7 +196,9 @@ class RecomputeConfig:
     method: str = setting(
         "uniform", "full: uniform (every chunk of layers) or block (the first layers of a stage)"
     )
-    layers: int = setting(1, "full: layers of a uniform chunk, or layers of a stage that recompute (block)")
+    layers: int = setting(
+        1, "full: layers of a uniform chunk, or layers of a stage that recompute (block)"
+    )
 
 
 @dataclass
@@ -207,14 +223,17 @@ class AllocationConfig:
         "how the sampling budget is spent: a file of megatron_trace/allocation/strategies, or FILE.py",
     )
     unit: BudgetUnit = setting(
-        BudgetUnit.rollouts, "what the budget counts: rollouts (a continuation is one) or sampled tokens"
+        BudgetUnit.rollouts,
+        "what the budget counts: rollouts (a continuation is one) or sampled tokens",
     )
     budget: int = setting(256, "a step's sampling budget, in allocation.unit")
     expected_tokens: int = setting(
         256, "sampled tokens that a rollout is expected to take before any has ended (unit tokens)"
     )
     pool: int = setting(128, "candidate tasks a step, for strategies that choose among tasks")
-    group: int = setting(8, "rollouts of a task, continuations included, for strategies that treat all alike")
+    group: int = setting(
+        8, "rollouts of a task, continuations included, for strategies that treat all alike"
+    )
     bare_share: float | None = setting(
         None,
         "of the budget, the share for bare rollouts, the rest for continuations (strategies that branch); null: the "
@@ -225,7 +244,8 @@ class AllocationConfig:
         "fit a temperature and a shift of the predictions to the last steps' outcomes, for the allocation",
     )
     prior_rollouts: float = setting(
-        0.0, "outcomes that the mean success is worth against the predictions at the start (cold predictor)"
+        0.0,
+        "outcomes that the mean success is worth against the predictions at the start (cold predictor)",
     )
     options: dict[str, Any] = setting(
         {},
@@ -257,20 +277,28 @@ class LearningConfig:
     learning_rate: float = setting(1e-6, "AdamW learning rate of the policy")
     predictor_learning_rate: float = setting(1e-4, "AdamW learning rate of the predictor head")
     predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
-    predictor_epochs: int = setting(16, "passes over a step's anchors in which the predictor learns")
+    predictor_epochs: int = setting(
+        16, "passes over a step's anchors in which the predictor learns"
+    )
     predictor_batch: int = setting(64, "anchors of one update of the predictor, at most")
     predictor_average: float = setting(
-        0.7, "share of its weights that the predictor keeps at a step, the rest is newly learned; 0: nothing"
+        0.7,
+        "share of its weights that the predictor keeps at a step, the rest is newly learned; 0: nothing",
     )
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
     warmup_steps: int = setting(
-        0, "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)"
+        0,
+        "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)",
     )
     learning_rate_decay: Decay = setting(
         Decay.constant, "how the learning rates fall after warm-up: constant, linear or cosine"
     )
-    decay_steps: int | None = setting(None, "optimizer updates, after warm-up, over which they fall")
-    min_learning_rate_factor: float = setting(0.0, "share of the learning rates at which the decay ends")
+    decay_steps: int | None = setting(
+        None, "optimizer updates, after warm-up, over which they fall"
+    )
+    min_learning_rate_factor: float = setting(
+        0.0, "share of the learning rates at which the decay ends"
+    )
     gradient_clip: float = setting(1.0, "largest gradient norm; larger ones are scaled down to it")
     advantage: str | None = setting(
         None,
@@ -283,13 +311,19 @@ class LearningConfig:
         Backup.leaf_weighted,
         "success rate of a turn: of all leaves below it, or without those whose choice saw an outcome (unbiased)",
     )
-    gigpo_weight: float = setting(1.0, "weight of the step-level advantage beside the episode's (gigpo)")
-    gigpo_discount: float = setting(0.95, "discount a turn of the return that steps compare (gigpo)")
+    gigpo_weight: float = setting(
+        1.0, "weight of the step-level advantage beside the episode's (gigpo)"
+    )
+    gigpo_discount: float = setting(
+        0.95, "discount a turn of the return that steps compare (gigpo)"
+    )
     filter_groups: bool = setting(
-        False, "trees without a success and a failure teach only the predictor, and count in no mean"
+        False,
+        "trees without a success and a failure teach only the predictor, and count in no mean",
     )
     overlong_buffer: int = setting(
-        0, "tokens before rollout.max_history_tokens in which a rollout's length lowers its reward; 0: never"
+        0,
+        "tokens before rollout.max_history_tokens in which a rollout's length lowers its reward; 0: never",
     )
     overlong_penalty: float = setting(1.0, "by how much the longest rollout's reward is lowered")
     ratio: Ratio = setting(
@@ -299,7 +333,8 @@ class LearningConfig:
     clip_low: float = setting(0.2, "the ratio is clipped below 1 - clip_low")
     clip_high: float = setting(0.28, "the ratio is clipped above 1 + clip_high")
     dual_clip: float | None = setting(
-        None, "at negative advantages the ratio counts up to this at most (above 1); null: without bound"
+        None,
+        "at negative advantages the ratio counts up to this at most (above 1); null: without bound",
     )
     sequence_mask: float | None = setting(
         None,
@@ -315,12 +350,15 @@ class LearningConfig:
         Aggregation.token,
         "mean over tokens, over sequences of their means, or over sequences of sums / dr_grpo_tokens (dr_grpo)",
     )
-    dr_grpo_tokens: int | None = setting(None, "tokens by which a sequence's sum is divided (dr_grpo)")
+    dr_grpo_tokens: int | None = setting(
+        None, "tokens by which a sequence's sum is divided (dr_grpo)"
+    )
     reference_kl: float = setting(
         0.0, "weight of the KL to the reference policy, which is the start policy; 0: no reference"
     )
     entropy_bonus: float = setting(
-        0.0, "weight of the policy's entropy, which it adds to the objective; negative sharpens the policy"
+        0.0,
+        "weight of the policy's entropy, which it adds to the objective; negative sharpens the policy",
     )
     updates_per_step: int = setting(
         1, "mini-batches into which a step's rollouts are dealt, with an optimizer update on each"
@@ -340,12 +378,15 @@ class StopConfig:
     )
     gradient_norm: float | None = setting(None, "stop when the gradient norm exceeds this")
     malformed: float | None = setting(None, "stop when the share of malformed turns exceeds this")
-    entropy_below: float | None = setting(None, "stop when the token entropy falls below this, in nats")
+    entropy_below: float | None = setting(
+        None, "stop when the token entropy falls below this, in nats"
+    )
     time_limit_min: float | None = setting(
         None, "minutes after which the run has ended: it saves a checkpoint stop.grace_s before"
     )
     hang_s: float | None = setting(
-        1800.0, "seconds without progress of a phase after which all stacks are printed and the run ends"
+        1800.0,
+        "seconds without progress of a phase after which all stacks are printed and the run ends",
     )
     grace_s: float = setting(
         25.0,
@@ -364,10 +405,14 @@ class EvaluationConfig:
 
 @dataclass
 class CheckpointConfig:
-    every: int = setting(10, "steps between checkpoints; the last step is always saved; 0: none at all")
+    every: int = setting(
+        10, "steps between checkpoints; the last step is always saved; 0: none at all"
+    )
     keep_last: int = setting(2, "newest checkpoints that are kept")
     keep_every: int = setting(0, "also keep the checkpoint of every so many steps; 0: of none")
-    export_hf_every: int = setting(0, "steps between exports of the policy as HF folder; 0: only at the end")
+    export_hf_every: int = setting(
+        0, "steps between exports of the policy as HF folder; 0: only at the end"
+    )
     resume: bool = setting(
         True, "go on with an unfinished run of this name; false moves it aside and starts anew"
     )

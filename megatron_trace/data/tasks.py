@@ -20,7 +20,9 @@ def shard_paths(shards: str) -> list[str]:
     Raises:
         FileNotFoundError: no file matches; the message names the pattern.
     """
-    paths = [path for pattern in braceexpand.braceexpand(shards) for path in sorted(glob.glob(pattern))]
+    paths = [
+        path for pattern in braceexpand.braceexpand(shards) for path in sorted(glob.glob(pattern))
+    ]
     if not paths:
         raise FileNotFoundError(f"no shard matches {shards!r}")
     return paths
@@ -41,7 +43,9 @@ def load_tasks(shards: str) -> list[Task]:
     return [json.loads(sample["json"]) for sample in samples]
 
 
-def write_shards(rows: Iterable[Mapping[str, Any]], pattern: str, rows_per_shard: int = 10_000) -> list[Path]:
+def write_shards(
+    rows: Iterable[Mapping[str, Any]], pattern: str, rows_per_shard: int = 10_000
+) -> list[Path]:
     """Write `rows` as shards; the same rows give the same bytes (fixed times, owners, modes and key order).
 
     Args:
@@ -57,7 +61,10 @@ def write_shards(rows: Iterable[Mapping[str, Any]], pattern: str, rows_per_shard
     for shard, start in enumerate(range(0, len(rows), rows_per_shard)):
         path = Path(pattern % shard)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file, wds.TarWriter(file, user="", group="", mtime=0.0) as writer:
+        with (
+            partial.open("wb") as file,
+            wds.TarWriter(file, user="", group="", mtime=0.0) as writer,
+        ):
             for number, row in enumerate(rows[start : start + rows_per_shard], start):
                 data = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
                 writer.write({"__key__": f"{number:09d}", "json": data})
@@ -76,7 +83,9 @@ def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Ta
         ValueError: no tasks, or a negative `start` (on the first `next`).
     """
     if not tasks or start < 0:
-        raise ValueError(f"task_stream needs tasks and start >= 0, got {len(tasks)} tasks and start={start}")
+        raise ValueError(
+            f"task_stream needs tasks and start >= 0, got {len(tasks)} tasks and start={start}"
+        )
     epoch, offset = divmod(start, len(tasks))
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(tasks))

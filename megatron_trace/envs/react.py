@@ -31,4 +31,6 @@ def parse(text: str) -> Action | None:
     match = _ACTION.fullmatch(text)
     if match is None or len(_TAG.findall(text)) != 2 or not match[3].strip():
         return None
-    return Action(match[1].strip(), "search" if match[2] == "search" else "answer", match[3].strip())
+    return Action(
+        match[1].strip(), "search" if match[2] == "search" else "answer", match[3].strip()
+    )

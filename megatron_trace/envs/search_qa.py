@@ -56,13 +56,17 @@ class SearchIndex:
 
     def __init__(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Index `documents`, each with a `title` and a `text`."""
-        self._documents = [(str(document["title"]), str(document["text"])) for document in documents]
+        self._documents = [
+            (str(document["title"]), str(document["text"])) for document in documents
+        ]
         self._by_title: dict[str, list[int]] = defaultdict(list)
         for index, (title, _) in enumerate(self._documents):
             self._by_title[normalize_answer(title)].append(index)
         self._bm25 = bm25s.BM25()
         texts = [f"{title} {text}" for title, text in self._documents]
-        self._bm25.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False)
+        self._bm25.index(
+            bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False
+        )
         self.search = lru_cache(maxsize=65_536)(self._search)
 
     @classmethod
@@ -72,7 +76,11 @@ class SearchIndex:
         Raises:
             FileNotFoundError: no file matches `corpus`.
         """
-        paths = [path for pattern in braceexpand.braceexpand(corpus) for path in sorted(glob.glob(pattern))]
+        paths = [
+            path
+            for pattern in braceexpand.braceexpand(corpus)
+            for path in sorted(glob.glob(pattern))
+        ]
         if not paths:
             raise FileNotFoundError(f"no corpus shard matches {corpus!r}")
         samples = wds.WebDataset(
@@ -87,7 +95,9 @@ class SearchIndex:
             tokens = bm25s.tokenize([query], stopwords=None, return_ids=False, show_progress=False)
             k = min(top_k, len(self._documents))
             found, scores = self._bm25.retrieve(tokens, k=k, show_progress=False)
-            ranked = [int(index) for index, score in zip(found[0], scores[0], strict=True) if score > 0]
+            ranked = [
+                int(index) for index, score in zip(found[0], scores[0], strict=True) if score > 0
+            ]
             hits = [*hits, *(index for index in ranked if index not in hits)][:top_k]
         return tuple(self._documents[index] for index in hits)
 
@@ -98,7 +108,12 @@ class SearchQA:
     stop: tuple[str, ...] = react.STOP
 
     def __init__(
-        self, index: SearchIndex, top_k: int, max_turns: int, instruction: str, max_observation_chars: int
+        self,
+        index: SearchIndex,
+        top_k: int,
+        max_turns: int,
+        instruction: str,
+        max_observation_chars: int,
     ) -> None:
         """An episode that awaits `reset` or `restore`; the options are those of `search_qa_factory`."""
         self._index = index

@@ -56,7 +56,9 @@ class Batch:
 
 
 def _moved(values: Held, device: torch.device) -> Held:
-    tensors = {name: value.to(device) for name, value in vars(values).items() if isinstance(value, Tensor)}
+    tensors = {
+        name: value.to(device) for name, value in vars(values).items() if isinstance(value, Tensor)
+    }
     return replace(values, **tensors)
 
 
@@ -84,7 +86,9 @@ def make_batch(
     chosen = [rows[index] for index in indices]
     for index, row in zip(indices, chosen, strict=True):
         if row.learn[0]:
-            raise ValueError(f"row {index} learns its first token, which has no history to be predicted from")
+            raise ValueError(
+                f"row {index} learns its first token, which has no history to be predicted from"
+            )
     ends = np.cumsum([0, *(packing.padded(len(row.tokens)) for row in chosen)])
     total = packing.total(max(int(ends[-1]), length))
     starts = np.array([*ends[:-1], total]) if chosen else np.array([0, total])
@@ -102,12 +106,17 @@ def make_batch(
         return None if arrays is None else torch.from_numpy(listed(arrays, mask).astype(np.float32))
 
     def places(mask: str) -> np.ndarray:
-        arrays = [start + np.arange(len(row.tokens)) for start, row in zip(starts[:-1], chosen, strict=False)]
+        arrays = [
+            start + np.arange(len(row.tokens))
+            for start, row in zip(starts[:-1], chosen, strict=False)
+        ]
         return listed(arrays, mask).astype(np.int64)
 
     learned = places("learn")
     constant = np.ones(len(rows)) if weights is None else weights
-    sequence = listed([np.full(len(row.tokens), number) for number, row in enumerate(chosen)], "learn")
+    sequence = listed(
+        [np.full(len(row.tokens), number) for number, row in enumerate(chosen)], "learn"
+    )
     # Of the turns that a row learns from, each but a terminal one ends in an anchor of the row.
     after = listed([np.cumsum(row.predict) - row.predict for row in chosen], "learn")
     turns, turn = np.unique(sequence * total + after, return_inverse=True)
@@ -115,7 +124,9 @@ def make_batch(
         advantage=floats([row.advantage for row in chosen]),
         sampler_logprob=floats([row.sampler_logprob for row in chosen]),
         old_logprob=None if old is None else floats([old[index] for index in indices]),
-        reference_logprob=None if reference is None else floats([reference[index] for index in indices]),
+        reference_logprob=None
+        if reference is None
+        else floats([reference[index] for index in indices]),
         weight=floats([np.full(len(rows[index].tokens), constant[index]) for index in indices]),
         sequence=torch.from_numpy(sequence.astype(np.int64)),
         sequences=len(chosen),

@@ -49,14 +49,19 @@ def token_sums(
     if learning.importance is Importance.truncate:
         sums["importance_truncated"] = weight > learning.importance_cap
     if learning.importance is Importance.mask:
-        sums["importance_masked"] = (weight > learning.importance_cap) | (weight < learning.importance_floor)
+        sums["importance_masked"] = (weight > learning.importance_cap) | (
+            weight < learning.importance_floor
+        )
     return {name: values.sum(dtype=weight.dtype) for name, values in sums.items()}
 
 
 @torch.no_grad()
 def predictor_sums(logit: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Sums over the m anchors [m]: predictor_loss, the squared error, and prediction."""
-    return {"predictor_loss": predictor_loss(logit, target), "prediction": torch.sigmoid(logit).sum()}
+    return {
+        "predictor_loss": predictor_loss(logit, target),
+        "prediction": torch.sigmoid(logit).sum(),
+    }
 
 
 def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict[str, float]:

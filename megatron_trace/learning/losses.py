@@ -11,7 +11,12 @@ from megatron_trace.learning.ratios import log_ratio
 
 
 def clipped_surrogate(
-    ratio: Tensor, advantage: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None = None
+    ratio: Tensor,
+    advantage: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
 ) -> Tensor:
     """min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high)·A) of every token, to be maximised [n].
 

@@ -82,7 +82,9 @@ def _ratio(learning: LearningConfig, tokens: TokenData, logprob: Tensor, old: Te
 def _masked(learning: LearningConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:
     if learning.sequence_mask is None:
         return torch.zeros_like(tokens.advantage, dtype=torch.bool)
-    return drifted(logprob, old, tokens.advantage, tokens.sequence, tokens.sequences, learning.sequence_mask)
+    return drifted(
+        logprob, old, tokens.advantage, tokens.sequence, tokens.sequences, learning.sequence_mask
+    )
 
 
 def _importance(learning: LearningConfig, old: Tensor, sampler: Tensor) -> Tensor:
@@ -92,4 +94,6 @@ def _importance(learning: LearningConfig, old: Tensor, sampler: Tensor) -> Tenso
         case Importance.truncate:
             return truncated_importance(old, sampler, learning.importance_cap)
         case Importance.mask:
-            return masked_importance(old, sampler, learning.importance_floor, learning.importance_cap)
+            return masked_importance(
+                old, sampler, learning.importance_floor, learning.importance_cap
+            )

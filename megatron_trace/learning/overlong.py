@@ -20,6 +20,8 @@ def shape_rewards(tree: RolloutTree, *, longest: int, buffer: int, penalty: floa
     """
     turns = list(tree.turns)
     for leaf in tree.leaves():
-        lost = penalty * overlong_penalty(len(tree.history_ids(leaf)), longest=longest, buffer=buffer)
+        lost = penalty * overlong_penalty(
+            len(tree.history_ids(leaf)), longest=longest, buffer=buffer
+        )
         turns[leaf] = replace(turns[leaf], reward=turns[leaf].reward + lost)
     return RolloutTree(task=tree.task, turns=turns, rollouts=tree.rollouts)

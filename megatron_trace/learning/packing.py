@@ -45,7 +45,9 @@ def split_updates(count: int, updates: int, generator: Generator) -> list[list[i
         return [list(range(count))]
     order = generator.permutation(count).tolist()
     parts = min(updates, count)
-    return [sorted(order[part * count // parts : (part + 1) * count // parts]) for part in range(parts)]
+    return [
+        sorted(order[part * count // parts : (part + 1) * count // parts]) for part in range(parts)
+    ]
 
 
 def plan_micro_batches(

@@ -59,7 +59,12 @@ def masked_importance(old: Tensor, sampler: Tensor, floor: float, cap: float) ->
 
 
 def drifted(
-    current: Tensor, old: Tensor, advantage: Tensor, sequence: Tensor, sequences: int, threshold: float
+    current: Tensor,
+    old: Tensor,
+    advantage: Tensor,
+    sequence: Tensor,
+    sequences: int,
+    threshold: float,
 ) -> Tensor:
     """Tokens that sequence masking leaves out, bool [n]: those with A < 0 in sequences that have drifted.
 

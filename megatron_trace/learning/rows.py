@@ -62,7 +62,9 @@ def rows_from_tree(
         ValueError: there is an overlong buffer and `longest` is not given.
     """
     learning = learning or LearningConfig()
-    advantages = ADVANTAGES[learning.advantage or DEFAULT](_shaped(tree, learning, longest), learning)
+    advantages = ADVANTAGES[learning.advantage or DEFAULT](
+        _shaped(tree, learning, longest), learning
+    )
     _, success, deviation = leaf_statistics(tree)
     if learning.backup is Backup.unbiased:
         _, success, _ = sampled_statistics(tree)
@@ -93,7 +95,10 @@ def rows_from_tree(
 
 
 def rows_from_trees(
-    trees: Sequence[RolloutTree], learning: LearningConfig | None = None, *, longest: int | None = None
+    trees: Sequence[RolloutTree],
+    learning: LearningConfig | None = None,
+    *,
+    longest: int | None = None,
 ) -> list[Row]:
     """All rows of all trees, in order; see `rows_from_tree`."""
     return [row for tree in trees for row in rows_from_tree(tree, learning, longest=longest)]
@@ -103,6 +108,8 @@ def _shaped(tree: RolloutTree, learning: LearningConfig, longest: int | None) ->
     if not learning.overlong_buffer:
         return tree
     if longest is None:
-        raise ValueError("learning.overlong_buffer needs the longest history, rollout.max_history_tokens")
+        raise ValueError(
+            "learning.overlong_buffer needs the longest history, rollout.max_history_tokens"
+        )
     buffer, penalty = learning.overlong_buffer, learning.overlong_penalty
     return shape_rewards(tree, longest=longest, buffer=buffer, penalty=penalty)

@@ -49,7 +49,9 @@ def check_architecture(hf: dict[str, Any]) -> None:
         )
     for key, (value, readers) in _ONLY.items():
         if family in readers and hf.get(key, value) != value:
-            raise ValueError(f"config.json: {key}={hf[key]!r} is not supported; supported is {value!r}")
+            raise ValueError(
+                f"config.json: {key}={hf[key]!r} is not supported; supported is {value!r}"
+            )
     if set(hf.get("layer_types") or ()) - {"full_attention"}:
         raise ValueError(
             f"config.json: layer_types={hf['layer_types']} is not supported; supported is full_attention in all"
@@ -73,16 +75,22 @@ def _check_rope(hf: dict[str, Any]) -> None:
             raise ValueError(f"config.json: {name} of rope_type {kind} must give {key}, a number")
     partial = parameters.get("partial_rotary_factor", hf.get("partial_rotary_factor", 1.0))
     if partial not in (None, 1.0):
-        raise ValueError(f"config.json: partial_rotary_factor={partial} is not supported; supported is 1.0")
+        raise ValueError(
+            f"config.json: partial_rotary_factor={partial} is not supported; supported is 1.0"
+        )
 
 
 def _check_experts(hf: dict[str, Any]) -> None:
     experts, chosen = number_of_experts(hf), hf["num_experts_per_tok"]
     if not 1 <= chosen <= experts:
-        raise ValueError(f"config.json: num_experts_per_tok={chosen} must be 1 to num_experts ({experts})")
+        raise ValueError(
+            f"config.json: num_experts_per_tok={chosen} must be 1 to num_experts ({experts})"
+        )
     if chosen == 1 and hf.get("norm_topk_prob", False):
         # The one chosen expert's share of itself is 1: the router would never learn, and Megatron refuses it.
-        raise ValueError("config.json: norm_topk_prob=True with num_experts_per_tok=1 is not supported")
+        raise ValueError(
+            "config.json: norm_topk_prob=True with num_experts_per_tok=1 is not supported"
+        )
     if not any(sparse_layers(hf)):
         raise ValueError(
             f"config.json: no layer has experts with decoder_sparse_step={hf.get('decoder_sparse_step', 1)} "

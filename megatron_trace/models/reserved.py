@@ -28,7 +28,9 @@ CHUNK_ELEMENTS = 1 << 24
 """Logits of which the mean is taken at once: 64 MiB in float32."""
 
 
-def write_reserved(logits: torch.Tensor, predicted: torch.Tensor, temperature: float | None = None) -> None:
+def write_reserved(
+    logits: torch.Tensor, predicted: torch.Tensor, temperature: float | None = None
+) -> None:
     """Fill the reserved rows, in place.
 
     Args:
@@ -45,7 +47,10 @@ def write_reserved(logits: torch.Tensor, predicted: torch.Tensor, temperature: f
 def mean_logit(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """sum_v softmax(logits / temperature)_v logits_v: [tokens, vocabulary] -> [tokens], some rows at a time."""
     means = [
-        (rows if temperature in (0.0, 1.0) else rows / temperature).softmax(dim=-1).mul_(rows).sum(dim=-1)
+        (rows if temperature in (0.0, 1.0) else rows / temperature)
+        .softmax(dim=-1)
+        .mul_(rows)
+        .sum(dim=-1)
         for rows in logits.split(max(1, CHUNK_ELEMENTS // logits.shape[1]))
     ]
     return torch.cat(means)

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
+from megatron_trace.models.architecture import (
+    head_width,
+    key_value_heads,
+    number_of_experts,
+    sparse_layers,
+)
 from megatron_trace.models.architecture import padded_vocabulary as padded_vocabulary
 
 
@@ -90,7 +95,9 @@ class Qkv(Column):
 
     def merge(self, parts: Sequence[Tensor], shape: Shape) -> Tensor:
         """Interleave by group."""
-        grouped = [part.reshape(shape.groups, -1, shape.head_dim, *part.shape[1:]) for part in parts]
+        grouped = [
+            part.reshape(shape.groups, -1, shape.head_dim, *part.shape[1:]) for part in parts
+        ]
         return torch.cat(grouped, dim=1).reshape(-1, *parts[0].shape[1:])
 
     def split(self, full: Tensor, shape: Shape) -> list[Tensor]:
@@ -121,7 +128,14 @@ class GateUp(Column):
         return torch.cat([half[0] for half in halves] + [half[1] for half in halves])
 
 
-DIRECT, COLUMN, ROW, VOCABULARY, QKV, GATE_UP = Rule(), Column(), Row(), Vocabulary(), Qkv(), GateUp()
+DIRECT, COLUMN, ROW, VOCABULARY, QKV, GATE_UP = (
+    Rule(),
+    Column(),
+    Row(),
+    Vocabulary(),
+    Qkv(),
+    GateUp(),
+)
 
 
 @dataclass(frozen=True)
@@ -154,15 +168,25 @@ _ATTENTION = (
         (_H + "input_layernorm.weight",),
         DIRECT,
     ),
-    WeightRow((_M + "self_attention.linear_qkv.weight",), (_Q + "weight", _K + "weight", _V + "weight"), QKV),
+    WeightRow(
+        (_M + "self_attention.linear_qkv.weight",),
+        (_Q + "weight", _K + "weight", _V + "weight"),
+        QKV,
+    ),
     WeightRow((_M + "self_attention.linear_proj.weight",), (_H + "self_attn.o_proj.weight",), ROW),
 )
 _QKV_BIAS = (
-    WeightRow((_M + "self_attention.linear_qkv.bias",), (_Q + "bias", _K + "bias", _V + "bias"), QKV),
+    WeightRow(
+        (_M + "self_attention.linear_qkv.bias",), (_Q + "bias", _K + "bias", _V + "bias"), QKV
+    ),
 )
 _QK_NORM = (
-    WeightRow((_M + "self_attention.q_layernorm.weight",), (_H + "self_attn.q_norm.weight",), DIRECT),
-    WeightRow((_M + "self_attention.k_layernorm.weight",), (_H + "self_attn.k_norm.weight",), DIRECT),
+    WeightRow(
+        (_M + "self_attention.q_layernorm.weight",), (_H + "self_attn.q_norm.weight",), DIRECT
+    ),
+    WeightRow(
+        (_M + "self_attention.k_layernorm.weight",), (_H + "self_attn.k_norm.weight",), DIRECT
+    ),
 )
 _DENSE = (
     WeightRow(
@@ -171,12 +195,16 @@ _DENSE = (
         DIRECT,
     ),
     WeightRow(
-        (_M + "mlp.linear_fc1.weight",), (_H + "mlp.gate_proj.weight", _H + "mlp.up_proj.weight"), GATE_UP
+        (_M + "mlp.linear_fc1.weight",),
+        (_H + "mlp.gate_proj.weight", _H + "mlp.up_proj.weight"),
+        GATE_UP,
     ),
     WeightRow((_M + "mlp.linear_fc2.weight",), (_H + "mlp.down_proj.weight",), ROW),
 )
 _SPARSE = (
-    WeightRow((_M + "pre_mlp_layernorm.weight",), (_H + "post_attention_layernorm.weight",), DIRECT),
+    WeightRow(
+        (_M + "pre_mlp_layernorm.weight",), (_H + "post_attention_layernorm.weight",), DIRECT
+    ),
     WeightRow((_M + "mlp.router.weight",), (_H + "mlp.gate.weight",), DIRECT),
 )
 _EXPERTS = (
@@ -261,7 +289,8 @@ def expand(family: Family, hf: dict[str, Any], *, tied: bool) -> list[WeightRow]
     rows = list(_FIRST)
     for layer, sparse in enumerate(sparse_layers(hf)):
         rows += [
-            _numbered(row, layer) for row in family.attention + (family.sparse if sparse else family.dense)
+            _numbered(row, layer)
+            for row in family.attention + (family.sparse if sparse else family.dense)
         ]
         for expert in range(number_of_experts(hf) if sparse else 0):
             rows += [_numbered(row, layer, expert) for row in family.experts]
@@ -270,6 +299,7 @@ def expand(family: Family, hf: dict[str, Any], *, tied: bool) -> list[WeightRow]
 
 def _numbered(row: WeightRow, layer: int, expert: int = 0) -> WeightRow:
     megatron, hf = (
-        tuple(name.format(layer=layer, expert=expert) for name in names) for names in (row.megatron, row.hf)
+        tuple(name.format(layer=layer, expert=expert) for name in names)
+        for names in (row.megatron, row.hf)
     )
     return WeightRow(megatron, hf, row.rule)

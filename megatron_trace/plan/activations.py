@@ -75,7 +75,9 @@ def activations(
 def _layer_temporaries(shape: Shape, layout: Layout) -> float:
     """Elements per token of the largest gradients of a layer, and of the sequence gathered for a matrix product."""
     inner = shape.chosen * shape.expert_ffn if any(shape.sparse) else shape.ffn
-    return 3 * max(inner / layout.tensor, shape.hidden) + (2 * shape.hidden if layout.sequence else 0)
+    return 3 * max(inner / layout.tensor, shape.hidden) + (
+        2 * shape.hidden if layout.sequence else 0
+    )
 
 
 def _part(

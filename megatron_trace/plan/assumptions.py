@@ -24,21 +24,30 @@ class Assumptions:
     train_utilisation: float = assumed(
         0.40, "share of the peak FLOP/s that the train ranks' matrix products reach"
     )
-    prefill_utilisation: float = assumed(0.50, "share of the peak FLOP/s that an engine reaches on prompts")
+    prefill_utilisation: float = assumed(
+        0.50, "share of the peak FLOP/s that an engine reaches on prompts"
+    )
     decode_utilisation: float = assumed(
         0.60, "share of the memory bandwidth that an engine reaches while sampling"
     )
-    link_utilisation: float = assumed(0.70, "share of NVLink's and the network's bandwidth that is reached")
-    decode_overhead_ms: float = assumed(4.0, "time of one decoding step beside reading memory, in ms")
+    link_utilisation: float = assumed(
+        0.70, "share of NVLink's and the network's bandwidth that is reached"
+    )
+    decode_overhead_ms: float = assumed(
+        4.0, "time of one decoding step beside reading memory, in ms"
+    )
     collective_us: float = assumed(
-        12.0, "latency of a small all-reduce among an engine's GPUs, in µs; two for each layer and token"
+        12.0,
+        "latency of a small all-reduce among an engine's GPUs, in µs; two for each layer and token",
     )
     decode_fullness: float = assumed(
-        0.60, "live rollouts over a phase, as a share of what an engine holds at once (the tail is thin)"
+        0.60,
+        "live rollouts over a phase, as a share of what an engine holds at once (the tail is thin)",
     )
     packing_fullness: float = assumed(0.95, "share of a micro-batch that is tokens")
     train_reserve_gib: float = assumed(
-        5.0, "GiB of a train GPU for CUDA, NCCL, cuBLAS, fragments and the tensors of a weight transfer"
+        5.0,
+        "GiB of a train GPU for CUDA, NCCL, cuBLAS, fragments and the tensors of a weight transfer",
     )
     rollout_reserve_gib: float = assumed(
         5.0, "GiB of an engine's share for CUDA, graphs, activations and the sampler"
@@ -46,7 +55,9 @@ class Assumptions:
     history_share: float = assumed(
         0.50, "mean history of a finished rollout, as a share of max_history_tokens"
     )
-    sampled_share: float = assumed(0.50, "sampled tokens of a history; the rest is prompt and observations")
+    sampled_share: float = assumed(
+        0.50, "sampled tokens of a history; the rest is prompt and observations"
+    )
     branch_depth: float = assumed(0.50, "where a continuation branches, as a share of the history")
 
 

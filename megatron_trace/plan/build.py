@@ -90,11 +90,15 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[Place]:
     with ExitStack() as stack:
         stack.callback(stop)
         stack.enter_context(patch.dict(os.environ, environment))
-        stack.enter_context(patch.object(distributed, "new_group", _fake_group(distributed.new_group)))
+        stack.enter_context(
+            patch.object(distributed, "new_group", _fake_group(distributed.new_group))
+        )
         stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
         place = start(config.parallel, config.run.seed)
         # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
-        stack.enter_context(patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False))
+        stack.enter_context(
+            patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False)
+        )
         yield place
 
 
@@ -109,7 +113,9 @@ def _own_for_all(everyone: list[Any], own: Any, group: Any = None) -> None:
     everyone[:] = [own] * len(everyone)
 
 
-def _cast(module: nn.Module, device: Any = None, dtype: torch.dtype | None = None, **_: Any) -> nn.Module:
+def _cast(
+    module: nn.Module, device: Any = None, dtype: torch.dtype | None = None, **_: Any
+) -> nn.Module:
     """`Module.to` for fake parameters, which torch cannot move; they are nowhere as it is."""
     for part in module.modules():
         for name, parameter in part._parameters.items():

@@ -37,4 +37,6 @@ def capacity(config: Config, seconds: Durations) -> Capacity:
     if not math.isfinite(seconds.step):
         return Capacity(0.0, 0, 0)
     workers = max(1, math.ceil(config.rollout.workers * seconds.sampling / seconds.learning))
-    return Capacity(seconds.learning / seconds.step, workers, workers * config.rollout.tensor_parallel)
+    return Capacity(
+        seconds.learning / seconds.step, workers, workers * config.rollout.tensor_parallel
+    )

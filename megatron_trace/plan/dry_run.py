@@ -39,7 +39,9 @@ def dry_run(config: Config) -> int:
         return 0
     hf, gpu, out = read_model_config(config.model.path), gpu_of(config), console()
     for problem in problems_here(config):
-        out.print(f"not so on this machine: {problem}", highlight=False, soft_wrap=True, markup=False)
+        out.print(
+            f"not so on this machine: {problem}", highlight=False, soft_wrap=True, markup=False
+        )
     if started:
         world = int(started)
     else:
@@ -55,7 +57,9 @@ def dry_run(config: Config) -> int:
     return 0 if plan.fits else 2
 
 
-def plan_for(config: Config, hf: dict[str, Any], gpu: Gpu, world: int, *, exact: bool = True) -> Plan:
+def plan_for(
+    config: Config, hf: dict[str, Any], gpu: Gpu, world: int, *, exact: bool = True
+) -> Plan:
     """The plan of `world` train ranks, with as many nodes as they and the fleet take."""
     gpus, size = world + _fleet(config), config.rollout.tensor_parallel
     each = gpus_of_node()
@@ -104,10 +108,14 @@ def gpu_of(config: Config) -> Gpu:
 
     if not torch.cuda.is_available():
         on_cpu = (
-            config.precision.train is Precision.float32 and config.rollout.weight_backend is WeightBackend.ray
+            config.precision.train is Precision.float32
+            and config.rollout.weight_backend is WeightBackend.ray
         )
         return GPUS["cpu" if on_cpu else "h100-80gb"]
-    memory, capability = torch.cuda.get_device_properties(0).total_memory, torch.cuda.get_device_capability()
+    memory, capability = (
+        torch.cuda.get_device_properties(0).total_memory,
+        torch.cuda.get_device_capability(),
+    )
     near = min(
         (gpu for gpu in GPUS.values() if gpu.name != "cpu"),
         key=lambda gpu: (gpu.capability != capability, abs(gpu.memory - memory)),

@@ -68,7 +68,9 @@ def durations(
     """Seconds of each phase."""
     prefill, decode = sampling_time(shape, config, cluster, work, engine, assumptions)
     compute = compute_time(shape, layout, config, cluster, work, assumptions)
-    count = micro_batches(config, layout, work, assumptions, updates=config.learning.updates_per_step)
+    count = micro_batches(
+        config, layout, work, assumptions, updates=config.learning.updates_per_step
+    )
     return Durations(
         prefill=prefill,
         decode=decode,
@@ -103,13 +105,23 @@ def sampling_time(
     read = engine.weights - (width * idle / rollout.tensor_parallel if shape.experts else 0.0)
     read += live * engine.token * work.history / 2.0
     each = read / (gpu.bandwidth * assumptions.decode_utilisation)
-    each = max(each, live * token_flops(shape, work.history) / flops) + assumptions.decode_overhead_ms / 1e3
-    each += 2 * shape.layers * assumptions.collective_us / 1e6 if rollout.tensor_parallel > 1 else 0.0
+    each = (
+        max(each, live * token_flops(shape, work.history) / flops)
+        + assumptions.decode_overhead_ms / 1e3
+    )
+    each += (
+        2 * shape.layers * assumptions.collective_us / 1e6 if rollout.tensor_parallel > 1 else 0.0
+    )
     return prefill, work.sampled / (rollout.workers * live) * each
 
 
 def compute_time(
-    shape: Shape, layout: Layout, config: Config, cluster: Cluster, work: Workload, assumptions: Assumptions
+    shape: Shape,
+    layout: Layout,
+    config: Config,
+    cluster: Cluster,
+    work: Workload,
+    assumptions: Assumptions,
 ) -> float:
     """Seconds of all passes' matrix products and attention, with no waiting."""
     peak = cluster.gpu.flops

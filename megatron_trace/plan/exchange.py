@@ -9,7 +9,12 @@ from megatron_trace.plan.shape import Shape
 
 
 def communication_time(
-    shape: Shape, layout: Layout, config: Config, cluster: Cluster, work: Workload, assumptions: Assumptions
+    shape: Shape,
+    layout: Layout,
+    config: Config,
+    cluster: Cluster,
+    work: Workload,
+    assumptions: Assumptions,
 ) -> float:
     """Seconds of what ranks send each other; nothing is taken as hidden but half of an overlapped gradient exchange.
 
@@ -19,7 +24,9 @@ def communication_time(
     """
     width = 4 if config.precision.train is Precision.float32 else 2
     share = assumptions.link_utilisation
-    passes = work.epochs * (3 if config.recompute.granularity is Recompute.full else 2) + work.passes
+    passes = (
+        work.epochs * (3 if config.recompute.granularity is Recompute.full else 2) + work.passes
+    )
     tokens = passes * width * work.trained / (layout.data * layout.context)
     layers, block = shape.layers / layout.pipeline, layout.tensor * layout.context
     moved = (
@@ -36,7 +43,12 @@ def communication_time(
 
 
 def exchange_time(
-    shape: Shape, layout: Layout, config: Config, cluster: Cluster, work: Workload, assumptions: Assumptions
+    shape: Shape,
+    layout: Layout,
+    config: Config,
+    cluster: Cluster,
+    work: Workload,
+    assumptions: Assumptions,
 ) -> float:
     """Seconds in which all updates reduce their gradients and gather the weights."""
     width = 4 if config.precision.train is Precision.float32 else 2

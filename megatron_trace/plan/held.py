@@ -96,8 +96,13 @@ def fp8_change(matrices: int, config: Config, layers: int, capability: tuple[int
     precision = config.precision
     if precision.train is not Precision.fp8:
         return 0
-    share = 1.0 - min(precision.fp8_first_layers_bf16 + precision.fp8_last_layers_bf16, layers) / layers
-    transposed = capability < (10, 0) or precision.fp8_recipe in (FP8Recipe.blockwise, FP8Recipe.mxfp8)
+    share = (
+        1.0 - min(precision.fp8_first_layers_bf16 + precision.fp8_last_layers_bf16, layers) / layers
+    )
+    transposed = capability < (10, 0) or precision.fp8_recipe in (
+        FP8Recipe.blockwise,
+        FP8Recipe.mxfp8,
+    )
     scales = 1 / 32 if precision.fp8_recipe is FP8Recipe.mxfp8 else 0.0
     copies = (2 if transposed else 1) * (1.0 + scales)
     return round(matrices * share * (copies - (2.0 if precision.fp8_param_gather else 0.0)))

@@ -35,7 +35,9 @@ class Kernels:
     def of(cls, config: Config, gpu: str) -> "Kernels":
         """Those that the policy takes on a `gpu` of that name in `machines.GPUS`."""
         on_gpu = gpu != "cpu"
-        return cls(engine=on_gpu and config.precision.train is not Precision.float32, fused_swiglu=on_gpu)
+        return cls(
+            engine=on_gpu and config.precision.train is not Precision.float32, fused_swiglu=on_gpu
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,11 @@ def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -
 def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
     """Bytes that a layer's norm and attention save per token of this context-parallel rank's sequence."""
     width = widths(config)
-    query, key, heads = shape.query / layout.tensor, shape.key / layout.tensor, shape.heads / layout.tensor
+    query, key, heads = (
+        shape.query / layout.tensor,
+        shape.key / layout.tensor,
+        shape.heads / layout.tensor,
+    )
     if kernels.engine:
         quantised = query * width.product if width.product < width.value else 0.0
         inner = width.value * 3 * (query + key) + quantised
@@ -92,7 +98,9 @@ def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, la
     inner = shape.expert_ffn / layout.expert_tensor
     wide += 0 if kernels.fused_swiglu else 1  # the experts' weights are multiplied in
     return (
-        norm + router + come * (shape.hidden * width.product + inner * (wide * width.value + width.product))
+        norm
+        + router
+        + come * (shape.hidden * width.product + inner * (wide * width.value + width.product))
     )
 
 
@@ -112,10 +120,14 @@ def kept_bytes(
     if config.recompute.granularity is not Recompute.selective:
         return total, 0.0
     modules, normed = config.recompute.modules, shape.hidden * width.product / along
-    fused = kernels.engine and not shape.sparse[layer]  # there the norm is a part of the matrix product
+    fused = (
+        kernels.engine and not shape.sparse[layer]
+    )  # there the norm is a part of the matrix product
     kept = total
     if "core_attn" in modules:
-        kept -= (4 * shape.heads + (0 if kernels.engine else width.value * shape.query)) / layout.tensor
+        kept -= (
+            4 * shape.heads + (0 if kernels.engine else width.value * shape.query)
+        ) / layout.tensor
     if "layernorm" in modules:
         own = norm_bytes(shape, layout, config, kernels) - shape.hidden * width.value / along
         kept -= own * (not kernels.engine) + own * (not fused)

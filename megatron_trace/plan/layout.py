@@ -73,7 +73,9 @@ class Layout:
     def tensor_crosses_nodes(self, gpus_per_node: int) -> bool:
         """Whether tensor-parallel ranks of one group stand on several nodes."""
         starts = range(0, self.world, self.tensor)
-        return any(start // gpus_per_node != (start + self.tensor - 1) // gpus_per_node for start in starts)
+        return any(
+            start // gpus_per_node != (start + self.tensor - 1) // gpus_per_node for start in starts
+        )
 
     def layers(self, stage: int, total: int) -> list[range]:
         """Layers of each part of the model on pipeline stage `stage`, counted from 0."""
@@ -113,7 +115,9 @@ def check_engines(config: Config, cluster: Cluster, world: int) -> None:
     """
     size, each = config.rollout.tensor_parallel, cluster.gpus_per_node
     if size > each:
-        remedy = f"is more than the {each} GPUs of a node, and an engine stands within one; lower it"
+        remedy = (
+            f"is more than the {each} GPUs of a node, and an engine stands within one; lower it"
+        )
         raise SettingError("rollout.tensor_parallel", size, remedy)
     places = engine_places(size, cluster, world)
     if config.rollout.workers > places:
@@ -127,7 +131,9 @@ def check_engines(config: Config, cluster: Cluster, world: int) -> None:
 def engine_places(size: int, cluster: Cluster, world: int) -> int:
     """Engines of `size` GPUs, each within a node, for which `world` train ranks on the first GPUs leave room."""
     each = cluster.gpus_per_node
-    return sum(min(each, max(0, end - world)) // size for end in range(each, cluster.gpus + 1, each))
+    return sum(
+        min(each, max(0, end - world)) // size for end in range(each, cluster.gpus + 1, each)
+    )
 
 
 def smallest_world(config: Config) -> int:

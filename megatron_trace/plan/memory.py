@@ -47,7 +47,10 @@ class StageMemory:
 def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[Held]:
     """What a rank of every pipeline stage holds, by arithmetic: fast, and without Megatron's padding."""
     width = config.learning.predictor_hidden
-    return [held(parameters(shape, layout, stage, width), config, layout) for stage in range(layout.pipeline)]
+    return [
+        held(parameters(shape, layout, stage, width), config, layout)
+        for stage in range(layout.pipeline)
+    ]
 
 
 def stage_memory(
@@ -70,14 +73,19 @@ def stage_memory(
     memories = []
     for stage, kept in enumerate(stages):
         count = parameters(shape, layout, stage, config.learning.predictor_hidden)
-        acts = activations(shape, layout, config, stage, micro_batches=micro_batches, kernels=kernels)
+        acts = activations(
+            shape, layout, config, stage, micro_batches=micro_batches, kernels=kernels
+        )
         memories.append(
             StageMemory(
-                weights=kept.weights + fp8_change(count.matrices, config, shape.layers, gpu.capability),
+                weights=kept.weights
+                + fp8_change(count.matrices, config, shape.layers, gpu.capability),
                 gradients=kept.gradients,
                 optimizer=kept.optimizer,
                 activations=acts.total,
-                reserve=CPU_RESERVE if gpu.name == "cpu" else round(assumptions.train_reserve_gib * GIB),
+                reserve=CPU_RESERVE
+                if gpu.name == "cpu"
+                else round(assumptions.train_reserve_gib * GIB),
                 capacity=gpu.memory,
             )
         )

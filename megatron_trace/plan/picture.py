@@ -50,7 +50,13 @@ def picture(plan: Plan) -> str:
     if len(nodes) < plan.cluster.nodes:
         hidden = plan.cluster.nodes - len(nodes)
         body.append(
-            label(MARGIN + 12, top + 8, f"{hidden} nodes between them are like these", 12, 'class="soft"')
+            label(
+                MARGIN + 12,
+                top + 8,
+                f"{hidden} nodes between them are like these",
+                12,
+                'class="soft"',
+            )
         )
         top += 20
     return document("".join(body), width, top + MARGIN - 12, "Which GPU holds what")
@@ -68,9 +74,7 @@ def heading(plan: Plan) -> str:
     layout, cluster, rollout = plan.layout, plan.cluster, plan.config.rollout
     model = plan.config.model.path.rstrip("/").split("/")[-1]
     machines = f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.gpu.name}"
-    sizes = (
-        f"tensor {layout.tensor}, context {layout.context}, data {layout.data}, pipeline {layout.pipeline}"
-    )
+    sizes = f"tensor {layout.tensor}, context {layout.context}, data {layout.data}, pipeline {layout.pipeline}"
     if plan.shape.experts:
         sizes += f", expert {layout.expert}"
     line = (
@@ -99,7 +103,9 @@ def cell(plan: Plan, gpu: int, x: float, y: float) -> str:
         stage = plan.stages[at.pipeline]
         title, where = f"rank {gpu}", f"tp {at.tensor} · cp {at.context} · dp {at.data}"
         where += f" · ep {at.expert}" if plan.shape.experts else ""
-        holds = f"pp {at.pipeline} · layers {spans(plan.layout.layers(at.pipeline, plan.shape.layers))}"
+        holds = (
+            f"pp {at.pipeline} · layers {spans(plan.layout.layers(at.pipeline, plan.shape.layers))}"
+        )
         return _cell(x, y, title, where, holds, train_bar(stage), stage.capacity, "var(--blue)")
     number = gpu - plan.layout.world
     engine, width = divmod(number, plan.config.rollout.tensor_parallel)
@@ -113,7 +119,9 @@ def cell(plan: Plan, gpu: int, x: float, y: float) -> str:
     ]
     where = f"vLLM · tp {width}"
     holds = f"{memory.live} live rollouts"
-    return _cell(x, y, f"engine {engine}", where, holds, bar, plan.cluster.gpu.memory, "var(--good)")
+    return _cell(
+        x, y, f"engine {engine}", where, holds, bar, plan.cluster.gpu.memory, "var(--good)"
+    )
 
 
 def train_bar(stage: StageMemory) -> Bar:
@@ -155,7 +163,9 @@ def _cell(
         left += width
     text = f"{used / GIB:.1f} of {capacity / GIB:.1f} GiB" if bar else ""
     style = (
-        'fill="var(--bad)" style="fill:var(--bad)" font-weight="600"' if used > capacity else 'class="soft"'
+        'fill="var(--bad)" style="fill:var(--bad)" font-weight="600"'
+        if used > capacity
+        else 'class="soft"'
     )
     out.append(label(x + 10, y + 93, text, 11, style))
     return "".join(out)

@@ -31,7 +31,12 @@ class Found:
 
 
 def search(
-    config: Config, hf: dict[str, Any], cluster: Cluster, assumptions: Assumptions, *, keep: int = 10
+    config: Config,
+    hf: dict[str, Any],
+    cluster: Cluster,
+    assumptions: Assumptions,
+    *,
+    keep: int = 10,
 ) -> Found:
     """Try the `candidates` of `config` on `cluster`, by arithmetic alone.
 

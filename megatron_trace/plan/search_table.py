@@ -17,15 +17,31 @@ def search_table(found: Found) -> Table:
         "estimated step time"
     )
     table = Table(title=title, title_justify="left")
-    columns = ("", "step s", "sampling", "learning", "train", "tensor", "pipeline", "interleave", "context")
+    columns = (
+        "",
+        "step s",
+        "sampling",
+        "learning",
+        "train",
+        "tensor",
+        "pipeline",
+        "interleave",
+        "context",
+    )
     for name in (*columns, "data", "expert", "recompute", "engines", "GiB of a train GPU"):
         table.add_column(name, justify="left" if name == "recompute" else "right")
     for number, plan in enumerate(found.best, 1):
         layout, rollout, recompute = plan.layout, plan.config.rollout, plan.config.recompute
         table.add_row(
             str(number),
-            *(f"{value:,.0f}" for value in (plan.seconds.step, plan.seconds.sampling, plan.seconds.learning)),
-            *(str(size) for size in (layout.world, layout.tensor, layout.pipeline, layout.interleave)),
+            *(
+                f"{value:,.0f}"
+                for value in (plan.seconds.step, plan.seconds.sampling, plan.seconds.learning)
+            ),
+            *(
+                str(size)
+                for size in (layout.world, layout.tensor, layout.pipeline, layout.interleave)
+            ),
             *(str(size) for size in (layout.context, layout.data)),
             f"{layout.expert} x {layout.expert_tensor}" if plan.shape.experts else "",
             recompute.granularity.value,
@@ -41,7 +57,10 @@ def print_search(found: Found, out: Console) -> None:
     if found.refused == found.tried:
         for count, message in found.refusals[:SHOWN]:
             out.print(
-                f"{count} refused, most often: {message}", soft_wrap=True, highlight=False, markup=False
+                f"{count} refused, most often: {message}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
             )
     for number, plan in enumerate(found.best, 1):
         out.print(f"{number:2}  {overrides(plan)}", soft_wrap=True, highlight=False, markup=False)

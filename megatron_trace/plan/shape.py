@@ -88,7 +88,10 @@ class Shape:
         vectors = 2 * self.hidden + (2 * self.head if self.norm_heads else 0)
         vectors += self.query + 2 * self.key if self.bias else 0
         layers = sum(
-            self.attention_weights + vectors + self.mlp_weights(layer) + self.hidden * self.experts * sparse
+            self.attention_weights
+            + vectors
+            + self.mlp_weights(layer)
+            + self.hidden * self.experts * sparse
             for layer, sparse in enumerate(self.sparse)
         )
         return layers + self.hidden + self.real_vocabulary * self.hidden * (1 if self.tied else 2)

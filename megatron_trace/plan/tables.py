@@ -24,9 +24,7 @@ def print_plan(plan: Plan, assumptions: Assumptions, out: Console) -> None:
 def headline(plan: Plan) -> str:
     """The model, the cluster and the layout."""
     layout, cluster, rollout = plan.layout, plan.cluster, plan.config.rollout
-    sizes = (
-        f"tensor {layout.tensor} x pipeline {layout.pipeline} x context {layout.context} x data {layout.data}"
-    )
+    sizes = f"tensor {layout.tensor} x pipeline {layout.pipeline} x context {layout.context} x data {layout.data}"
     if plan.shape.experts:
         sizes += f", expert {layout.expert} x expert tensor {layout.expert_tensor}"
     return (
@@ -62,12 +60,23 @@ def train_table(plan: Plan) -> Table:
     for stage in range(len(plan.stages)):
         table.add_column(str(stage), justify="right")
     table.add_row(
-        "layers", *(spans(plan.layout.layers(s, plan.shape.layers)) for s in range(len(plan.stages)))
+        "layers",
+        *(spans(plan.layout.layers(s, plan.shape.layers)) for s in range(len(plan.stages))),
     )
-    for name in ("weights", "gradients", "optimizer", "activations", "reserve", "total", "capacity"):
+    for name in (
+        "weights",
+        "gradients",
+        "optimizer",
+        "activations",
+        "reserve",
+        "total",
+        "capacity",
+    ):
         shown = name if name != "reserve" else "not counted"
         table.add_row(
-            shown, *(gib(getattr(stage, name)) for stage in plan.stages), end_section=name == "reserve"
+            shown,
+            *(gib(getattr(stage, name)) for stage in plan.stages),
+            end_section=name == "reserve",
         )
     table.add_row("", *(verdict(stage.fits) for stage in plan.stages))
     return table
@@ -103,9 +112,17 @@ def step_table(plan: Plan) -> Table:
     size = plan.config.learning.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"
     rows: tuple[tuple[str, str, float], ...] = (
-        ("prompts, observations", f"{work.prefilled:,.0f} tokens, prefixes cached", seconds.prefill),
+        (
+            "prompts, observations",
+            f"{work.prefilled:,.0f} tokens, prefixes cached",
+            seconds.prefill,
+        ),
         ("sampling", f"{work.sampled:,.0f} tokens; {rollouts}", seconds.decode),
-        ("learning", f"{work.trained:,.0f} tokens, {work.learned:,.0f} learned; {batches}", seconds.compute),
+        (
+            "learning",
+            f"{work.trained:,.0f} tokens, {work.learned:,.0f} learned; {batches}",
+            seconds.compute,
+        ),
         ("", "waiting for other ranks", seconds.communicate),
         ("", "waiting for the pipeline", seconds.bubble),
         ("weights", "to all engines", seconds.weights),

@@ -23,7 +23,9 @@ class PackedAttention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
+    ) -> Tensor:
         """Attention output [s, 1, heads·head_dim] from query [s, 1, heads, head_dim] and key, value [s, 1, groups, …].
 
         Args:
@@ -35,9 +37,13 @@ class PackedAttention(MegatronModule):
         if size > 1:
             order = gathered_order(starts, size)
             group = parallel_state.get_context_parallel_group()
-            key, value = (gather_from_sequence_parallel_region(t, group=group)[order] for t in (key, value))
+            key, value = (
+                gather_from_sequence_parallel_region(t, group=group)[order] for t in (key, value)
+            )
             own = own_tokens(starts, parallel_state.get_context_parallel_rank(), size)
-            bounds = list((own - starts[:-1].repeat_interleave(starts.diff() // size)).split(rows[0]))
+            bounds = list(
+                (own - starts[:-1].repeat_interleave(starts.diff() // size)).split(rows[0])
+            )
         # [1, heads, tokens, head_dim], a row at a time.
         queries = query.permute(1, 2, 0, 3).split(rows[0], dim=2)
         keys, values = (tensor.permute(1, 2, 0, 3).split(rows[1], dim=2) for tensor in (key, value))

@@ -31,7 +31,9 @@ logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(log
 
 # Megatron 0.19 would have it written by a library of its own choice, which is not everywhere.
 ASYNC = (
-    {"async_strategy": "mcore"} if "async_strategy" in signature(dist_checkpointing.save).parameters else {}
+    {"async_strategy": "mcore"}
+    if "async_strategy" in signature(dist_checkpointing.save).parameters
+    else {}
 )
 
 WRITERS = 2
@@ -53,7 +55,9 @@ class CheckpointWriter:
         # Megatron collects garbage in every save. It need not look at what lives as long as the process.
         gc.collect()
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or libraries that count their objects at the end take them for leaks
+        atexit.register(
+            gc.unfreeze
+        )  # or libraries that count their objects at the end take them for leaks
 
     def begin(self, folder: Path) -> None:
         """Take a copy of all state and start writing it to `folder`, which exists.
@@ -138,11 +142,14 @@ def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool
     content = dict(CONTENT)  # Megatron notes a process group of the present layout in it
     state: dict[str, Any] = {
         "model": {
-            number: chunk.module.sharded_state_dict(metadata=content) for number, chunk in enumerate(chunks)
+            number: chunk.module.sharded_state_dict(metadata=content)
+            for number, chunk in enumerate(chunks)
         }
     }
     if optimizer is not None:
-        state["optimizer"] = optimizer.sharded_state(state["model"], loading=loading, metadata=content)
+        state["optimizer"] = optimizer.sharded_state(
+            state["model"], loading=loading, metadata=content
+        )
     return state
 
 

@@ -14,7 +14,18 @@ import torch
 
 CPU = torch.device("cpu")
 FACTORIES = (
-    *("tensor", "as_tensor", "zeros", "ones", "empty", "full", "rand", "randn", "randint", "arange"),
+    *(
+        "tensor",
+        "as_tensor",
+        "zeros",
+        "ones",
+        "empty",
+        "full",
+        "rand",
+        "randn",
+        "randint",
+        "arange",
+    ),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
 )
 
@@ -123,7 +134,9 @@ def _patch_unequal_slices() -> None:
         torch.distributed.all_reduce(whole, group=group)
         return whole
 
-    def scatter_slices(whole: torch.Tensor, group: Any, sizes: Any = None, *rest: Any) -> torch.Tensor:
+    def scatter_slices(
+        whole: torch.Tensor, group: Any, sizes: Any = None, *rest: Any
+    ) -> torch.Tensor:
         if sizes is None or group.size() == 1:
             return scatter(whole, group, sizes, *rest)
         total = whole.clone()

@@ -65,7 +65,9 @@ def start(config: ParallelConfig, seed: int) -> Place:
                 backend, store=distributed.HashStore(), rank=rank, world_size=world
             )
     return _lay_out(
-        config, seed, torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+        config,
+        seed,
+        torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device()),
     )
 
 
@@ -103,7 +105,9 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
 
 def _hush() -> None:
     """Silence what Megatron-Core makes torch repeat on every rank and nobody can act on."""
-    warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
+    warnings.filterwarnings(
+        "ignore", message=r"The \.grad attribute of a Tensor that is not a leaf"
+    )
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"megatron\.core\.")
 

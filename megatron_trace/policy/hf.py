@@ -164,7 +164,8 @@ def write_folder(
         _write_shards(partial, tensors, metadata, max_shard_bytes)
         for name, content in extra.items():
             save_file(
-                {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}, partial / name
+                {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()},
+                partial / name,
             )
 
 
@@ -204,14 +205,19 @@ def copy_companions(source: Path, target: Path, dtype: torch.dtype | None = None
 
 
 def _write_shards(
-    folder: Path, tensors: Iterable[tuple[str, Tensor]], metadata: Sequence[TensorMeta], max_shard_bytes: int
+    folder: Path,
+    tensors: Iterable[tuple[str, Tensor]],
+    metadata: Sequence[TensorMeta],
+    max_shard_bytes: int,
 ) -> None:
     shards = _plan_shards(metadata, max_shard_bytes)
     stream = iter(tensors)
     weight_map: dict[str, str] = {}
     for number, metas in enumerate(shards, start=1):
         name = (
-            f"model-{number:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
+            f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            if len(shards) > 1
+            else "model.safetensors"
         )
         _write_shard(folder / name, stream, metas)
         weight_map |= {meta[0]: name for meta in metas}
@@ -235,7 +241,9 @@ def _plan_shards(metadata: Sequence[TensorMeta], max_shard_bytes: int) -> list[l
     return shards
 
 
-def _write_shard(path: Path, stream: Iterator[tuple[str, Tensor]], metas: Sequence[TensorMeta]) -> None:
+def _write_shard(
+    path: Path, stream: Iterator[tuple[str, Tensor]], metas: Sequence[TensorMeta]
+) -> None:
     """One safetensors file, written as the tensors come: safetensors' own writer needs all of them in memory.
 
     The format: 8 bytes that give the header's length, the header (JSON: dtype, shape and byte range of each tensor),
@@ -243,7 +251,9 @@ def _write_shard(path: Path, stream: Iterator[tuple[str, Tensor]], metas: Sequen
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, dtype, shape in sorted(metas, key=lambda meta: -meta[1].itemsize):  # so that all are aligned
+    for name, dtype, shape in sorted(
+        metas, key=lambda meta: -meta[1].itemsize
+    ):  # so that all are aligned
         begin, end = end, end + _size((name, dtype, shape))
         header[name] = {"dtype": _STORED[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -258,7 +268,9 @@ def _write_shard(path: Path, stream: Iterator[tuple[str, Tensor]], metas: Sequen
                 data = piece.detach().cpu().to(meta[1]).contiguous()
                 missing -= data.nbytes
                 if name != meta[0] or missing < 0 or not data.nbytes:
-                    raise ValueError(f"{name} {tuple(piece.shape)} came where {meta[0]} {meta[2]} was due")
+                    raise ValueError(
+                        f"{name} {tuple(piece.shape)} came where {meta[0]} {meta[2]} was due"
+                    )
                 file.write(data.view(-1).view(torch.uint8).numpy())
 
 

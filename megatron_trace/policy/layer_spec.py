@@ -33,7 +33,9 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
         if (getattr(layer.mlp, "module", None) or layer.mlp.func) is moe_layer.MoELayer:
             # In checkpoints this spec would name the norm as if it were fused into a dense layer's linear, unlike
             # Transformer Engine's.
-            layer.sharded_state_dict_keys_map = {"input_layernorm.": "self_attention.linear_qkv.layer_norm_"}
+            layer.sharded_state_dict_keys_map = {
+                "input_layernorm.": "self_attention.linear_qkv.layer_norm_"
+            }
     return spec
 
 

@@ -72,7 +72,9 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
     try:
         files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(f"{folder} is no complete checkpoint: no readable {FILE} ({error})") from None
+        raise DamagedCheckpoint(
+            f"{folder} is no complete checkpoint: no readable {FILE} ({error})"
+        ) from None
     for name, expected in sorted(files.items())[part::parts]:
         try:
             found = checksum(folder / name)

@@ -7,7 +7,12 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.transformer import TransformerConfig
 
 from megatron_trace.config import Config, Precision, Recompute
-from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts, sparse_layers
+from megatron_trace.models.architecture import (
+    head_width,
+    key_value_heads,
+    number_of_experts,
+    sparse_layers,
+)
 from megatron_trace.models.layout import sequence_parallel
 from megatron_trace.models.weight_map import Family
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
@@ -61,7 +66,8 @@ def ddp_config(config: Config) -> DistributedDataParallelConfig:
         use_distributed_optimizer=True,
         overlap_grad_reduce=config.parallel.overlap_grad_reduce,
         overlap_param_gather=config.parallel.overlap_param_gather,
-        fp8_param_gather=config.precision.train is Precision.fp8 and config.precision.fp8_param_gather,
+        fp8_param_gather=config.precision.train is Precision.fp8
+        and config.precision.fp8_param_gather,
     )
 
 

@@ -27,7 +27,12 @@ from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
-from megatron_trace.policy.rope import RotaryByPosition, put_into, rotary_frequencies, scale_rotation
+from megatron_trace.policy.rope import (
+    RotaryByPosition,
+    put_into,
+    rotary_frequencies,
+    scale_rotation,
+)
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
 from megatron_trace.policy.weights import ModelWeights
 
@@ -87,7 +92,8 @@ class PolicyModel(GPTModel):
             hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
         hidden, place = hidden.squeeze(1), place_of(own, len(batch.position))
         logprob, entropy = self._everywhere(
-            place[batch.learn_at], lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen])
+            place[batch.learn_at],
+            lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen]),
         )
         with torch.no_grad():
             anchors = self._states(hidden, place[batch.predict_at])
@@ -141,7 +147,9 @@ class PolicyModel(GPTModel):
     def _logprob(self, before: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of the tokens `learned` [n], from the hidden states before them [n, hidden]."""
         weight = (
-            self.shared_embedding_or_output_weight() if self.share_embeddings_and_output_weights else None
+            self.shared_embedding_or_output_weight()
+            if self.share_embeddings_and_output_weights
+            else None
         )
         logits, _ = self.output_layer(before.unsqueeze(1), weight=weight)
         logits = logits.squeeze(1)

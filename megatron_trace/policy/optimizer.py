@@ -21,7 +21,8 @@ def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
     """This rank's parts of the model with gradients summed over data-parallel ranks in float32."""
     settings = ddp_config(config)
     wrapped = [
-        DistributedDataParallel(config=chunk.config, ddp_config=settings, module=chunk) for chunk in chunks
+        DistributedDataParallel(config=chunk.config, ddp_config=settings, module=chunk)
+        for chunk in chunks
     ]
     for chunk in chunks:
         chunk.config.finalize_model_grads_func = finalize_model_grads
@@ -71,7 +72,9 @@ class Optimizer:
         stage = parallel_state.get_tensor_and_data_parallel_group(with_context_parallel=True)
         self.predictor = PredictorOptimizer(head, learning, stage) if head is not None else None
 
-    def sharded_state(self, model_state: Any, *, loading: bool, metadata: dict[str, Any]) -> dict[str, Any]:
+    def sharded_state(
+        self, model_state: Any, *, loading: bool, metadata: dict[str, Any]
+    ) -> dict[str, Any]:
         """Where the moments and main parameters of this rank lie within a checkpoint.
 
         Args:
@@ -84,10 +87,15 @@ class Optimizer:
                 if not part.optimizer.state:
                     part._init_optimizer_states_with_dummy_values()
         parts = [
-            part.sharded_state_dict(model_state, is_loading=loading, metadata=metadata)["param_state"]
+            part.sharded_state_dict(model_state, is_loading=loading, metadata=metadata)[
+                "param_state"
+            ]
             for part in self._parts()
         ]
-        return {"policy": parts, "predictor": self.predictor.sharded_state() if self.predictor else {}}
+        return {
+            "policy": parts,
+            "predictor": self.predictor.sharded_state() if self.predictor else {},
+        }
 
     def load(self, state: dict[str, Any], updates: int) -> None:
         """Take what a checkpoint of `updates` updates filled in; groups and their settings stay this run's."""
@@ -115,7 +123,9 @@ class Optimizer:
         """Megatron's optimizers of this rank: one, and one for the experts where they are spread over ranks."""
         # (A pipeline stage without experts has an optimizer for them that holds nothing.)
         return [
-            part for part in self.megatron.chained_optimizers if not part.is_stub_optimizer and part.buffers
+            part
+            for part in self.megatron.chained_optimizers
+            if not part.is_stub_optimizer and part.buffers
         ]
 
     def zero_grad(self) -> None:

@@ -133,7 +133,9 @@ class Policy:
                         yield name, tensor
 
             source, dtype = companions(Path(self.config.model.path)), metadata[0][1]
-            write_folder(path, source, model_only(), metadata, {FILE: predictor}, config_dtype=dtype)
+            write_folder(
+                path, source, model_only(), metadata, {FILE: predictor}, config_dtype=dtype
+            )
         distributed.barrier()
 
     def begin_checkpoint(self, folder: Path) -> None:
@@ -180,13 +182,21 @@ class Policy:
             return self.logprobs(rows)
 
     def _update_once(
-        self, rows: Sequence[Row], selected: Sequence[int], old: Arrays | None, reference: Arrays | None
+        self,
+        rows: Sequence[Row],
+        selected: Sequence[int],
+        old: Arrays | None,
+        reference: Arrays | None,
     ) -> tuple[float, list[Any]]:
         """The gradient norm, and what `steps.learn` handed back for every micro-batch."""
         from megatron_trace.policy.steps import learn, run_schedule
 
         learning = self.config.learning
-        known = {"weights": row_weights(rows, selected, learning), "old": old, "reference": reference}
+        known = {
+            "weights": row_weights(rows, selected, learning),
+            "old": old,
+            "reference": reference,
+        }
         teaching = [index for index in selected if teaches_policy(rows[index], learning)]
         rest = sorted(set(selected) - set(teaching))
         loss = partial(learn, learning)
@@ -220,34 +230,45 @@ class Policy:
         """This rank's micro-batches of the rows `selected`, at least a dummy; see `make_batch` for what may be
         `known`."""
         lengths = [len(row.tokens) for row in rows]
-        plan = plan_micro_batches(lengths, selected, ranks=self.place.data_size, packing=self._packing)
+        plan = plan_micro_batches(
+            lengths, selected, ranks=self.place.data_size, packing=self._packing
+        )
         # Pipeline stages hand on hidden states of one shape.
         pipelined = self.place.pipeline_size > 1
         length = longest_micro_batch(lengths, plan, self._packing) if pipelined else 0
         chosen = plan[self.place.data] or [[] for _ in range(self._packing.count_multiple)]
-        batches = [make_batch(rows, indices, self._packing, length=length, **known) for indices in chosen]
+        batches = [
+            make_batch(rows, indices, self._packing, length=length, **known) for indices in chosen
+        ]
         return [batch.to(self.place.device) for batch in batches]
 
-    def _sum_over_ranks(self, results: Sequence[tuple[dict[str, Tensor], Batch, Tensor]]) -> dict[str, float]:
+    def _sum_over_ranks(
+        self, results: Sequence[tuple[dict[str, Tensor], Batch, Tensor]]
+    ) -> dict[str, float]:
         """Totals over micro-batches and data-parallel ranks, on every rank."""
         everyone: list[dict[str, float] | None] = [None] * distributed.get_world_size()
         mine = None
         if self.place.speaks:
             names = sorted(results[0][0])
-            table = torch.stack([torch.stack([sums[name] for name in names]) for sums, _, _ in results])
+            table = torch.stack(
+                [torch.stack([sums[name] for name in names]) for sums, _, _ in results]
+            )
             mine = dict(zip(names, table.double().sum(0).tolist(), strict=True))
             mine["computed"] = sum(batch.tokens.numel() for _, batch, _ in results)
         distributed.all_gather_object(everyone, mine)
         spoken = [part for part in everyone if part is not None]
         return {name: sum(part[name] for part in spoken) for name in spoken[0]}
 
-    def _metrics(self, rows: Sequence[Row], totals: dict[str, float], updates: int) -> dict[str, float]:
+    def _metrics(
+        self, rows: Sequence[Row], totals: dict[str, float], updates: int
+    ) -> dict[str, float]:
         epochs = self.config.learning.epochs
         tokens = sum(int(row.learn.sum()) for row in rows)
         anchors = sum(int(row.predict.sum()) for row in rows)
         computed = totals.pop("computed")
         predictor = {
-            name: totals.pop(name) / max(epochs * anchors, 1) for name in ("predictor_loss", "prediction")
+            name: totals.pop(name) / max(epochs * anchors, 1)
+            for name in ("predictor_loss", "prediction")
         }
         return (
             token_metrics(totals, epochs * tokens, updates)

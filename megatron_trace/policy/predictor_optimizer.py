@@ -46,7 +46,9 @@ class PredictorOptimizer:
                 **{name: torch.zeros_like(parameter) for name in MOMENTS},
             }
 
-    def learn(self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float) -> None:
+    def learn(
+        self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float
+    ) -> None:
         """`learning.predictor_epochs` passes over m anchors. Collective over the ranks of the last stage.
 
         Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at most
@@ -81,7 +83,9 @@ class PredictorOptimizer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        for parameter, learned in zip(self._head.parameters(), self._learner.parameters(), strict=True):
+        for parameter, learned in zip(
+            self._head.parameters(), self._learner.parameters(), strict=True
+        ):
             parameter.lerp_(learned, 1.0 - self._learning.predictor_average)
 
     def sharded_state(self) -> dict[str, Any]:
@@ -92,7 +96,9 @@ class PredictorOptimizer:
             for moment in MOMENTS:
                 tensors[f"{moment}.{name}"] = self._adam.state[parameter][moment]
         return {
-            name: ShardedTensor.from_rank_offsets(f"{KEY}.{name}", tensor, replica_id=self._group.rank())
+            name: ShardedTensor.from_rank_offsets(
+                f"{KEY}.{name}", tensor, replica_id=self._group.rank()
+            )
             for name, tensor in tensors.items()
         }
 

@@ -46,7 +46,9 @@ def run_schedule(
         data_iterator=[iter(batches) for _ in chunks] if len(chunks) > 1 else iter(batches),
         model=list(chunks) if len(chunks) > 1 else chunks[0],
         num_microbatches=len(batches),
-        seq_length=batches[0].tokens.shape[1],  # of interest to pipelines alone, where all are equal
+        seq_length=batches[0].tokens.shape[
+            1
+        ],  # of interest to pipelines alone, where all are equal
         micro_batch_size=1,
         forward_only=forward_only,
     )

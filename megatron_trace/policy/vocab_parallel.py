@@ -34,12 +34,15 @@ class VocabParallelLogprob(torch.autograd.Function):
         local = target - start
         here = (local >= 0) & (local < logits.shape[1])
         picked = (
-            logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(1).float() / temperature
+            logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(1).float()
+            / temperature
         )
         real = min(max(vocabulary - start, 0), logits.shape[1])
         own_largest = torch.full_like(picked, LOWEST)
         # [n, 3]: Σ exp, Σ exp·logit, and the target's logit from the rank that holds it.
-        sums = torch.stack([torch.zeros_like(picked), torch.zeros_like(picked), picked * here], dim=1)
+        sums = torch.stack(
+            [torch.zeros_like(picked), torch.zeros_like(picked), picked * here], dim=1
+        )
         for start_row in range(0, len(logits) if real else 0, CHUNK):
             rows = slice(start_row, start_row + CHUNK)
             # Columns that only pad the vocabulary take no part in the softmax.

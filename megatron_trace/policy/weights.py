@@ -97,8 +97,14 @@ class ModelWeights:
         replica = parallel_state.get_expert_tensor_model_pipeline_parallel_group()
         everyone: list[Any] = [None] * replica.size()
         own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items()}
-        distributed.all_gather_object(everyone, (self.place.pipeline, self.place.expert, own), group=replica)
-        found = {name: (stage, rank, *meta) for stage, rank, own in everyone for name, meta in own.items()}
+        distributed.all_gather_object(
+            everyone, (self.place.pipeline, self.place.expert, own), group=replica
+        )
+        found = {
+            name: (stage, rank, *meta)
+            for stage, rank, own in everyone
+            for name, meta in own.items()
+        }
         held, matched = [], set()
         for row in rows:
             name = next((name for name in row.megatron if name in found), None)
@@ -120,7 +126,11 @@ class ModelWeights:
         """Say which parameters are shards. Megatron does so only when it initialises them itself, and without it
         the gradient norm counts tensor-parallel rank 0 alone."""
         for held in self._held:
-            names = (*held.row.megatron, HEAD) if held.row.megatron[0] == EMBEDDING else held.row.megatron
+            names = (
+                (*held.row.megatron, HEAD)
+                if held.row.megatron[0] == EMBEDDING
+                else held.row.megatron
+            )
             for name in names:
                 if isinstance(held.row.rule, Column) and name in self._parameters:
                     parameter: Any = self._parameters[name]
@@ -138,7 +148,9 @@ class ModelWeights:
         wanted = {name for held in rows for name in held.row.hf}
         stored = reader.names() - ({HF_HEAD} if self.tied else set())
         if missing := sorted(wanted - stored):
-            raise ValueError(f"{reader.folder} lacks {len(missing)} tensors, the first {missing[0]}")
+            raise ValueError(
+                f"{reader.folder} lacks {len(missing)} tensors, the first {missing[0]}"
+            )
         if extra := sorted(stored - wanted):
             raise ValueError(
                 f"{reader.folder} holds {len(extra)} tensors that the model has no place for, the first {extra[0]}"
@@ -192,7 +204,9 @@ class ModelWeights:
         return result
 
     def _chosen(self, with_predictor: bool) -> list[list[_Held]]:
-        return [block for block in self._blocks if with_predictor or block[0].row.hf[0] not in PREDICTOR]
+        return [
+            block for block in self._blocks if with_predictor or block[0].row.hf[0] not in PREDICTOR
+        ]
 
     def _doubles_as_head(self, held: _Held, wanted: bool) -> bool:
         return wanted and self.tied and held.row.hf[0] == HF_EMBEDDING
@@ -212,7 +226,9 @@ class ModelWeights:
             mine = [self._parameters.get(held.row.megatron[0]) for held in block]
             parts = [plain(parameter).flatten() for parameter in mine if parameter is not None]
             flat = parts[0] if len(parts) == 1 else torch.cat(parts)
-            flat = self._gathered(flat, shards, "tensor" if first.expert_rank is None else "expert tensor")
+            flat = self._gathered(
+                flat, shards, "tensor" if first.expert_rank is None else "expert tensor"
+            )
             flat = self._gathered(flat, experts, "expert")
         else:
             flat = torch.empty(experts * shards * length, dtype=first.dtype, device=place.device)

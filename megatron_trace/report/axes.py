@@ -25,7 +25,9 @@ class Frame:
 
     def px(self, x: float) -> float:
         """Horizontal place of `x`."""
-        return LEFT + (x - self.x0) / ((self.x1 - self.x0) or 1.0) * (self.width - LEFT - self.right)
+        return LEFT + (x - self.x0) / ((self.x1 - self.x0) or 1.0) * (
+            self.width - LEFT - self.right
+        )
 
     def py(self, y: float) -> float:
         """Vertical place of `y`."""

@@ -4,7 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from megatron_trace.report.axes import BOTTOM, LEFT, TOP, Frame, heading, key, ticks, x_axis, x_gap, y_axis
+from megatron_trace.report.axes import (
+    BOTTOM,
+    LEFT,
+    TOP,
+    Frame,
+    heading,
+    key,
+    ticks,
+    x_axis,
+    x_gap,
+    y_axis,
+)
 from megatron_trace.report.svg import document, escape, label, text_width
 
 WIDTH, HEIGHT = 560.0, 300.0
@@ -128,8 +139,12 @@ def reliability(
     shares = [0.0, 0.25, 0.5, 0.75, 1.0]
     body = [heading(title), y_axis(frame, shares, True)]
     for x in shares:
-        body.append(label(frame.px(x), height - 14, f"{x:.0%}", 11, 'class="soft" text-anchor="middle"'))
-    body.append(label(width - 18, height - BOTTOM - 8, "predicted →", 11, 'class="soft" text-anchor="end"'))
+        body.append(
+            label(frame.px(x), height - 14, f"{x:.0%}", 11, 'class="soft" text-anchor="middle"')
+        )
+    body.append(
+        label(width - 18, height - BOTTOM - 8, "predicted →", 11, 'class="soft" text-anchor="end"')
+    )
     body.append(label(LEFT + 6, TOP + 12, "↑ succeeded", 11, 'class="soft"'))
     diagonal = f"M{frame.px(0):.1f} {frame.py(0):.1f}L{frame.px(1):.1f} {frame.py(1):.1f}"
     body.append(f'<path class="line dash" stroke="var(--bare)" d="{diagonal}"/>')
@@ -159,14 +174,22 @@ def _finite(one: Series) -> Series:
 
 def _path(points: Sequence[tuple[float, float]], color: str, dashed: bool = False) -> str:
     steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path class="line{" dash" if dashed else ""}" stroke="{color}" d="M{steps}"/>' if points else ""
+    return (
+        f'<path class="line{" dash" if dashed else ""}" stroke="{color}" d="M{steps}"/>'
+        if points
+        else ""
+    )
 
 
 def _line(one: Series, frame: Frame, x_name: str) -> str:
     parts, y = [], running_mean(one.y, one.window)
     if one.error:
-        upper = [(frame.px(x), frame.py(v + e)) for x, v, e in zip(one.x, one.y, one.error, strict=True)]
-        lower = [(frame.px(x), frame.py(v - e)) for x, v, e in zip(one.x, one.y, one.error, strict=True)]
+        upper = [
+            (frame.px(x), frame.py(v + e)) for x, v, e in zip(one.x, one.y, one.error, strict=True)
+        ]
+        lower = [
+            (frame.px(x), frame.py(v - e)) for x, v, e in zip(one.x, one.y, one.error, strict=True)
+        ]
         outline = "L".join(f"{a:.1f} {b:.1f}" for a, b in upper + lower[::-1])
         parts.append(f'<path class="band" fill="{one.color}" d="M{outline}Z"/>')
     points = [(frame.px(a), frame.py(b)) for a, b in zip(one.x, y, strict=True)]
@@ -184,13 +207,21 @@ def _line(one: Series, frame: Frame, x_name: str) -> str:
 
 
 def _names(series: Sequence[Series], frame: Frame) -> list[str]:
-    ends = sorted((frame.py(running_mean(one.y, one.window)[-1]), n) for n, one in enumerate(series))
+    ends = sorted(
+        (frame.py(running_mean(one.y, one.window)[-1]), n) for n, one in enumerate(series)
+    )
     places: list[float] = []
     for y, _ in ends:
         places.append(max(y, places[-1] + 15) if places else y)
     excess = max(0.0, places[-1] - (frame.height - BOTTOM))
     x = frame.width - frame.right + 9
     return [
-        label(x, place - excess + 4, series[n].name, 12, f'style="fill:{series[n].color}" font-weight="600"')
+        label(
+            x,
+            place - excess + 4,
+            series[n].name,
+            12,
+            f'style="fill:{series[n].color}" font-weight="600"',
+        )
         for place, (_, n) in zip(places, ends, strict=True)
     ]

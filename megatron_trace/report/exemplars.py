@@ -75,7 +75,9 @@ def kind_of(tree: RolloutTree) -> str | None:
     return SHARPENED if is_bare_mixed(tree) else FOUND
 
 
-def _best(files: list[tuple[int, Path]], kinds: tuple[str, ...], taken: list[Exemplar]) -> Exemplar | None:
+def _best(
+    files: list[tuple[int, Path]], kinds: tuple[str, ...], taken: list[Exemplar]
+) -> Exemplar | None:
     """The most telling tree: by the order of `kinds`, then of `files`, then the most comfortable size."""
     best: tuple[int, Exemplar] | None = None
     for step, path in files:

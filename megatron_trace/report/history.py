@@ -90,7 +90,9 @@ class History:
         groups: list[list[Bin]] = [[] for _ in range(CALIBRATION_BINS)]
         for row in rows:
             for p, s, count in row.get("calibration") or []:
-                groups[min(int(p * CALIBRATION_BINS), CALIBRATION_BINS - 1)].append((p, s, int(count)))
+                groups[min(int(p * CALIBRATION_BINS), CALIBRATION_BINS - 1)].append(
+                    (p, s, int(count))
+                )
         return [_merged(group) for group in groups if group]
 
     def events(self) -> list[tuple[int, str]]:

@@ -52,7 +52,9 @@ class TensorBoard:
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.done + 1)
         if not run.done:
             lines = [f"| {name} | {value} |" for name, value in run.settings.items()]
-            self._writer.add_text("settings", "\n".join(["| setting | value |", "| --- | --- |", *lines]))
+            self._writer.add_text(
+                "settings", "\n".join(["| setting | value |", "| --- | --- |", *lines])
+            )
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         for name, value in numbers.items():
@@ -77,7 +79,9 @@ class WandB:
             dir=str(run.folder),
             config=dict(run.settings),
             mode=_wandb_mode(),
-            settings=wandb.Settings(silent=True, console="off", finish_timeout=5.0, init_timeout=20.0),
+            settings=wandb.Settings(
+                silent=True, console="off", finish_timeout=5.0, init_timeout=20.0
+            ),
         )
         # W&B's own count of steps only grows: it would refuse an evaluation beside its step, and steps done anew.
         self._run.define_metric("*", step_metric="step")
@@ -127,7 +131,9 @@ class MLflow:
 
         now = int(time.time() * 1000)
         finite = [(name, value) for name, value in numbers.items() if math.isfinite(value)]
-        self._client.log_batch(self._id, metrics=[Metric(name, value, now, step) for name, value in finite])
+        self._client.log_batch(
+            self._id, metrics=[Metric(name, value, now, step) for name, value in finite]
+        )
 
     def close(self) -> None:
         self._client.set_terminated(self._id)

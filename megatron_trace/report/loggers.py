@@ -48,9 +48,7 @@ class DetachedLogger:
             self._hand_over(None)
         self._thread.join(max(within_s, 0.0))
         if self._thread.is_alive() and not self._problem:
-            self._problem = (
-                f"still busy after {CLOSE_S:g} s at the end of the run; its last rows may be missing"
-            )
+            self._problem = f"still busy after {CLOSE_S:g} s at the end of the run; its last rows may be missing"
         self._tell()
 
     def _hand_over(self, item: tuple[int, Mapping[str, float]] | None) -> None:
@@ -84,7 +82,8 @@ def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedL
     settings = cast(dict, OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
     facts = RunFacts(config.run.name, run_dir, flatten(settings), done)
     return [
-        DetachedLogger(name, partial(BACKENDS[name], facts)) for name in dict.fromkeys(config.run.loggers)
+        DetachedLogger(name, partial(BACKENDS[name], facts))
+        for name in dict.fromkeys(config.run.loggers)
     ]
 
 

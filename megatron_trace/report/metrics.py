@@ -58,7 +58,11 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     }
     if bare:
         metrics["success_rate"] = float(np.mean(bare))
-    return {name: float(value) for name, value in metrics.items()} | _flips(trees) | predictor_metrics(trees)
+    return (
+        {name: float(value) for name, value in metrics.items()}
+        | _flips(trees)
+        | predictor_metrics(trees)
+    )
 
 
 def bare_rewards(tree: RolloutTree) -> list[float]:
@@ -90,7 +94,9 @@ def _flips(trees: Sequence[RolloutTree]) -> dict[str, float]:
 def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     """How good the raw predictions of roots and of prefixes were: `predictor_<score>_<kind>`; see `scores`."""
     found = {kind: scores(outcomes(trees, roots=kind == "root")) for kind in ("root", "prefix")}
-    return {f"predictor_{name}_{kind}": value for kind in found for name, value in found[kind].items()}
+    return {
+        f"predictor_{name}_{kind}": value for kind in found for name, value in found[kind].items()
+    }
 
 
 def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, int]]:
@@ -103,7 +109,11 @@ def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, i
     place = np.minimum((prediction * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins = [place == number for number in range(CALIBRATION_BINS) if np.any(place == number)]
     return [
-        (float(prediction[b].mean()), float(np.average(success[b], weights=weight[b])), int(b.sum()))
+        (
+            float(prediction[b].mean()),
+            float(np.average(success[b], weights=weight[b])),
+            int(b.sum()),
+        )
         for b in bins
     ]
 
@@ -114,7 +124,9 @@ class MetricsWriter:
     A killed process leaves at most one torn line, at the end; opening the file again removes it.
     """
 
-    def __init__(self, run_dir: Path | str, *, done: int = 0, loggers: Sequence[DetachedLogger] = ()) -> None:
+    def __init__(
+        self, run_dir: Path | str, *, done: int = 0, loggers: Sequence[DetachedLogger] = ()
+    ) -> None:
         """Open the file, creating the folder where needed; earlier rows stay, those after step `done` do not."""
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -139,7 +151,10 @@ class MetricsWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

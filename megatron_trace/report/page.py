@@ -56,7 +56,9 @@ FOOTER = (
 )
 
 
-def page(title: str, subtitle: str, body: str, *, kind: str = "training report", footer: str = FOOTER) -> str:
+def page(
+    title: str, subtitle: str, body: str, *, kind: str = "training report", footer: str = FOOTER
+) -> str:
     """The whole document; `body` is HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -92,4 +94,6 @@ def figure(svg: str, caption: str = "", *, wide: bool = False) -> str:
 def grid(*svgs: str, columns: int = 2) -> str:
     """Drawings side by side; empty ones are left out, and without any there is no grid."""
     figures = "".join(figure(svg) for svg in svgs if svg)
-    return f'<div class="grid {"three" if columns == 3 else "two"}">{figures}</div>' if figures else ""
+    return (
+        f'<div class="grid {"three" if columns == 3 else "two"}">{figures}</div>' if figures else ""
+    )

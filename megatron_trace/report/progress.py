@@ -55,7 +55,9 @@ class RunProgress:
         self._phase_began, self._phase_done = self._began, 0
         self._live: Live | None = None
         if self._console.is_terminal:
-            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=4
+            )
 
     def phase(self, name: str, total: int | None = None) -> None:
         """Begin phase `name`, of `total` units where that is known (rollouts, tasks, micro-batches)."""
@@ -136,7 +138,10 @@ class RunProgress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
             self._live.stop()
@@ -175,7 +180,10 @@ def _change(table: Table, name: str, values: list[float] | tuple[float, ...]) ->
 
 
 def _spending(table: Table, history: History) -> None:
-    stages = (("bare rollouts", "bare_rollouts", "bare"), ("continuations", "continuations", "continuations"))
+    stages = (
+        ("bare rollouts", "bare_rollouts", "bare"),
+        ("continuations", "continuations", "continuations"),
+    )
     for name, key, stage in stages:
         tokens = short(history.total(f"sampled_tokens_{stage}"))
         table.add_row(name, "", f"{history.total(key):,.0f}", f"{tokens} tokens")

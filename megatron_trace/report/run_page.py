@@ -12,7 +12,14 @@ from megatron_trace.report.svg import escape
 from megatron_trace.report.tree_drawing import Decode
 from megatron_trace.report.words import short
 
-SET_COLORS = ("var(--teal)", "var(--orange)", "var(--violet)", "var(--rose)", "var(--good)", "var(--bare)")
+SET_COLORS = (
+    "var(--teal)",
+    "var(--orange)",
+    "var(--violet)",
+    "var(--rose)",
+    "var(--good)",
+    "var(--bare)",
+)
 _STAGES = (
     "Bare rollouts start at the prompt. Continuations branch from a turn where the predictor disagrees with how "
     "its rollout ended: each is a chance to find a contrast among rollouts that all ended alike."
@@ -35,10 +42,17 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
     history = read_history(run_dir)
     body = [
         _headline(history),
-        section("What training changed", grid(evaluation_chart(history), effective_ratio_chart(history))),
+        section(
+            "What training changed", grid(evaluation_chart(history), effective_ratio_chart(history))
+        ),
         section(
             "Where the budget went",
-            grid(_budget_chart(history), _flip_chart(history), _task_chart(history), _time_chart(history)),
+            grid(
+                _budget_chart(history),
+                _flip_chart(history),
+                _task_chart(history),
+                _time_chart(history),
+            ),
             _STAGES if history.total("continuations") else "",
         ),
         section(
@@ -73,7 +87,9 @@ def effective_ratio_chart(history: History) -> str:
     """Effective ratio over steps, of whole trees and of their bare rollouts alone."""
     series = [
         Series("whole trees", *history.series("effective_ratio"), "var(--blue)", window=WINDOW),
-        Series("bare rollouts", *history.series("effective_ratio_bare"), "var(--bare)", window=WINDOW),
+        Series(
+            "bare rollouts", *history.series("effective_ratio_bare"), "var(--bare)", window=WINDOW
+        ),
     ]
     same = series[0].y == series[1].y
     title = "Effective ratio: tasks with a success and a failure"
@@ -92,13 +108,20 @@ def _flip_chart(history: History) -> str:
         Series("observed", *history.series("continuation_flip_rate"), "var(--blue)", window=WINDOW),
         Series("predicted", *history.series("predicted_flip_rate"), "var(--violet)", dashed=True),
     ]
-    return charts.line_chart("Continuations that end otherwise than their rollout", series, percent=True)
+    return charts.line_chart(
+        "Continuations that end otherwise than their rollout", series, percent=True
+    )
 
 
 def _task_chart(history: History) -> str:
     series = [
         Series("success", *history.series("success_rate"), "var(--teal)", window=WINDOW),
-        Series("predicted contrast", *history.series("mixed_probability"), "var(--violet)", window=WINDOW),
+        Series(
+            "predicted contrast",
+            *history.series("mixed_probability"),
+            "var(--violet)",
+            window=WINDOW,
+        ),
     ]
     return charts.line_chart("Sampled tasks: success and predicted contrast", series, percent=True)
 
@@ -106,7 +129,14 @@ def _task_chart(history: History) -> str:
 def _time_chart(history: History) -> str:
     steps = history.steps()
     parts: list[tuple[str, list[float], str]] = []
-    colors = ("var(--bare)", "var(--blue)", "var(--orange)", "var(--violet)", "var(--teal)", "var(--rose)")
+    colors = (
+        "var(--bare)",
+        "var(--blue)",
+        "var(--orange)",
+        "var(--violet)",
+        "var(--teal)",
+        "var(--rose)",
+    )
     series = {name: history.series(f"time/{name}", 0.0)[1] for name in history.phases()}
     everything = sum(map(sum, series.values()))
     for name, seconds in series.items():
@@ -127,7 +157,12 @@ def _brier_chart(history: History) -> str:
     series = [
         Series("prefixes", *history.series("predictor_brier_prefix"), "var(--blue)", window=WINDOW),
         Series("roots", *history.series("predictor_brier_root"), "var(--orange)", window=WINDOW),
-        Series("a constant", *history.series("predictor_brier_constant_prefix"), "var(--bare)", dashed=True),
+        Series(
+            "a constant",
+            *history.series("predictor_brier_constant_prefix"),
+            "var(--bare)",
+            dashed=True,
+        ),
     ]
     return charts.line_chart("Brier score of predictions (lower is better)", series)
 
@@ -152,7 +187,9 @@ def _headline(history: History) -> str:
     cards = []
     scores, errors = history.evaluation("mean"), history.evaluation_errors()
     if scores:
-        gain = f"{100 * (scores[-1] - scores[0]):+.1f} points" if len(scores) > 1 else "one evaluation"
+        gain = (
+            f"{100 * (scores[-1] - scores[0]):+.1f} points" if len(scores) > 1 else "one evaluation"
+        )
         ends = sorted({0, len(errors) - 1}) if errors else []
         error = " and ".join(dict.fromkeys(f"{100 * errors[n]:.1f}" for n in ends))
         note = f"{gain}; standard error {error}" if error else gain
@@ -160,7 +197,9 @@ def _headline(history: History) -> str:
     ratio = history.ends("effective_ratio", WINDOW)
     if ratio:
         bare = history.ends("effective_ratio_bare", WINDOW)
-        note = f"bare rollouts alone {bare[0]:.0%} → {bare[1]:.0%}" if bare and bare != ratio else ""
+        note = (
+            f"bare rollouts alone {bare[0]:.0%} → {bare[1]:.0%}" if bare and bare != ratio else ""
+        )
         cards.append(card("Effective ratio", _change(ratio), note))
     bare_spent, continuations = history.total("bare_rollouts"), history.total("continuations")
     if bare_spent + continuations:
@@ -183,14 +222,14 @@ def _trees(exemplars: Sequence[Exemplar], decode: Decode) -> str:
         figure(tree_drawing.svg(one.tree, decode), f"Step {one.step}. {one.why}", wide=True)
         for one in exemplars
     ]
-    text = (
-        "Straight lines are bare rollouts, what hangs below a turn continues it. Hover over one to read it."
-    )
+    text = "Straight lines are bare rollouts, what hangs below a turn continues it. Hover over one to read it."
     return section("Trees", "".join(figures), text)
 
 
 def _events(history: History) -> str:
-    rows = "".join(f"<tr><td>{step}</td><td>{escape(text)}</td></tr>" for step, text in history.events())
+    rows = "".join(
+        f"<tr><td>{step}</td><td>{escape(text)}</td></tr>" for step, text in history.events()
+    )
     table = f'<table class="events"><tr><th>step</th><th>what happened</th></tr>{rows}</table>'
     return section("Events", table) if rows else ""
 

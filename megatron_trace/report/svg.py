@@ -26,8 +26,12 @@ def escape(text: object) -> str:
 def heat(value: float) -> str:
     """Colour of a success rate: red at 0, amber at ½, green at 1."""
     value = min(max(value, 0.0), 1.0)
-    start, end, share = (_RED, _AMBER, value * 2) if value < 0.5 else (_AMBER, _GREEN, value * 2 - 1)
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
+    start, end, share = (
+        (_RED, _AMBER, value * 2) if value < 0.5 else (_AMBER, _GREEN, value * 2 - 1)
+    )
+    return "#" + "".join(
+        f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True)
+    )
 
 
 def text_width(text: str, size: float) -> float:

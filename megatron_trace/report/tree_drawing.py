@@ -56,7 +56,9 @@ def outcome(tree: RolloutTree) -> str:
     if not continuations:
         return text
     anchors = len({r.anchor for r in tree.rollouts if r.stage == "continuation"})
-    text += f"; {continuations} continuations at {anchors} {'anchor' if anchors == 1 else 'anchors'}"
+    text += (
+        f"; {continuations} continuations at {anchors} {'anchor' if anchors == 1 else 'anchors'}"
+    )
     if is_bare_mixed(tree):
         return text + "; the bare rollouts were mixed already"
     return text + (": they found the contrast" if is_mixed(tree) else ": still no contrast")
@@ -65,8 +67,13 @@ def outcome(tree: RolloutTree) -> str:
 def turn_text(tree: RolloutTree, index: int, decode: Decode) -> str:
     """Everything about one turn, in lines, full texts included."""
     turn, (count, success, _) = tree.turns[index], leaf_statistics(tree)
-    stage = "root" if index == ROOT else f"{tree.rollouts[turn.rollout].stage} rollout {turn.rollout}"
-    facts = [f"turn {index}, {stage}", f"success {success[index]:.2f} over {count[index]} rollouts below"]
+    stage = (
+        "root" if index == ROOT else f"{tree.rollouts[turn.rollout].stage} rollout {turn.rollout}"
+    )
+    facts = [
+        f"turn {index}, {stage}",
+        f"success {success[index]:.2f} over {count[index]} rollouts below",
+    ]
     if turn.prediction is not None:
         facts.append(f"predicted {turn.prediction:.2f}")
     if turn.malformed:
@@ -94,7 +101,9 @@ def svg(tree: RolloutTree, decode: Decode) -> str:
     x = [first + level * (box_width + GAP) if level >= 0 else MARGIN for level in levels]
     widths = [ROOT_WIDTH if index == ROOT else box_width for index in range(len(tree.turns))]
     edges = [_edge(tree, index, x, y, widths) for index in range(1, len(tree.turns))]
-    continued = Counter(rollout.anchor for rollout in tree.rollouts if rollout.stage == "continuation")
+    continued = Counter(
+        rollout.anchor for rollout in tree.rollouts if rollout.stage == "continuation"
+    )
     nodes = [
         _node(tree, index, decode, x[index], y[index], widths[index], continued[index])
         for index in range(len(tree.turns))
@@ -122,19 +131,25 @@ def _rows(tree: RolloutTree, top: float) -> tuple[list[float], float]:
 
 def _header(tree: RolloutTree, decode: Decode, width: float) -> tuple[str, float]:
     lines = wrap(question(tree, decode), width - 2 * MARGIN, 17.5, 2)
-    parts = [label(MARGIN, 36 + 21 * n, line, 16, 'font-weight="650"') for n, line in enumerate(lines)]
+    parts = [
+        label(MARGIN, 36 + 21 * n, line, 16, 'font-weight="650"') for n, line in enumerate(lines)
+    ]
     y, facts = 36 + 21 * len(lines), outcome(tree)
     if gold(tree.task):
         answer = fit(gold(tree.task), width / 2, 13)
         parts.append(label(MARGIN, y, "gold answer", 13, 'class="soft"'))
         parts.append(label(MARGIN + 94, y, answer, 13, 'font-weight="600"'))
-        parts.append(label(MARGIN + 94 + text_width(answer, 13.8) + 20, y, facts, 13, 'class="soft"'))
+        parts.append(
+            label(MARGIN + 94 + text_width(answer, 13.8) + 20, y, facts, 13, 'class="soft"')
+        )
     else:
         parts.append(label(MARGIN, y, facts, 13, 'class="soft"'))
     return "".join(parts), y + 24.0
 
 
-def _edge(tree: RolloutTree, index: int, x: list[float], y: list[float], widths: list[float]) -> str:
+def _edge(
+    tree: RolloutTree, index: int, x: list[float], y: list[float], widths: list[float]
+) -> str:
     parent, stage = tree.turns[index].parent, tree.rollouts[tree.turns[index].rollout].stage
     x0, y0, x1, y1 = x[parent] + widths[parent], y[parent] + BOX / 2, x[index], y[index] + BOX / 2
     bend = GAP * 0.55
@@ -143,13 +158,24 @@ def _edge(tree: RolloutTree, index: int, x: list[float], y: list[float], widths:
 
 
 def _node(
-    tree: RolloutTree, index: int, decode: Decode, x: float, y: float, width: float, continuations: int
+    tree: RolloutTree,
+    index: int,
+    decode: Decode,
+    x: float,
+    y: float,
+    width: float,
+    continuations: int,
 ) -> str:
     turn, success = tree.turns[index], leaf_statistics(tree)[1][index]
     kind, content = ("root", "question") if index == ROOT else action_parts(decode(turn.action_ids))
     kind = "malformed" if turn.malformed else kind
     stage = "root" if index == ROOT else tree.rollouts[turn.rollout].stage
-    names = ["turn", stage, *(["anchor"] if continuations else []), *(["leaf"] if turn.terminal else [])]
+    names = [
+        "turn",
+        stage,
+        *(["anchor"] if continuations else []),
+        *(["leaf"] if turn.terminal else []),
+    ]
     color, outline = heat(float(success)), "box anchor" if continuations else "box"
     parts = [
         f"<title>{escape(turn_text(tree, index, decode))}</title>",
@@ -175,7 +201,9 @@ def _node(
         parts.append(label(x + 25, y + 30.5, f"{success:.0%}", 10, attributes))
         if turn.prediction is not None:
             word = "predicted" if width >= ROOMY else "pred."
-            parts.append(label(x + 47, y + 30.5, f"{word} {turn.prediction:.0%}", 10, 'class="soft"'))
+            parts.append(
+                label(x + 47, y + 30.5, f"{word} {turn.prediction:.0%}", 10, 'class="soft"')
+            )
     if continuations:
         parts.append(_badge(x + width - 12, y + BOX, f"+{continuations}"))
     return f'<g class="{" ".join(names)}">{"".join(parts)}</g>'
@@ -192,7 +220,10 @@ def _glass(x: float, y: float) -> str:
 
 
 def _mark(x: float, y: float, success: bool) -> str:
-    tick, cross = f"M{x - 4:.1f} {y:.1f}l3 3.5l5.5 -6.5", f"M{x - 3.5:.1f} {y - 3.5:.1f}l7 7m0 -7l-7 7"
+    tick, cross = (
+        f"M{x - 4:.1f} {y:.1f}l3 3.5l5.5 -6.5",
+        f"M{x - 3.5:.1f} {y - 3.5:.1f}l7 7m0 -7l-7 7",
+    )
     mark = tick if success else cross
     circle = f'<circle class="{"good" if success else "bad"}" cx="{x:.1f}" cy="{y:.1f}" r="9"/>'
     return f'{circle}<path class="mark" d="{mark}"/>'

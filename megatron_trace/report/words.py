@@ -25,4 +25,6 @@ def seconds_text(seconds: float) -> str:
 def short(count: float) -> str:
     """A large count for people, such as `1.2 M`."""
     units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-    return next((f"{count / size:.1f} {unit}" for size, unit in units if count >= size), f"{count:.0f}")
+    return next(
+        (f"{count / size:.1f} {unit}" for size, unit in units if count >= size), f"{count:.0f}"
+    )

@@ -37,7 +37,9 @@ class Generation:
 class Generate(Protocol):
     """The engine: sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
 
-    def __call__(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Awaitable[Generation]:
+    def __call__(
+        self, prompt_ids: list[int], *, max_tokens: int, seed: int
+    ) -> Awaitable[Generation]:
         """Start sampling."""
         ...
 
@@ -130,7 +132,9 @@ def _step(
     return result, None if result.done else environment.snapshot()
 
 
-def _apply(turn: Turn, result: StepResult, snapshot: dict[str, Any] | None, codec: Codec, room: int) -> None:
+def _apply(
+    turn: Turn, result: StepResult, snapshot: dict[str, Any] | None, codec: Codec, room: int
+) -> None:
     """Write an action's result into its turn; `room` is what the history may still grow by, the action included."""
     if result.done:
         turn.reward, turn.malformed = result.reward, result.malformed

@@ -29,7 +29,10 @@ def evaluate(
     roots = [tree.turns[ROOT] for tree in sampler.open_trees([task for _, task in tasks])]
     requests = [
         RolloutRequest(
-            f"evaluation/{name}/{task['id']}", root.observation_ids, root.state or {}, tree=task["id"]
+            f"evaluation/{name}/{task['id']}",
+            root.observation_ids,
+            root.state or {},
+            tree=task["id"],
         )
         for (name, task), root in zip(tasks, roots, strict=True)
     ]

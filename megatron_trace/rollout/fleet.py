@@ -95,7 +95,9 @@ class Fleet:
 
     def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[RolloutTree]:
         """Start an episode of every task: a tree of only its root, with its prediction, in the order of `tasks`."""
-        batches = [list(tasks[first : first + OPEN_BATCH]) for first in range(0, len(tasks), OPEN_BATCH)]
+        batches = [
+            list(tasks[first : first + OPEN_BATCH]) for first in range(0, len(tasks), OPEN_BATCH)
+        ]
         roots = [
             root
             for batch in self._pool.run([Job("open_trees", batch) for batch in batches])
@@ -188,7 +190,9 @@ def configured_environments(config: Config) -> Callable[[], Any]:
     from megatron_trace.envs import environment_factory
 
     settings = config.environment
-    return environment_factory(settings.name, max_turns=settings.max_turns, **dict(settings.options))
+    return environment_factory(
+        settings.name, max_turns=settings.max_turns, **dict(settings.options)
+    )
 
 
 def _has_gpus(config: Config) -> bool:
@@ -219,10 +223,14 @@ def start_ray(config: Config) -> Path | None:
         with own_signals():
             ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
         return None
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the engines beside any other process
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray's 15 starves the engines beside any other process
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
     # Its own cluster's token is none of the user's business.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
+        logging.ERROR
+    )
     temp = tempfile.mkdtemp(prefix="ray_")
     with own_signals(), temporary_folder(temp):
         ray.init(

@@ -201,9 +201,13 @@ class WorkerPool:
     def _restart(self, slot: Slot, error: Exception) -> None:
         lost = len(slot.jobs) + 1
         self.deaths += 1
-        self._note(f"worker {slot.index} died, its {lost} unfinished calls are repeated: {_reason(error)}")
+        self._note(
+            f"worker {slot.index} died, its {lost} unfinished calls are repeated: {_reason(error)}"
+        )
         if slot.restarts == self._max_restarts:
-            raise RuntimeError(f"worker {slot.index} died after {slot.restarts} restarts") from error
+            raise RuntimeError(
+                f"worker {slot.index} died after {slot.restarts} restarts"
+            ) from error
         ray.kill(slot.actor)
         self._router.forget(slot.index)
         slot.restarts += 1
@@ -230,7 +234,9 @@ class WorkerPool:
         if isinstance(result, dict):
             self.startup[slot.index] = result
             if slot.restarts:
-                self._note(f"worker {slot.index} is back (restart {slot.restarts} of {self._max_restarts})")
+                self._note(
+                    f"worker {slot.index} is back (restart {slot.restarts} of {self._max_restarts})"
+                )
                 if self._resync is not None:
                     self._resync(slot.actor)
 

@@ -32,4 +32,6 @@ class Router:
 
     def forget(self, worker: int | None = None) -> None:
         """Forget what the caches no longer hold: those of `worker`, or of all."""
-        self._home = {} if worker is None else {t: home for t, home in self._home.items() if home != worker}
+        self._home = (
+            {} if worker is None else {t: home for t, home in self._home.items() if home != worker}
+        )

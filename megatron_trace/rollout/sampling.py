@@ -56,7 +56,11 @@ class Spending:
 
 
 def sample_trees(
-    sampler: Sampler, allocator: Allocator, tasks: Sequence[dict[str, Any]], name: str, watcher: Watcher
+    sampler: Sampler,
+    allocator: Allocator,
+    tasks: Sequence[dict[str, Any]],
+    name: str,
+    watcher: Watcher,
 ) -> tuple[list[RolloutTree], Spending]:
     """Spend one step's budget on `tasks`: the strategy plans, the sampler samples, until it plans nothing more.
 
@@ -77,11 +81,16 @@ def sample_trees(
         new = []
         for index, plan in enumerate(plans):
             for anchor, count in plan.items():
-                history_ids, state = trees[index].history_ids(anchor), trees[index].turns[anchor].state
+                history_ids, state = (
+                    trees[index].history_ids(anchor),
+                    trees[index].turns[anchor].state,
+                )
                 assert state is not None, "terminal turns are never planned"
                 for _ in range(count):
                     task = str(trees[index].task["id"])
-                    new.append(RolloutRequest(f"{name}/{len(places)}", history_ids, state, tree=task))
+                    new.append(
+                        RolloutRequest(f"{name}/{len(places)}", history_ids, state, tree=task)
+                    )
                     places.append((index, anchor))
         return new
 

@@ -54,7 +54,8 @@ class Worker:
         self._engine = Engine.start(self._config, self._model_path, stop, self._gpu, self._needs)
         tokenizer = self._engine.tokenizer
         self._codec = Codec(
-            encode=lambda text: tokenizer.encode(text, add_special_tokens=False), decode=tokenizer.decode
+            encode=lambda text: tokenizer.encode(text, add_special_tokens=False),
+            decode=tokenizer.decode,
         )
         engine_s = time.perf_counter() - begin - environment_s
         if update is None:
@@ -63,7 +64,11 @@ class Worker:
             await self.update_weights(update)
         await self._engine.generate(tokenizer.encode("a"), max_tokens=2, seed=0)
         first_token_s = time.perf_counter() - begin - environment_s - engine_s
-        return {"environment_s": environment_s, "engine_s": engine_s, "first_token_s": first_token_s}
+        return {
+            "environment_s": environment_s,
+            "engine_s": engine_s,
+            "first_token_s": first_token_s,
+        }
 
     async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot]:
         """Start an episode of every task and score its prompt, which is embedded where that is needed."""
@@ -80,7 +85,9 @@ class Worker:
             messages, add_generation_prompt=True, tokenize=True, return_dict=False
         )
         if len(prompt_ids) >= self._limits.max_history_tokens:
-            raise ValueError(f"a prompt of {len(prompt_ids)} tokens leaves no room within max_history_tokens")
+            raise ValueError(
+                f"a prompt of {len(prompt_ids)} tokens leaves no room within max_history_tokens"
+            )
         generation = await self._engine.generate(prompt_ids, max_tokens=1, seed=0)
         return ScoredRoot(list(prompt_ids), generation.prediction, state)
 
@@ -117,14 +124,18 @@ class Worker:
         await self.finish_receiving()
         received = await self.finish_version(update.version)
         if received != update.fingerprint:
-            raise RuntimeError(f"weights of version {update.version} changed on the way to the fleet")
+            raise RuntimeError(
+                f"weights of version {update.version} changed on the way to the fleet"
+            )
         return received
 
     async def join_trainer(self, init_info: dict[str, Any]) -> None:
         """Join the trainer's group (NCCL)."""
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
-        await self._alive(self._engine.llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info)))
+        await self._alive(
+            self._engine.llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info))
+        )
 
     async def start_receiving(self) -> None:
         """Make the engine's layers ready to be loaded anew."""

@@ -21,16 +21,22 @@ class WorldConfig:
     )
     depth: int = setting(5, "most turns of an episode")
     actions: int = setting(3, "actions that the policy chooses among at every turn")
-    informative: float = setting(0.5, "share of the turns whose action matters (the last one always does)")
+    informative: float = setting(
+        0.5, "share of the turns whose action matters (the last one always does)"
+    )
     decides: float = setting(
         0.4, "of the outcome's variance that is still open, what an informative turn settles"
     )
     early: float = setting(0.1, "chance that a turn before the deepest is the last one")
-    graded: bool = setting(False, "terminal rewards lie between 0 and 1 instead of being one of them")
+    graded: bool = setting(
+        False, "terminal rewards lie between 0 and 1 instead of being one of them"
+    )
     prompt_tokens: int = setting(16, "tokens of a prompt")
     action_tokens: int = setting(12, "mean tokens of an action")
     observation_tokens: int = setting(8, "mean tokens of an observation")
-    token_spread: float = setting(0.4, "standard deviation of the log of a task's and of a turn's length")
+    token_spread: float = setting(
+        0.4, "standard deviation of the log of a task's and of a turn's length"
+    )
     bands: int = setting(4, "groups of tasks, by roughly their difficulty, that share skills")
     skills: int = setting(4, "skills (parameters of the policy) of each band and depth")
     consistency: float = setting(
@@ -39,7 +45,8 @@ class WorldConfig:
     noise: float = setting(0.7, "standard deviation of the predictor's error, in logits")
     prefix_noise: float | None = setting(None, "the same at prefixes; null: as at roots")
     band_noise: float = setting(
-        0.0, "standard deviation of an error that lasts and that all tasks of a band share, in logits"
+        0.0,
+        "standard deviation of an error that lasts and that all tasks of a band share, in logits",
     )
     bias: float = setting(0.0, "mean error of the predictor, in logits")
     delay: int = setting(0, "policy updates by which the predictor lags")
@@ -62,14 +69,24 @@ def check_world(config: WorldConfig) -> None:
     for name in ("spread", "informative", "decides", "early", "consistency"):
         if not 0.0 <= getattr(config, name) <= 1.0:
             raise SettingError(f"world.{name}", getattr(config, name), "must lie between 0 and 1")
-    for name in ("tasks", "depth", "prompt_tokens", "action_tokens", "observation_tokens", "bands", "skills"):
+    for name in (
+        "tasks",
+        "depth",
+        "prompt_tokens",
+        "action_tokens",
+        "observation_tokens",
+        "bands",
+        "skills",
+    ):
         if getattr(config, name) < 1:
             raise SettingError(f"world.{name}", getattr(config, name), "must be at least 1")
     for name in ("token_spread", "noise", "prefix_noise", "band_noise", "delay", "embedding_noise"):
         if (getattr(config, name) or 0) < 0:
             raise SettingError(f"world.{name}", getattr(config, name), "must not be negative")
     if not 0.0 < config.success < 1.0:
-        raise SettingError("world.success", config.success, "must lie between 0 and 1, and be neither")
+        raise SettingError(
+            "world.success", config.success, "must lie between 0 and 1, and be neither"
+        )
     if config.actions < 2:
         raise SettingError("world.actions", config.actions, "must be at least 2: a policy chooses")
     if config.tasks * config.nodes > MOST_NODES:

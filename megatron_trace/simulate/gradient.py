@@ -12,7 +12,10 @@ from megatron_trace.simulate.trees import Floats
 
 
 def sampled_gradient(
-    policy: SimulatedPolicy, turns: Turns, advantage: Floats, counted: NDArray[np.bool_] | None = None
+    policy: SimulatedPolicy,
+    turns: Turns,
+    advantage: Floats,
+    counted: NDArray[np.bool_] | None = None,
 ) -> Floats:
     """g = (1/N) Σ_turns A(turn) ∇ log π(action), N the sampled tokens of the step, [world.parameters].
 

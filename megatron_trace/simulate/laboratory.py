@@ -70,7 +70,9 @@ def measure(
             twins.append(simulation.again())
         rows.append(_contrast(policy, steps[-1]) | steps[-1].predictor)
         simulation.sampler.update(policy)
-    spent = (np.array([simulation.rollouts, simulation.tokens, simulation.sampler.clock]) - before) / repeats
+    spent = (
+        np.array([simulation.rollouts, simulation.tokens, simulation.sampler.clock]) - before
+    ) / repeats
     numbers = dict(zip(("rollouts", "tokens", "clock"), spent.tolist(), strict=True)) | _means(rows)
     numbers |= _gradients(policy, steps)
     numbers["gradient_snr_per_1000_rollouts"] = 1000 * numbers["gradient_snr"] / spent[0]
@@ -95,10 +97,16 @@ def _contrast(policy: SimulatedPolicy, step: Step) -> dict[str, float]:
 
 def _gradients(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, float]:
     """Of the gradient as it is learned from, with the true advantages on the same trees, and with leaves as weights."""
-    gradients: dict[str, list[Floats]] = {"gradient": [], "ideal_gradient": [], "by_leaves_gradient": []}
+    gradients: dict[str, list[Floats]] = {
+        "gradient": [],
+        "ideal_gradient": [],
+        "by_leaves_gradient": [],
+    }
     for step in steps:
         leaves = np.concatenate([leaf_statistics(tree)[0] for tree in step.trees])
-        ideal = sampled_gradient(policy, step.turns, true_advantages(policy, step.turns), step.counted)
+        ideal = sampled_gradient(
+            policy, step.turns, true_advantages(policy, step.turns), step.counted
+        )
         by_leaves = sampled_gradient(policy, step.turns, step.advantage * leaves, step.counted)
         for name, gradient in zip(gradients, (step.gradient, ideal, by_leaves), strict=True):
             gradients[name].append(gradient)
@@ -115,7 +123,12 @@ def _advantages(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, flo
     for step in steps:
         turns, sampled = step.turns, step.turns.sampled
         turn_of_world = turns.task * policy.value.shape[1] + turns.node
-        all_turns = (step.advantage, true_advantages(policy, turns), turns.tree + trees, turn_of_world)
+        all_turns = (
+            step.advantage,
+            true_advantages(policy, turns),
+            turns.tree + trees,
+            turn_of_world,
+        )
         columns.append([column[sampled] for column in all_turns])
         trees += len(step.trees)
     estimate, truth, unit, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
@@ -135,7 +148,9 @@ def _backups(policy: SimulatedPolicy, steps: Sequence[Step]) -> dict[str, float]
         for number, kind in enumerate(("root", "expanded", "other")):
             at = kinds == number
             errors = backup_error(estimate[at], truth[at], unit[at])
-            numbers |= {f"backup_{backup.value}_{kind}_{name}": value for name, value in errors.items()}
+            numbers |= {
+                f"backup_{backup.value}_{kind}_{name}": value for name, value in errors.items()
+            }
     return numbers
 
 

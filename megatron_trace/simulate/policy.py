@@ -61,7 +61,9 @@ class SimulatedPolicy:
         reach = np.ones(self.world.skill.shape)
         for depth in range(1, config.depth):
             above, here = level(config, depth - 1), level(config, depth)
-            reach[:, here] = (reach[:, above, None] * self.probability[:, above]).reshape(config.tasks, -1)
+            reach[:, here] = (reach[:, above, None] * self.probability[:, above]).reshape(
+                config.tasks, -1
+            )
             reach[:, here] *= ~self.world.terminal[:, here]
         return reach
 

@@ -12,7 +12,9 @@ SHARPEST = 5e-3
 """No prediction before its error is closer to 0 or 1: a predictor is never that sure."""
 
 
-def predict(policy: SimulatedPolicy, task: NDArray[np.int64], node: NDArray[np.int64], key: int) -> Floats:
+def predict(
+    policy: SimulatedPolicy, task: NDArray[np.int64], node: NDArray[np.int64], key: int
+) -> Floats:
     """Ṽ(n) = σ(logit V(n) + bias + band_noise·η + noise·ε), η and ε standard normal.
 
     ε is a function of `key`, task and node, η of the world and the task's band.

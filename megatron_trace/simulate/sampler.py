@@ -60,7 +60,11 @@ class SimulatedSampler:
         world = self.policy.world
         index = np.array([task["index"] for task in tasks], dtype=np.int64)
         predictions = self._predict(index, np.zeros_like(index)).tolist()
-        embeddings = world.embedding[index].tolist() if Need.embedding in self._needs else [None] * len(tasks)
+        embeddings = (
+            world.embedding[index].tolist()
+            if Need.embedding in self._needs
+            else [None] * len(tasks)
+        )
         prompt, trees = [0] * (world.config.prompt_tokens - 1), []
         for task, prediction, embedding in zip(tasks, predictions, embeddings, strict=True):
             state, prompt_ids = {"task": task["index"], "node": 0}, [task["index"], *prompt]
@@ -89,14 +93,18 @@ class SimulatedSampler:
         return rollouts
 
     def _predict(self, task: Ints, node: Ints) -> NDArray[np.float64]:
-        return predict(self._known[0], task, node, name_key(f"predictor/{self._seed}/{self.version}"))
+        return predict(
+            self._known[0], task, node, name_key(f"predictor/{self._seed}/{self.version}")
+        )
 
     def _walk(self, requests: Sequence[RolloutRequest]) -> list[SampledRollout]:
         """Sample all requests to their ends, a turn of all of them at a time."""
         policy, config = self.policy, self.policy.world.config
         task = np.array([request.state["task"] for request in requests], dtype=np.int64)
         node = np.array([request.state["node"] for request in requests], dtype=np.int64)
-        key = np.array([name_key(f"{self._seed}/{request.name}") for request in requests], dtype=np.uint64)
+        key = np.array(
+            [name_key(f"{self._seed}/{request.name}") for request in requests], dtype=np.uint64
+        )
         anchor = self._predict(task, node).tolist()
         rollouts = [SampledRollout([], prediction, 0, 0) for prediction in anchor]
         live, turn = np.arange(len(requests)), 0
@@ -131,7 +139,9 @@ class SimulatedSampler:
         for i, n, a, length, seen, logprob, entropy, v, end, reward in zip(
             *(column.tolist() for column in columns), strict=True
         ):
-            turn = Turn(-1, _token_ids(a, length), [logprob, *_zeros(length)], [self.version] * length, [])
+            turn = Turn(
+                -1, _token_ids(a, length), [logprob, *_zeros(length)], [self.version] * length, []
+            )
             if end:
                 turn.terminal, turn.reward = True, reward
             else:

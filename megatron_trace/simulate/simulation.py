@@ -81,9 +81,13 @@ class Simulation:
         self.world, self.allocator = world, Allocator(allocation, seed)
         self._settings, self._tasks = (allocation, seed), world.tasks()
         learning = learning or LearningConfig()
-        self.learning = replace(learning, advantage=learning.advantage or self.allocator.strategy.advantage)
+        self.learning = replace(
+            learning, advantage=learning.advantage or self.allocator.strategy.advantage
+        )
         needs = self.allocator.needs
-        self.sampler = SimulatedSampler(policy or start_policy(world), seed=seed, needs=needs, slots=slots)
+        self.sampler = SimulatedSampler(
+            policy or start_policy(world), seed=seed, needs=needs, slots=slots
+        )
         self._stream = task_stream(self._tasks, seed)
         self._steps = self.rollouts = self.tokens = 0
 

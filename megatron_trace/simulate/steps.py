@@ -53,7 +53,9 @@ def turns_of(trees: Sequence[RolloutTree], actions: int) -> Turns:
         for index, turn in enumerate(tree.turns[1:], start=1):
             above, action = nodes[turn.parent], turn.action_ids[0]
             nodes.append(actions * above + 1 + action)
-            rows.append((which, index, task, nodes[-1], above, action, len(turn.action_ids), turn.terminal))
+            rows.append(
+                (which, index, task, nodes[-1], above, action, len(turn.action_ids), turn.terminal)
+            )
     columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
     tree_of, turn_of, tasks, reached, befores, taken, tokens, ends = columns
     return Turns(tree_of, turn_of, tasks, reached, befores, taken, tokens, ends.astype(bool))

@@ -29,11 +29,15 @@ def train(
         sampled = simulation.step()
         mean = 0.9 * mean + 0.1 * sampled.gradient
         square = 0.999 * square + 0.001 * sampled.gradient**2
-        size = np.sqrt(square / (1 - 0.999**step)) + 1e-12  # gradients are means over tokens, and small
+        size = (
+            np.sqrt(square / (1 - 0.999**step)) + 1e-12
+        )  # gradients are means over tokens, and small
         theta = theta + learning_rate * mean / (1 - 0.9**step) / size
         simulation.sampler.update(SimulatedPolicy(simulation.world, theta))
         if step % every == 0 or simulation.rollouts >= rollouts:
-            rows.append(_row(simulation, step, begin) | {"effective_ratio": effective_ratio(sampled.trees)})
+            rows.append(
+                _row(simulation, step, begin) | {"effective_ratio": effective_ratio(sampled.trees)}
+            )
     return rows
 
 

@@ -32,7 +32,9 @@ def mixed_by_roots(policy: SimulatedPolicy, trees: Sequence[RolloutTree]) -> Flo
     Exact for strategies that plan all bare rollouts at once; of others m may follow from how the first ones ended.
     """
     v = np.array([policy.value[tree.task["index"], 0] for tree in trees])
-    return root_value(v, [sum(rollout.stage == "bare" for rollout in tree.rollouts) for tree in trees])
+    return root_value(
+        v, [sum(rollout.stage == "bare" for rollout in tree.rollouts) for tree in trees]
+    )
 
 
 def mixed_by_plan(policy: SimulatedPolicy, trees: Sequence[RolloutTree], turns: Turns) -> Floats:
@@ -47,7 +49,9 @@ def mixed_by_plan(policy: SimulatedPolicy, trees: Sequence[RolloutTree], turns: 
     mixed = np.zeros(len(trees))
     for number, tree in enumerate(trees):
         bare = {n for n, rollout in enumerate(tree.rollouts) if rollout.stage == "bare"}
-        rewards = [tree.turns[leaf].reward for leaf in tree.leaves() if tree.turns[leaf].rollout in bare]
+        rewards = [
+            tree.turns[leaf].reward for leaf in tree.leaves() if tree.turns[leaf].rollout in bare
+        ]
         if min(rewards) < max(rewards):
             mixed[number] = 1.0
             continue

@@ -41,7 +41,10 @@ def make_world(config: WorldConfig) -> World:
     value[:, 0] = _difficulties(config, rng)
     shape = (config.tasks, config.nodes - config.actions**config.depth)
     terminal, reward = np.zeros(value.shape, dtype=bool), np.zeros(value.shape)
-    logits, sign = np.zeros((*shape, config.actions)), np.zeros((*shape, config.actions), dtype=np.int8)
+    logits, sign = (
+        np.zeros((*shape, config.actions)),
+        np.zeros((*shape, config.actions), dtype=np.int8),
+    )
     skill = np.zeros(shape, dtype=np.int32)
     band = _bands(value[:, 0], config, rng)
     for depth in range(config.depth):
@@ -82,7 +85,9 @@ def _difficulties(config: WorldConfig, rng: np.random.Generator) -> Floats:
         return np.where(rng.random(config.tasks) < config.success, 1.0 - EDGE, EDGE)
     weight = 1.0 / config.spread - 1.0
     return np.clip(
-        rng.beta(weight * config.success, weight * (1 - config.success), config.tasks), EDGE, 1 - EDGE
+        rng.beta(weight * config.success, weight * (1 - config.success), config.tasks),
+        EDGE,
+        1 - EDGE,
     )
 
 
@@ -102,7 +107,10 @@ def _split(
     least, most = settled * v / (1 - v + settled * v), v / (v + settled * (1 - v))
     weight = least + (most - least) * rng.uniform(0.05, 0.95, value.shape)
     step = np.sqrt(settled * v * (1 - v))
-    up, down = value + step * np.sqrt((1 - weight) / weight), value - step * np.sqrt(weight / (1 - weight))
+    up, down = (
+        value + step * np.sqrt((1 - weight) / weight),
+        value - step * np.sqrt(weight / (1 - weight)),
+    )
     rank = rng.random((*value.shape, actions)).argsort(axis=-1).argsort(axis=-1)
     better = rank < rng.integers(1, actions, size=value.shape)[..., None]
     share = rng.gamma(EVENNESS, size=better.shape) + 1e-9

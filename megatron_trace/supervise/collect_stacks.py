@@ -20,7 +20,9 @@ def collect(folder: Path) -> str:
     """
     files = {file: role_of(file) for file in sorted(folder.glob("*_*_*.txt"))}
     host = socket.gethostname()
-    files = {file: who for file, who in files.items() if who[1] != host or find(who[2])}  # others have ended
+    files = {
+        file: who for file, who in files.items() if who[1] != host or find(who[2])
+    }  # others have ended
     before = {file: file.stat().st_size for file in files}
     silent = {file for file, (_, name, pid) in files.items() if name == host and not ask(pid)}
     (folder / ASKED).touch()  # for processes on other hosts

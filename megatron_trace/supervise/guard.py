@@ -94,7 +94,12 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
     )
     package = str(Path(megatron_trace.__file__).parents[1])
     process = subprocess.Popen(
-        [sys.executable, "-m", "megatron_trace.supervise.guard_process", json.dumps(asdict(settings))],
+        [
+            sys.executable,
+            "-m",
+            "megatron_trace.supervise.guard_process",
+            json.dumps(asdict(settings)),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         pass_fds=(messages, numbers),
@@ -126,8 +131,12 @@ def _own_temp() -> Path:
     """Give this process and its children a folder for temporary files, which the guard removes."""
     parent = tempfile.gettempdir()
     # A cache that should survive the run.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(parent) / f"torchinductor_{os.getuid()}"))
-    temp = Path(tempfile.mkdtemp(prefix="mt_", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp"))
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str(Path(parent) / f"torchinductor_{os.getuid()}")
+    )
+    temp = Path(
+        tempfile.mkdtemp(prefix="mt_", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp")
+    )
     os.environ["TMPDIR"] = tempfile.tempdir = str(temp)
     return temp
 

@@ -196,7 +196,9 @@ class GuardProcess:
         if not self.dumped and asked_since(self.folder / ASKED, self.own_file):
             self.dumped = True
             files = self.folder.glob(f"*_{socket.gethostname()}_{self.settings.pid}.txt")
-            if not any(file.stat().st_size for file in files):  # where rank 0 is here, it has asked already
+            if not any(
+                file.stat().st_size for file in files
+            ):  # where rank 0 is here, it has asked already
                 collect_stacks.ask(self.settings.pid)
         if not self.ended and self.code is None and asked_since(self.folder / ENDED, self.own_file):
             self.ended = True
@@ -204,7 +206,12 @@ class GuardProcess:
 
     def _watch_clock(self) -> None:
         now, hang_s = time.monotonic(), self.settings.hang_s
-        if hang_s is not None and not self.reason and self.code is None and now - self.beat > hang_s:
+        if (
+            hang_s is not None
+            and not self.reason
+            and self.code is None
+            and now - self.beat > hang_s
+        ):
             text = f"no progress in phase '{self.phase}' for {now - self.beat:.0f} s"
             say(f"{text}; the stacks of all processes:")
             report = collect_stacks.collect(self.folder)
@@ -235,7 +242,9 @@ class GuardProcess:
             say(f"train rank {settings.rank} died without a word; ending what it left")
 
         def living() -> set[Process]:
-            return leftovers.tagged(settings.tag) | {one for one in self.forked if leftovers.lives(one)}
+            return leftovers.tagged(settings.tag) | {
+                one for one in self.forked if leftovers.lives(one)
+            }
 
         stuck = leftovers.end_all(living, TERM_GRACE_S)
         leftovers.remove_shared_memory(self.shared_memory)
@@ -250,7 +259,9 @@ class GuardProcess:
 
     def _speak(self, stuck: set[Process], logs: list[Path]) -> None:
         end = time.monotonic() + LAUNCHER_S
-        while self.launcher is not None and leftovers.lives(self.launcher) and time.monotonic() < end:
+        while (
+            self.launcher is not None and leftovers.lives(self.launcher) and time.monotonic() < end
+        ):
             time.sleep(0.05)
         lines = [f"pid {pid} could not be ended" for pid, _ in stuck]
         lines += [f"logs of Ray and the engines: {path}" for path in logs]

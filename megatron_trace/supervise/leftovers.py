@@ -57,7 +57,9 @@ def send(processes: Iterable[Process], number: int) -> None:
                 os.kill(process[0], number)
 
 
-def end_all(living: Callable[[], set[Process]], grace_s: float, limit_s: float = 10.0) -> set[Process]:
+def end_all(
+    living: Callable[[], set[Process]], grace_s: float, limit_s: float = 10.0
+) -> set[Process]:
     """SIGTERM to all that `living` finds, and SIGKILL to what is left after `grace_s`.
 
     Returns:
@@ -97,7 +99,9 @@ def clear_folder(folder: Path) -> list[Path]:
         The log folders that stay.
     """
     logs = [
-        path for path in folder.glob("**/session_*/logs") if path.is_dir() and not path.parent.is_symlink()
+        path
+        for path in folder.glob("**/session_*/logs")
+        if path.is_dir() and not path.parent.is_symlink()
     ]
     keep = {path for log in logs for path in (log, *log.parents)}
     for root, names, files in os.walk(folder):

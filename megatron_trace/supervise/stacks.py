@@ -47,7 +47,9 @@ def register(role: str, *, watch: bool = False) -> None:
     _file = (folder / f"{role}_{socket.gethostname()}_{os.getpid()}.txt").open("w")
     faulthandler.register(signal.SIGUSR1, file=_file, all_threads=True, chain=False)
     if watch:
-        threading.Thread(target=_watch, args=(folder / ASKED, Path(_file.name)), daemon=True).start()
+        threading.Thread(
+            target=_watch, args=(folder / ASKED, Path(_file.name)), daemon=True
+        ).start()
 
 
 def asked_since(asked: Path, file: Path) -> bool:

@@ -12,7 +12,9 @@ class Stopped(Exception):
     def __init__(self, number: signal.Signals) -> None:
         """`number` is the signal that came."""
         in_time = number is signal.SIGALRM
-        super().__init__("stopped by stop.time_limit_min" if in_time else f"stopped by {number.name}")
+        super().__init__(
+            "stopped by stop.time_limit_min" if in_time else f"stopped by {number.name}"
+        )
         self.number = number
 
     @property

@@ -55,7 +55,12 @@ class Checkpoints:
     """Writes a run's checkpoints while it goes on; lives on rank 0."""
 
     def __init__(
-        self, folder: Path, settings: CheckpointConfig, trainer: Trainer, model: Path, dtype: torch.dtype
+        self,
+        folder: Path,
+        settings: CheckpointConfig,
+        trainer: Trainer,
+        model: Path,
+        dtype: torch.dtype,
     ) -> None:
         """
         Args:
@@ -125,7 +130,9 @@ class Checkpoints:
         """How to continue if the run ended now."""
         if self._saved < 0:
             return "there is no checkpoint yet: the same command starts anew"
-        return f"to continue, give the same command again: it goes on from {self._path(self._saved)}"
+        return (
+            f"to continue, give the same command again: it goes on from {self._path(self._saved)}"
+        )
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step_{step:05d}"
@@ -145,13 +152,17 @@ class Checkpoints:
         write_text(self._folder / LATEST, path.name)
         self._saved = step
         for old in superseded(complete(self._folder), self._settings):
-            doomed = self._path(old).with_suffix(".partial")  # half removed, it must not look complete
+            doomed = self._path(old).with_suffix(
+                ".partial"
+            )  # half removed, it must not look complete
             self._path(old).rename(doomed)
             shutil.rmtree(doomed)
 
     def _failed(self, state: RunState, problem: str) -> None:
         shutil.rmtree(self._path(state.step).with_suffix(".partial"), ignore_errors=True)
-        kept = f"the newest is that of step {self._saved}" if self._saved >= 0 else "there is none yet"
+        kept = (
+            f"the newest is that of step {self._saved}" if self._saved >= 0 else "there is none yet"
+        )
         free = shutil.disk_usage(self._folder.parent).free / 1e9
         self.events.append(
             f"the checkpoint of step {state.step} could not be saved ({kept}, {free:.2f} GB are free): {problem}"
@@ -167,7 +178,9 @@ def complete(folder: Path) -> list[int]:
 def superseded(steps: Sequence[int], settings: CheckpointConfig) -> list[int]:
     """Those of the ordered `steps` that the settings do not keep; the newest always stays."""
     every = settings.keep_every
-    return [step for step in steps[: -max(settings.keep_last, 1)] if not (every and step % every == 0)]
+    return [
+        step for step in steps[: -max(settings.keep_last, 1)] if not (every and step % every == 0)
+    ]
 
 
 def newest_whole(
@@ -186,7 +199,9 @@ def newest_whole(
             return path, read_state(path)
         damaged = path.with_suffix(f".damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         path.rename(damaged)
-        tell(f"the checkpoint of step {step} is damaged and is not used (kept as {damaged}): {problem}")
+        tell(
+            f"the checkpoint of step {step} is damaged and is not used (kept as {damaged}): {problem}"
+        )
     return None
 
 

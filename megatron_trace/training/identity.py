@@ -24,15 +24,21 @@ IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that say nothing about the model."""
 
 
-def identity(config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def identity(
+    config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Dotted names with their values.
 
     Args:
         model: the start policy's config.json.
         tasks: of training; their order and ids count.
     """
-    settings = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
-    settings |= {"model": {f"config.{key}": value for key, value in model.items() if key not in IGNORED}}
+    settings = cast(
+        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    )
+    settings |= {
+        "model": {f"config.{key}": value for key, value in model.items() if key not in IGNORED}
+    }
     flat = {name: value for name, value in flatten(settings).items() if not name.startswith(FREE)}
     ids = json.dumps([task["id"] for task in tasks]).encode()
     return flat | {
@@ -54,7 +60,9 @@ def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, An
     ]
     if differing:
         raise OtherRun(
-            f"{checkpoint} belongs to another model or configuration:\n" + "\n".join(differing) + "\n"
+            f"{checkpoint} belongs to another model or configuration:\n"
+            + "\n".join(differing)
+            + "\n"
             "set them back to continue it, choose another run.name, or set checkpoint.resume=false "
             "to move it aside and start anew"
         )

@@ -99,10 +99,17 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
         session.stop.check()
 
 
-def report_evaluation(session: Session, step: int, fleet: Fleet, heldout: Mapping[str, Tasks]) -> None:
+def report_evaluation(
+    session: Session, step: int, fleet: Fleet, heldout: Mapping[str, Tasks]
+) -> None:
     """Evaluate where `evaluation.every` or the run's end asks for it, and write it down."""
     every = session.config.evaluation.every
-    if not heldout or every == 0 or (step % every and not session.at_end()) or step in session.evaluated:
+    if (
+        not heldout
+        or every == 0
+        or (step % every and not session.at_end())
+        or step in session.evaluated
+    ):
         return
     begin = time.perf_counter()
     row = {"step": step} | evaluate(fleet, heldout, session)

@@ -28,7 +28,13 @@ from megatron_trace.supervise.guard import Guard
 from megatron_trace.supervise.health import UnhealthyRun
 from megatron_trace.supervise.stop import Stop, Stopped
 from megatron_trace.training import loop
-from megatron_trace.training.checkpoints import Checkpoints, RunState, complete, newest_whole, read_state
+from megatron_trace.training.checkpoints import (
+    Checkpoints,
+    RunState,
+    complete,
+    newest_whole,
+    read_state,
+)
 from megatron_trace.training.identity import OtherRun, check_same, identity
 from megatron_trace.training.session import Session, reached_end
 from megatron_trace.training.trainer import Trainer
@@ -93,10 +99,14 @@ def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) ->
     loggers = start_loggers(config, run_dir, done=state.step)
     with (
         MetricsWriter(run_dir, done=state.step, loggers=loggers) as writer,
-        RunProgress(config.run.steps, done=state.step, console=console, beat=guard.beat) as progress,
+        RunProgress(
+            config.run.steps, done=state.step, console=console, beat=guard.beat
+        ) as progress,
     ):
         evaluated = {row["step"] for row in read_metrics(run_dir) if "evaluation" in row}
-        session = Session(config, run_dir, state, writer, progress, stop, guard, checkpoints, evaluated)
+        session = Session(
+            config, run_dir, state, writer, progress, stop, guard, checkpoints, evaluated
+        )
         for note in notes:
             session.note(note)
         try:
@@ -120,9 +130,13 @@ def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) ->
 def train_with_fleet(session: Session, trainer: Trainer | None, tasks: loop.Tasks) -> None:
     """Sample and, given a `trainer`, train."""
     config = session.config
-    heldout = {name: load_tasks(s)[: config.evaluation.tasks] for name, s in config.data.heldout.items()}
+    heldout = {
+        name: load_tasks(s)[: config.evaluation.tasks] for name, s in config.data.heldout.items()
+    }
     session.progress.phase("starting the fleet")
-    model = str(companions(Path(config.model.path)))  # without weights in a checkpoint, but they are pushed
+    model = str(
+        companions(Path(config.model.path))
+    )  # without weights in a checkpoint, but they are pushed
     allocator = Allocator(config.allocation, config.run.seed)
     resync = None if trainer is None else trainer.resync
     fleet = Fleet(config, model, resync=resync, needs=allocator.needs)
@@ -167,7 +181,9 @@ def refuse_other_run(command: Command) -> None:
     check_same(path, state.identity, identity_of(command, training_tasks(command)))
 
 
-def resume(config: Config, trainer: Trainer, same: dict[str, Any], notes: list[str]) -> RunState | None:
+def resume(
+    config: Config, trainer: Trainer, same: dict[str, Any], notes: list[str]
+) -> RunState | None:
     """Load the newest checkpoint that is whole; None where there never was one, or none is wanted.
 
     Raises:
@@ -177,7 +193,9 @@ def resume(config: Config, trainer: Trainer, same: dict[str, Any], notes: list[s
     if not config.checkpoint.resume:
         return None
     found = newest_whole(folder, trainer.verify_checkpoint, notes.append)
-    if found is None and list(folder.glob("*.damaged-*")):  # not what anybody wants to lose without a word
+    if found is None and list(
+        folder.glob("*.damaged-*")
+    ):  # not what anybody wants to lose without a word
         raise OtherRun(
             "\n".join([*notes, f"{folder} holds no checkpoint that is whole"])
             + "; set checkpoint.resume=false to move the run aside and start anew"

@@ -22,7 +22,9 @@ class Trainer:
         """`ranks` are the train ranks, ready to be called."""
         self._nccl = config.rollout.weight_backend is WeightBackend.nccl
         self._tensor_parallel = config.rollout.tensor_parallel
-        advantage = config.learning.advantage or strategy_class(config.allocation.strategy).advantage
+        advantage = (
+            config.learning.advantage or strategy_class(config.allocation.strategy).advantage
+        )
         self._learning = replace(config.learning, advantage=advantage)
         self._longest = config.rollout.max_history_tokens
         self._ranks = ranks
@@ -32,7 +34,9 @@ class Trainer:
 
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
-        return self._ranks.call("update", rows_from_trees(trees, self._learning, longest=self._longest))
+        return self._ranks.call(
+            "update", rows_from_trees(trees, self._learning, longest=self._longest)
+        )
 
     def save(self, folder: Path) -> None:
         """Write the policy and its predictor as a HF folder."""

@@ -62,7 +62,9 @@ def sampled_statistics(tree: RolloutTree) -> Statistics:
     sampled, own = sampler >= 0, reward[sampler]  # the root's −1 takes the spare entry, 0
     anchors = np.array([rollout.anchor for rollout in tree.rollouts], dtype=np.int64)
     taken = np.bincount(anchors, minlength=turns)
-    total, squares = (np.bincount(anchors, reward[:-1] ** power, minlength=turns) for power in (1, 2))
+    total, squares = (
+        np.bincount(anchors, reward[:-1] ** power, minlength=turns) for power in (1, 2)
+    )
     mean = np.where(taken > 0, total / np.maximum(taken, 1), own)
     compared = np.maximum(taken + sampled, 1)
     variance = np.maximum((squares + own**2) / compared - ((total + own) / compared) ** 2, 0.0)

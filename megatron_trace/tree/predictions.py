@@ -38,13 +38,17 @@ def outcomes(trees: Sequence[RolloutTree], *, roots: bool) -> Outcomes:
     for tree in trees:
         rewards = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
         if roots:
-            bare = [rewards[n] for n, rollout in enumerate(tree.rollouts) if rollout.stage == "bare"]
+            bare = [
+                rewards[n] for n, rollout in enumerate(tree.rollouts) if rollout.stage == "bare"
+            ]
             v = tree.turns[ROOT].prediction
             if bare and v is not None:
                 rows.append((v, float(np.mean(bare)), float(len(bare))))
         else:
             rows += [
-                (t.prediction, rewards[t.rollout], 1.0) for t in tree.turns[1:] if t.prediction is not None
+                (t.prediction, rewards[t.rollout], 1.0)
+                for t in tree.turns[1:]
+                if t.prediction is not None
             ]
     return Outcomes(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 

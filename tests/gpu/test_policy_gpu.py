@@ -32,7 +32,11 @@ CASES = {
         "recompute.granularity=selective",
         "recompute.modules=[core_attn,layernorm,mlp]",
     ],
-    "bf16 overlapped": [*BF16, "parallel.overlap_grad_reduce=true", "parallel.overlap_param_gather=true"],
+    "bf16 overlapped": [
+        *BF16,
+        "parallel.overlap_grad_reduce=true",
+        "parallel.overlap_param_gather=true",
+    ],
     "fp8 tensorwise": FP8,
     "fp8 e4m3": [*FP8, "precision.fp8_format=e4m3"],
     "fp8 delayed": ["precision.train=fp8", "precision.fp8_recipe=delayed"],
@@ -121,12 +125,16 @@ def assert_near(
     relative, nats = TOLERANCE[precision]
     assert np.abs(np.concatenate(found[0]) - np.concatenate(exact[0])).mean() < nats
     for reference, metrics in zip(exact[1], found[1], strict=True):
-        assert metrics["policy_loss"] == pytest.approx(reference["policy_loss"], rel=relative, abs=0.01)
+        assert metrics["policy_loss"] == pytest.approx(
+            reference["policy_loss"], rel=relative, abs=0.01
+        )
         assert metrics["predictor_loss"] == pytest.approx(reference["predictor_loss"], rel=relative)
         assert metrics["gradient_norm"] == pytest.approx(reference["gradient_norm"], rel=relative)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=NEEDS_HOPPER if "fp8" in n else ()) for n in CASES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=NEEDS_HOPPER if "fp8" in n else ()) for n in CASES]
+)
 def test_training_is_close_to_float32(folder: Path, name: str) -> None:
     exact = train(folder, "precision.train=float32")
     assert_near(name.split()[0], exact, train(folder, *CASES[name]))
@@ -134,7 +142,9 @@ def test_training_is_close_to_float32(folder: Path, name: str) -> None:
 
 @NEEDS_TWO
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp8", marks=NEEDS_HOPPER)])
-def test_two_gpus_train_close_to_float32_on_one(folder: Path, tmp_path: Path, precision: str) -> None:
+def test_two_gpus_train_close_to_float32_on_one(
+    folder: Path, tmp_path: Path, precision: str
+) -> None:
     (tmp_path / "model").symlink_to(folder)
     chosen = FP8 if precision == "fp8" else BF16
     runs = {name: settings(tmp_path / "model", *chosen, *sizes) for name, sizes in LAYOUTS.items()}

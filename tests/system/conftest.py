@@ -9,7 +9,12 @@ import pytest
 import ray
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from megatron_trace.envs.environment import StepResult
 from tests.system.program import finish
@@ -29,13 +34,20 @@ class LetterEnvironment:
 
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
         self.state = {"letter": task["letter"], "turns": 0, "seen": ""}
-        return [{"role": "user", "content": f"Which letter is {task['letter']} ? " + "Think well . " * 8}]
+        return [
+            {
+                "role": "user",
+                "content": f"Which letter is {task['letter']} ? " + "Think well . " * 8,
+            }
+        ]
 
     def step(self, action: str) -> StepResult:
         self.state["turns"] += 1
         self.state["seen"] += action
         if self.state["turns"] == 3:
-            return StepResult("", done=True, reward=float(len(self.state["seen"]) % 2), malformed=False)
+            return StepResult(
+                "", done=True, reward=float(len(self.state["seen"]) % 2), malformed=False
+            )
         observation = f"\n[{self.state['turns']} {len(self.state['seen'])}]\n"
         return StepResult(observation, done=False, reward=0.0, malformed=False)
 
@@ -52,12 +64,16 @@ def letter_environments() -> Callable[[], LetterEnvironment]:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     tokenizer.add_tokens(["</search>", "</answer>"])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
     fast.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
         "<|im_start|>assistant\n"

@@ -19,7 +19,9 @@ from megatron_trace.policy.policy import Policy
 
 def check(settings: list[str], converted: Path, folder: Path, rows: list) -> None:
     policy = Policy(
-        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.from_dotlist(settings)))
+        OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.from_dotlist(settings))
+        )
     )
     from megatron.core import dist_checkpointing
 

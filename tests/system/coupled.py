@@ -41,19 +41,25 @@ def sampler_predictions(trees: list[RolloutTree]) -> list[float]:
         for leaf in tree.leaves():
             fresh = [index for index in tree.path(leaf) if index not in seen]
             seen.update(fresh)
-            values += [tree.turns[index].prediction for index in fresh if not tree.turns[index].terminal]
+            values += [
+                tree.turns[index].prediction for index in fresh if not tree.turns[index].terminal
+            ]
     return values
 
 
 def compare(group: RankGroup, trees: list[RolloutTree]) -> dict[str, float]:
     rows = rows_from_trees(trees)
-    learn, predict = [np.concatenate([getattr(row, name) for row in rows]) for name in ("learn", "predict")]
+    learn, predict = [
+        np.concatenate([getattr(row, name) for row in rows]) for name in ("learn", "predict")
+    ]
     sampler = np.concatenate([row.sampler_logprob for row in rows])[learn]
     trainer = np.concatenate(group.call("logprobs", rows))[learn]
     trainer_predictions = np.concatenate(group.call("predictions", rows))[predict]
     return {
         "logprob_gap": float(np.abs(sampler - trainer).mean()),
-        "prediction_gap": float(np.abs(np.array(sampler_predictions(trees)) - trainer_predictions).mean()),
+        "prediction_gap": float(
+            np.abs(np.array(sampler_predictions(trees)) - trainer_predictions).mean()
+        ),
         "prediction_spread": float(np.std(trainer_predictions)),
         "tokens": int(learn.sum()),
     }

@@ -12,7 +12,11 @@ TWO = {
 """Of two ranks, for a dense model of four layers."""
 
 FOUR = {
-    "tensor2-context2": ["parallel.tensor=2", "parallel.context=2", "recompute.granularity=selective"],
+    "tensor2-context2": [
+        "parallel.tensor=2",
+        "parallel.context=2",
+        "recompute.granularity=selective",
+    ],
     "context2-interleaved": ["parallel.context=2", "parallel.pipeline=2", "parallel.interleave=2"],
     "context4": ["parallel.context=4"],
     "pipeline4": ["parallel.pipeline=4", "recompute.granularity=full"],

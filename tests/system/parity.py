@@ -26,7 +26,12 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     hidden = model.config.hidden_size
-    shapes = {"fc1.weight": (16, hidden), "fc1.bias": (16,), "fc2.weight": (1, 16), "fc2.bias": (1,)}
+    shapes = {
+        "fc1.weight": (16, hidden),
+        "fc1.bias": (16,),
+        "fc2.weight": (1, 16),
+        "fc2.bias": (1,),
+    }
     head = {f"predictor.{name}": 0.3 * torch.randn(shape) for name, shape in shapes.items()}
     save_file(head, folder / "predictor.safetensors")
 
@@ -83,7 +88,13 @@ def launch(folder: Path, ranks: int, runs: dict[str, list[str]], rows: Sequence[
         "OMP_WAIT_POLICY": "passive",
         "PYTHONPATH": str(root),
     }
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     command = [*torchrun, str(Path(__file__).with_name("policy_ranks.py")), str(job)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr.split("torch.distributed.elastic")[0][-4000:]
@@ -92,22 +103,33 @@ def launch(folder: Path, ranks: int, runs: dict[str, list[str]], rows: Sequence[
 def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For every row what `transformers` says: log-probabilities where it learns, predictions where it predicts."""
     # Its other implementation of experts asks for widths that are multiples of 16 bytes.
-    options = {"experts_implementation": "eager"} if "moe" in (folder / "config.json").read_text() else {}
+    options = (
+        {"experts_implementation": "eager"} if "moe" in (folder / "config.json").read_text() else {}
+    )
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     head = load_file(folder / "predictor.safetensors")
     for row in rows:
         tokens = torch.from_numpy(row.tokens)
         with torch.no_grad():
             output = model(tokens[None], output_hidden_states=True)
-        logprob = (output.logits[0, :-1, :-2] / TEMPERATURE).log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
-        inner = output.hidden_states[-1][0] @ head["predictor.fc1.weight"].T + head["predictor.fc1.bias"]
+        logprob = (
+            (output.logits[0, :-1, :-2] / TEMPERATURE)
+            .log_softmax(-1)
+            .gather(1, tokens[1:, None])[:, 0]
+        )
+        inner = (
+            output.hidden_states[-1][0] @ head["predictor.fc1.weight"].T
+            + head["predictor.fc1.bias"]
+        )
         inner = torch.nn.functional.gelu(inner, approximate="tanh")
         logit = (inner @ head["predictor.fc2.weight"].T + head["predictor.fc2.bias"])[:, 0]
         learned = np.concatenate([[0.0], np.where(row.learn[1:], logprob, 0)])
         yield learned, np.where(row.predict, torch.sigmoid(logit), 0)
 
 
-def assert_speaks_like_transformers(seen: dict[str, Any], folder: Path, rows: Sequence[Row]) -> None:
+def assert_speaks_like_transformers(
+    seen: dict[str, Any], folder: Path, rows: Sequence[Row]
+) -> None:
     """What a run of policy_ranks.py scored before it trained is what `transformers` says of the start policy."""
     found = zip(seen["logprobs"], seen["predictions"], strict=True)
     for (logprobs, predictions), right in zip(found, expected(folder, rows), strict=True):
@@ -124,7 +146,9 @@ def assert_same_bits(source: Path, saved: Path, *, without: Sequence[str] = ()) 
             assert torch.equal(tensor, before[name]), name
 
 
-def assert_same_training(one: dict[str, Any], other: dict[str, Any], *, close: float = 1e-4) -> None:
+def assert_same_training(
+    one: dict[str, Any], other: dict[str, Any], *, close: float = 1e-4
+) -> None:
     """Two runs of policy_ranks.py have the same metrics and end with the same weights."""
     for reference, metrics in zip(one["updates"], other["updates"], strict=True):
         assert metrics.keys() == reference.keys()

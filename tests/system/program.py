@@ -24,7 +24,15 @@ def launch(run_dir: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen[s
     torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", str(ranks)]
     place = [f"run.directory={run_dir.parent}", f"run.name={run_dir.name}"]
     return subprocess.Popen(
-        [*torchrun, "pretrain_trace.py", "--config", "configs/geo_hop_cpu.yaml", *SMALL, *place, *arguments],
+        [
+            *torchrun,
+            "pretrain_trace.py",
+            "--config",
+            "configs/geo_hop_cpu.yaml",
+            *SMALL,
+            *place,
+            *arguments,
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

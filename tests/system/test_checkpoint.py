@@ -25,7 +25,12 @@ SHAPE = {
     "initializer_range": 0.2,
     "tie_word_embeddings": False,
 }
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "norm_topk_prob": True}
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "norm_topk_prob": True,
+}
 
 FOUR = ["parallel.tensor=2", "parallel.pipeline=2", "parallel.interleave=2"]
 CONTEXT = ["parallel.context=2", "precision.train=bf16"]
@@ -37,8 +42,18 @@ def launch(folder: Path, ranks: int, runs: Runs) -> None:
     job = folder / f"job-{'-'.join(runs)}.pickle"
     job.write_bytes(pickle.dumps({"rows": make_rows(VOCABULARY), "runs": runs, "folder": folder}))
     root = Path(__file__).parents[2]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(root)}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": str(root),
+    }
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     command = [*torchrun, str(Path(__file__).with_name("checkpoint_ranks.py")), str(job)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -100,7 +115,9 @@ def test_one_rank_goes_on_from_the_checkpoint_of_four(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_back(folder: Path) -> None:
+def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_back(
+    folder: Path,
+) -> None:
     data = settings(folder / "model")
     launch(folder, 2, {"data": (data, None), "data-from-four": (data, folder / "four.checkpoint")})
     assert_close(folder, "four", "data-from-four")
@@ -112,7 +129,9 @@ def test_data_parallel_ranks_go_on_from_tensor_and_pipeline_parallel_ones_and_ba
 @pytest.mark.slow
 def test_context_parallel_ranks_go_on_in_bf16_with_their_float32_weights(folder: Path) -> None:
     spread = settings(folder / "model", *CONTEXT)
-    launch(folder, 2, {"bf16": (spread, None), "bf16-from-bf16": (spread, folder / "bf16.checkpoint")})
+    launch(
+        folder, 2, {"bf16": (spread, None), "bf16-from-bf16": (spread, folder / "bf16.checkpoint")}
+    )
     assert_same_bits(folder, "bf16", "bf16-from-bf16")
 
 
@@ -122,7 +141,11 @@ def test_experts_spread_over_ranks_go_on_where_they_are_not_spread_and_back(fold
     save_model(Qwen3MoeForCausalLM(Qwen3MoeConfig(**SHAPE, **EXPERTS)).float(), folder / "moe")
     one, spread = settings(folder / "moe"), settings(folder / "moe", "parallel.expert=2")
     launch(folder, 1, {"moe": (one, None), "moe-from-moe": (one, folder / "moe.checkpoint")})
-    launch(folder, 2, {"spread": (spread, None), "spread-from-moe": (spread, folder / "moe.checkpoint")})
+    launch(
+        folder,
+        2,
+        {"spread": (spread, None), "spread-from-moe": (spread, folder / "moe.checkpoint")},
+    )
     launch(folder, 1, {"moe-from-spread": (one, folder / "spread.checkpoint")})
     assert_same_bits(folder, "moe", "moe-from-moe")
     assert_close(folder, "moe", "spread-from-moe")

@@ -48,7 +48,12 @@ class Run:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, MARK: self.mark, "TMPDIR": str(self.temp), "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    MARK: self.mark,
+                    "TMPDIR": str(self.temp),
+                    "OMP_NUM_THREADS": "1",
+                },
             )
 
     @property
@@ -79,14 +84,18 @@ class Run:
             try:
                 marked = f"{MARK}={self.mark}".encode() in (path / "environ").read_bytes()
                 if marked and leftovers.find(int(path.name)):
-                    found[int(path.name)] = (path / "cmdline").read_bytes().decode().replace("\0", " ")
+                    found[int(path.name)] = (
+                        (path / "cmdline").read_bytes().decode().replace("\0", " ")
+                    )
             except OSError:
                 continue
         return found
 
     def pid(self, part: str) -> int:
         """The process whose command line holds `part`."""
-        (pid,) = (pid for pid, line in self.processes().items() if part in line and "torchrun" not in line)
+        (pid,) = (
+            pid for pid, line in self.processes().items() if part in line and "torchrun" not in line
+        )
         return pid
 
     def rank(self, rank: int) -> int:
@@ -139,7 +148,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_nothing_and_another_beside_it_goes_on_until_ctrl_c(start: Start) -> None:
+def test_a_killed_run_leaves_nothing_and_another_beside_it_goes_on_until_ctrl_c(
+    start: Start,
+) -> None:
     killed, other = start(), start("run.seed=1")
     killed.reach(1)
     os.kill(killed.rank(0), signal.SIGKILL)
@@ -157,8 +168,12 @@ def test_torchruns_signals_reach_nothing_but_the_ranks(start: Start) -> None:
     run = start("checkpoint.every=1")
     run.reach(2)
     rank = run.rank(0)
-    group = {line for pid, line in run.processes().items() if os.getpgid(pid) == rank and pid != rank}
-    assert all("multiprocessing.resource_tracker" in line for line in group)  # which is deaf by itself
+    group = {
+        line for pid, line in run.processes().items() if os.getpgid(pid) == rank and pid != rank
+    }
+    assert all(
+        "multiprocessing.resource_tracker" in line for line in group
+    )  # which is deaf by itself
     run.torchrun.terminate()
     run.gone()
 
@@ -209,7 +224,9 @@ def test_a_second_ctrl_c_ends_the_run_at_once(start: Start) -> None:
         ("every rank", "train rank 0 was killed"),
     ],
 )
-def test_killing_a_process_that_is_needed_ends_the_run(start: Start, victim: str, words: str) -> None:
+def test_killing_a_process_that_is_needed_ends_the_run(
+    start: Start, victim: str, words: str
+) -> None:
     run = start(ranks=2)
     run.reach(1)
     victims = {
@@ -248,7 +265,9 @@ def test_a_run_survives_the_death_of_a_worker_without_leaving_its_engine(start: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["VLLM::EngineCore", "ray::Worker", "rank 0", "rank 1"])
-def test_a_hang_prints_the_stacks_of_every_process_and_ends_the_run(start: Start, victim: str) -> None:
+def test_a_hang_prints_the_stacks_of_every_process_and_ends_the_run(
+    start: Start, victim: str
+) -> None:
     run = start("stop.hang_s=40", ranks=2)
     run.reach(1)
     os.kill(run.rank(int(victim[-1])) if "rank" in victim else run.pid(victim), signal.SIGSTOP)

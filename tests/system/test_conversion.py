@@ -46,7 +46,13 @@ def launch(folder: Path, ranks: int, wanted: list[tuple[str, str]]) -> None:
     ]
     job = folder / f"conversion{ranks}.pickle"
     job.write_bytes(pickle.dumps({"rows": ROWS, "cases": todo}))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+    ]
     command = [*torchrun, str(Path(__file__).with_name("conversion_ranks.py")), str(job)]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -78,8 +84,13 @@ def wide(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("family", "layout"), PAIRS.items())
-def test_a_converted_checkpoint_holds_what_megatron_writes(folder: Path, layout: str, family: str) -> None:
-    ours, theirs = TensorReader(folder / f"{family}-converted"), TensorReader(folder / f"{family}-{layout}")
+def test_a_converted_checkpoint_holds_what_megatron_writes(
+    folder: Path, layout: str, family: str
+) -> None:
+    ours, theirs = (
+        TensorReader(folder / f"{family}-converted"),
+        TensorReader(folder / f"{family}-{layout}"),
+    )
     assert ours.names() == {key for key in theirs.names() if not key.startswith("optimizer.")}
     for key in ours.names():
         assert (ours.shape(key), ours.dtype(key)) == (theirs.shape(key), theirs.dtype(key)), key
@@ -102,11 +113,15 @@ def check_export(folder: Path, layout: str, family: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "layout"), PAIRS.items())
-def test_a_runs_checkpoint_converts_to_what_the_run_exports(folder: Path, layout: str, family: str) -> None:
+def test_a_runs_checkpoint_converts_to_what_the_run_exports(
+    folder: Path, layout: str, family: str
+) -> None:
     check_export(folder, layout, family)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("layout", "family"), [*ONE, *WIDER, *cases(FOUR)])
-def test_a_runs_checkpoint_converts_from_wider_layouts_too(wide: Path, layout: str, family: str) -> None:
+def test_a_runs_checkpoint_converts_from_wider_layouts_too(
+    wide: Path, layout: str, family: str
+) -> None:
     check_export(wide, layout, family)

@@ -61,7 +61,10 @@ def test_the_final_policy_loads_in_transformers(trained):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = trained / "policy"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder),
+        AutoModelForCausalLM.from_pretrained(folder),
+    )
     ids = tokenizer("What is the capital of France ?", return_tensors="pt").input_ids
     assert model(ids).logits.shape == (1, ids.shape[1], model.config.vocab_size)
 
@@ -75,14 +78,22 @@ def test_replay_of_the_saved_trees_takes_the_same_training_steps(trained, replay
 @pytest.mark.slow
 def test_rollouts_alone_save_trees_and_train_nothing(tmp_path):
     finish(tmp_path / "sampled", "run.steps=1", "--rollout-only")
-    assert {path.name for path in (tmp_path / "sampled").iterdir()}.isdisjoint({"policy", "checkpoints"})
+    assert {path.name for path in (tmp_path / "sampled").iterdir()}.isdisjoint(
+        {"policy", "checkpoints"}
+    )
     assert "policy_loss" not in rows(tmp_path / "sampled")[0]
     assert load_trees(tmp_path / "sampled" / "trees" / "step_00001.jsonl.gz")
 
 
 def test_a_typo_is_one_line_and_exit_code_2():
     result = subprocess.run(
-        [sys.executable, "pretrain_trace.py", "--config", "configs/geo_hop_cpu.yaml", "allocation.bugdet=3"],
+        [
+            sys.executable,
+            "pretrain_trace.py",
+            "--config",
+            "configs/geo_hop_cpu.yaml",
+            "allocation.bugdet=3",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -55,15 +55,24 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 24,
 }
-YARN = {"rope_type": "yarn", "rope_theta": 900.0, "factor": 4.0, "original_max_position_embeddings": 32}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 900.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5}
 
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     # Neither hidden_size / heads nor a power of two is the width of a head.
-    "qwen3": lambda: Qwen3Config(**SHAPE, head_dim=20, tie_word_embeddings=True, rope_parameters=LINEAR),
+    "qwen3": lambda: Qwen3Config(
+        **SHAPE, head_dim=20, tie_word_embeddings=True, rope_parameters=LINEAR
+    ),
     # hidden_size / heads is, and config.json does not say so.
     "qwen2": lambda: Qwen2Config(**SHAPE | {"hidden_size": 72}, rope_parameters=YARN),
-    "llama": lambda: LlamaConfig(**SHAPE, head_dim=14, tie_word_embeddings=True, rope_parameters=LLAMA3),
+    "llama": lambda: LlamaConfig(
+        **SHAPE, head_dim=14, tie_word_embeddings=True, rope_parameters=LLAMA3
+    ),
     "moe": lambda: Qwen3MoeConfig(**SHAPE, **EXPERTS, norm_topk_prob=True),
     "moe-mixed": lambda: Qwen3MoeConfig(
         **SHAPE, **EXPERTS, norm_topk_prob=False, mlp_only_layers=[0], rope_parameters=YARN
@@ -103,7 +112,8 @@ def make_model(name: str, folder: Path) -> None:
 
 def run(folder: Path, ranks: int, layouts: dict[str, list[str]]) -> None:
     runs = {
-        f"{layout}-{family}": settings(folder / family, *layouts[layout]) for layout, family in cases(layouts)
+        f"{layout}-{family}": settings(folder / family, *layouts[layout])
+        for layout, family in cases(layouts)
     }
     launch(folder, ranks, runs, ROWS)
 

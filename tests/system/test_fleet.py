@@ -33,7 +33,11 @@ class Setup:
         rollout = self.config.rollout
         rollout.workers, rollout.temperature, rollout.concurrency = workers, temperature, 16
         rollout.max_turn_tokens, rollout.max_history_tokens, rollout.block_size = 64, 512, 32
-        rollout.cpu_cache_gib, rollout.weight_backend, rollout.max_restarts = 1, WeightBackend.ray, 2
+        rollout.cpu_cache_gib, rollout.weight_backend, rollout.max_restarts = (
+            1,
+            WeightBackend.ray,
+            2,
+        )
         self.model = Qwen3ForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
         self.predictor: Weights = {}
         self.version = 0
@@ -47,8 +51,15 @@ class Setup:
             for parameter in self.model.parameters():
                 scale = 0.2 * parameter.std().clamp(min=0.1)
                 parameter.add_(scale * torch.randn(parameter.shape, generator=noise))
-        shapes = {"fc1.weight": (WIDTH, 64), "fc1.bias": (WIDTH,), "fc2.weight": (1, WIDTH), "fc2.bias": (1,)}
-        self.predictor = {f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()}
+        shapes = {
+            "fc1.weight": (WIDTH, 64),
+            "fc1.bias": (WIDTH,),
+            "fc2.weight": (1, WIDTH),
+            "fc2.bias": (1,),
+        }
+        self.predictor = {
+            f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()
+        }
         self.fleet.update_weights((self.model.state_dict() | self.predictor).items(), self.version)
 
     @torch.no_grad()
@@ -58,28 +69,43 @@ class Setup:
         logits = (
             output.logits[0, :-1, :-2] / self.config.rollout.temperature
         )  # the reserved tokens have no mass
-        logprobs = logits.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:]).clamp(max=509)]
-        weight = {name.removeprefix("predictor."): tensor for name, tensor in self.predictor.items()}
+        logprobs = logits.log_softmax(-1)[
+            torch.arange(len(ids) - 1), torch.tensor(ids[1:]).clamp(max=509)
+        ]
+        weight = {
+            name.removeprefix("predictor."): tensor for name, tensor in self.predictor.items()
+        }
         inner = torch.nn.functional.linear(
             output.hidden_states[-1][0], weight["fc1.weight"], weight["fc1.bias"]
         )
         inner = torch.nn.functional.gelu(inner, approximate="tanh")
-        return logprobs, torch.nn.functional.linear(inner, weight["fc2.weight"], weight["fc2.bias"])[
-            :, 0
-        ].sigmoid()
+        return logprobs, torch.nn.functional.linear(
+            inner, weight["fc2.weight"], weight["fc2.bias"]
+        )[:, 0].sigmoid()
 
     def bare(self, trees: list[RolloutTree], count: int) -> list[RolloutRequest]:
         names = [
-            (number, f"v{self.version}/{number}/{i}") for number in range(len(trees)) for i in range(count)
+            (number, f"v{self.version}/{number}/{i}")
+            for number in range(len(trees))
+            for i in range(count)
         ]
         return [request(trees[number], ROOT, name, number) for number, name in names]
 
     def grow(
-        self, trees: list[RolloutTree], requests: list[RolloutRequest], anchors: list[int], stage: Any
+        self,
+        trees: list[RolloutTree],
+        requests: list[RolloutRequest],
+        anchors: list[int],
+        stage: Any,
     ) -> None:
-        for wanted, anchor, rollout in zip(requests, anchors, self.fleet.sample(requests), strict=True):
+        for wanted, anchor, rollout in zip(
+            requests, anchors, self.fleet.sample(requests), strict=True
+        ):
             tree = trees[int(wanted.tree)]
-            assert tree.turns[anchor].prediction in (None, pytest.approx(rollout.anchor_prediction, abs=1e-4))
+            assert tree.turns[anchor].prediction in (
+                None,
+                pytest.approx(rollout.anchor_prediction, abs=1e-4),
+            )
             tree.turns[anchor].prediction = rollout.anchor_prediction
             tree.graft(anchor, rollout.turns)
 
@@ -124,7 +150,12 @@ def grown_trees(setup: Setup) -> list[RolloutTree]:
         for anchor in tree.prefixes()
     ]
     assert len(branches) > 6
-    setup.grow(trees, [branch for branch, _ in branches], [anchor for _, anchor in branches], "continuation")
+    setup.grow(
+        trees,
+        [branch for branch, _ in branches],
+        [anchor for _, anchor in branches],
+        "continuation",
+    )
     return trees
 
 
@@ -159,7 +190,9 @@ def last_turn(setup: Setup, name: str) -> RolloutRequest:
 
 
 def test_a_policy_without_a_predictor_predicts_one_half(tied: Setup) -> None:
-    assert [tree.turns[ROOT].prediction for tree in tied.fleet.open_trees(TASKS)] == [0.5] * len(TASKS)
+    assert [tree.turns[ROOT].prediction for tree in tied.fleet.open_trees(TASKS)] == [0.5] * len(
+        TASKS
+    )
 
 
 def test_trees_have_the_numbers_of_transformers_after_several_updates(tied: Setup) -> None:
@@ -172,7 +205,9 @@ def test_the_cache_serves_one_version_only(tied: Setup) -> None:
     cached = []
     for _ in range(2):
         tied.update()
-        cached += [tied.fleet.sample([last_turn(tied, name)])[0].cached_tokens for name in ("one", "two")]
+        cached += [
+            tied.fleet.sample([last_turn(tied, name)])[0].cached_tokens for name in ("one", "two")
+        ]
     assert cached[0] == cached[2] == 0
     assert cached[1] == cached[3] == 192
 
@@ -181,7 +216,8 @@ def test_the_same_names_give_the_same_rollouts(tied: Setup) -> None:
     trees = tied.fleet.open_trees(TASKS)
     requests = tied.bare(trees, 2)
     first, again = (
-        [[turn.action_ids for turn in r.turns] for r in tied.fleet.sample(requests)] for _ in range(2)
+        [[turn.action_ids for turn in r.turns] for r in tied.fleet.sample(requests)]
+        for _ in range(2)
     )
     assert first == again
     assert len({str(rollout) for rollout in first}) == len(first)
@@ -239,6 +275,8 @@ def test_a_closed_fleet_leaves_no_process_and_no_file(tied: Setup) -> None:
     pids += tied.fleet.vital_processes().values()
     assert len(pids) == 6
     tied.fleet.close()
-    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not [
+        pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"
+    ]
     assert not [path for path in temp.rglob("*") if path.is_socket()]
     assert not ray.is_initialized()

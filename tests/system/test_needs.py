@@ -23,8 +23,15 @@ class Setup:
     def __init__(self, folder: Path, temperature: float, needs: frozenset[Need]) -> None:
         make_policy(folder, tied=True)
         noise = torch.Generator().manual_seed(1)
-        shapes = {"fc1.weight": (WIDTH, 64), "fc1.bias": (WIDTH,), "fc2.weight": (1, WIDTH), "fc2.bias": (1,)}
-        predictor = {f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()}
+        shapes = {
+            "fc1.weight": (WIDTH, 64),
+            "fc1.bias": (WIDTH,),
+            "fc2.weight": (1, WIDTH),
+            "fc2.bias": (1,),
+        }
+        predictor = {
+            f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()
+        }
         save_file(predictor, folder / "predictor.safetensors")
         config = Config()
         config.precision.rollout, config.learning.predictor_hidden = "float32", WIDTH
@@ -45,7 +52,9 @@ class Setup:
 
 
 @pytest.fixture(scope="module", params=[0.7, pytest.param(1.0, marks=pytest.mark.slow)])
-def setup(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Setup]:
+def setup(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Setup]:
     """A fleet that provides everything, at a temperature."""
     setup = Setup(tmp_path_factory.mktemp("needs"), request.param, frozenset(Need))
     yield setup
@@ -58,7 +67,9 @@ def bare(trees: list[RolloutTree], first: int, count: int) -> list[RolloutReques
         state = tree.turns[ROOT].state
         assert state is not None
         names = [f"{number}/{i}" for i in range(first, first + count)]
-        requests += [RolloutRequest(name, tree.history_ids(ROOT), state, str(number)) for name in names]
+        requests += [
+            RolloutRequest(name, tree.history_ids(ROOT), state, str(number)) for name in names
+        ]
     return requests
 
 

@@ -11,7 +11,11 @@ from tests.system.test_policy_parity import ROWS, make_policy
 
 OBJECTIVES = {
     "gspo": [
-        *("learning.ratio=sequence", "learning.aggregation=sequence", "learning.sequence_mask=0.001"),
+        *(
+            "learning.ratio=sequence",
+            "learning.aggregation=sequence",
+            "learning.sequence_mask=0.001",
+        ),
         *("learning.clip_low=0.0003", "learning.clip_high=0.0004", "learning.epochs=2"),
     ],
     "regularised": [
@@ -33,7 +37,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_policy(folder / "model", tied=True)
     model = folder / "model"
     plain = {"float32": settings(model, *BF16[1:]), "bf16": settings(model, *BF16)}
-    launch(folder, 1, plain | {name: settings(model, *terms) for name, terms in OBJECTIVES.items()}, ROWS)
+    launch(
+        folder,
+        1,
+        plain | {name: settings(model, *terms) for name, terms in OBJECTIVES.items()},
+        ROWS,
+    )
     launch(folder, 2, spread(model, LAYOUTS), ROWS)
     return folder
 

@@ -57,6 +57,8 @@ def test_packed_rows_give_the_gradient_of_rows_one_by_one(
 
 
 def test_packed_tightly_or_not_the_weights_end_the_same(folder: Path) -> None:
-    few, every = (pickle.loads((folder / f"{name}.pickle").read_bytes())["end"] for name in PACKINGS)
+    few, every = (
+        pickle.loads((folder / f"{name}.pickle").read_bytes())["end"] for name in PACKINGS
+    )
     for name, tensor in few.items():
         torch.testing.assert_close(every[name], tensor, rtol=1e-4, atol=1e-4, msg=name)

@@ -56,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_policy(folder / f"model-{tie}", tied=tie == "tied")
     alone = {f"one-{tie}": settings(folder / f"model-{tie}", *PREDICTOR) for tie in TIES}
     alone |= {
-        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *kept) for name, kept in RECOMPUTE.items()
+        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *kept)
+        for name, kept in RECOMPUTE.items()
     }
     launch(folder, 1, alone, ROWS)
     launch(
@@ -115,14 +116,18 @@ def test_training_changes_policy_and_predictor(folder: Path, tie: str) -> None:
 
 
 @pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
-def test_logprobs_and_predictions_are_those_of_transformers(folder: Path, layout: str, tie: str) -> None:
+def test_logprobs_and_predictions_are_those_of_transformers(
+    folder: Path, layout: str, tie: str
+) -> None:
     assert_speaks_like_transformers(seen(folder, layout, tie), folder / f"model-{tie}", ROWS)
 
 
 @pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
 def test_export_returns_the_loaded_bits(folder: Path, layout: str, tie: str) -> None:
     start = folder / f"{layout}-{tie}-start"
-    assert_same_bits(folder / f"model-{tie}", start, without=["lm_head.weight"] if tie == "tied" else [])
+    assert_same_bits(
+        folder / f"model-{tie}", start, without=["lm_head.weight"] if tie == "tied" else []
+    )
     assert (start / "chat_template.jinja").exists()
 
 
@@ -134,7 +139,9 @@ def test_weight_sync_announces_what_it_sends(folder: Path, layout: str, tie: str
     assert len(sent) == len(other["start"])
     assert {"lm_head.weight", "predictor.fc2.bias"} <= sent.keys()
     if tie == "tied":
-        assert torch.equal(other["end"]["lm_head.weight"], other["end"]["model.embed_tokens.weight"])
+        assert torch.equal(
+            other["end"]["lm_head.weight"], other["end"]["model.embed_tokens.weight"]
+        )
 
 
 @pytest.mark.parametrize("tie", TIES)

@@ -15,10 +15,19 @@ from megatron_trace.report.metrics import read_metrics
 from megatron_trace.tree import load_trees
 from tests.system.program import finish, launch
 
-LEARNED = ("policy_loss", "predictor_loss", "prediction", "gradient_norm", "kl_sampler", "success_rate")
+LEARNED = (
+    "policy_loss",
+    "predictor_loss",
+    "prediction",
+    "gradient_norm",
+    "kl_sampler",
+    "success_rate",
+)
 
 
-def kill_when(run_dir: Path, moment: Callable[[Path], bool], *arguments: str, ranks: int = 1) -> None:
+def kill_when(
+    run_dir: Path, moment: Callable[[Path], bool], *arguments: str, ranks: int = 1
+) -> None:
     """Start a run and `kill -9` its rank 0 at `moment`."""
     process = launch(run_dir, *arguments, ranks=ranks)
     try:
@@ -63,7 +72,9 @@ def check_same_run(run_dir: Path, reference: Path) -> None:
 def killed(trained: Path, replayed: Path) -> Path:
     """A run as `replayed`, killed while the checkpoint of the third step was being written."""
     run_dir = replayed.with_name("killed")
-    kill_when(run_dir, lambda run: (partial(run, 3) / "__0_0.distcp").exists(), "--replay", str(trained))
+    kill_when(
+        run_dir, lambda run: (partial(run, 3) / "__0_0.distcp").exists(), "--replay", str(trained)
+    )
     return run_dir
 
 
@@ -89,7 +100,9 @@ def test_killed_in_the_middle_of_a_save_it_goes_on_from_the_one_before(
     killed: Path, trained: Path, replayed: Path
 ) -> None:
     run_dir = copy(killed, "middle")
-    assert f"continued from {run_dir}/checkpoints/step_00002" in finish(run_dir, "--replay", str(trained))
+    assert f"continued from {run_dir}/checkpoints/step_00002" in finish(
+        run_dir, "--replay", str(trained)
+    )
     check_same_run(run_dir, replayed)
     assert not list((run_dir / "checkpoints").glob("*.partial"))
 
@@ -168,7 +181,9 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(trained: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_directory_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], capture_output=True
     ).returncode:

@@ -37,7 +37,8 @@ def add_predictor(model: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     shapes = {"fc1.weight": (32, 64), "fc1.bias": (32,), "fc2.weight": (1, 32), "fc2.bias": (1,)}
     head = {
-        f"predictor.{name}": torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()
+        f"predictor.{name}": torch.randn(shape, generator=generator) / 4
+        for name, shape in shapes.items()
     }
     head["predictor.fc2.weight"] /= 4  # or its predictions are nearly 0 or 1, and hardly differ
     save_file(head, model / "predictor.safetensors")
@@ -104,7 +105,8 @@ def test_sampler_and_trainer_agree_on_every_version(tmp_path, family, tied, layo
     result = subprocess.run(
         [*torchrun, "tests/system/coupled.py", str(out), str(model), *SETTINGS, layout],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
         timeout=400,

@@ -103,7 +103,9 @@ def living(folder: Path) -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if mark in (path / "environ").read_bytes().split(b"\0") and leftovers.find(int(path.name)):
+            if mark in (path / "environ").read_bytes().split(b"\0") and leftovers.find(
+                int(path.name)
+            ):
                 found.add(int(path.name))
     return found
 
@@ -169,7 +171,9 @@ def test_a_real_step_is_taken_over_two_nodes(submit: Submit, tmp_path: Path) -> 
     own = ["run.steps=1", "evaluation.every=0", f"run.directory={tmp_path}", "run.name=run"]
     job = submit("train.sbatch", *CONFIG, *SMALL, *own, site=REAL)
     assert job.code == 0
-    assert "Ray: 2 nodes" in job.text and "step 1/1" in job.text and "the run is finished" in job.text
+    assert (
+        "Ray: 2 nodes" in job.text and "step 1/1" in job.text and "the run is finished" in job.text
+    )
     (logs,) = job.logs
     assert "step 1/1" in next(logs.glob("pretrain_trace-node1/*/*/0/stdout.log")).read_text()
     assert list(logs.glob("ray-*/worker-*.err")) and (logs / "ray-node2" / "raylet.out").exists()
@@ -177,7 +181,9 @@ def test_a_real_step_is_taken_over_two_nodes(submit: Submit, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_run_that_its_time_limit_ended_goes_on_in_the_next_start(submit: Submit, tmp_path: Path) -> None:
+def test_a_run_that_its_time_limit_ended_goes_on_in_the_next_start(
+    submit: Submit, tmp_path: Path
+) -> None:
     own = [
         "run.steps=500",
         "evaluation.every=0",
@@ -196,7 +202,9 @@ def test_ranks_on_two_nodes_train_together_after_the_network_was_checked(
     submit: Submit, tmp_path: Path
 ) -> None:
     own = ["run.steps=1", "evaluation.every=0", f"run.directory={tmp_path}", "run.name=run"]
-    job = submit("train.sbatch", *CONFIG, *SMALL, *own, site=REAL, options=["--nodes=3"], CHECK_NETWORK="1")
+    job = submit(
+        "train.sbatch", *CONFIG, *SMALL, *own, site=REAL, options=["--nodes=3"], CHECK_NETWORK="1"
+    )
     assert job.code == 0
     assert "all-reduce over 3 ranks" in job.text and "step 1/1" in job.text
 
@@ -221,15 +229,21 @@ def test_the_first_nodes_train_and_the_others_sample(
     job = submit(script, *CONFIG, options=options, smi=HEALTHY, ROLLOUT_NODES="2")
     assert job.code == 0
     ranks = job.calls("torchrun")
-    assert [value(ranks[node], "--node-rank") for node in train] == [str(rank) for rank in range(len(train))]
-    assert set(ranks) == set(train) and {value(call, "--nproc-per-node") for call in ranks.values()} == {"8"}
+    assert [value(ranks[node], "--node-rank") for node in train] == [
+        str(rank) for rank in range(len(train))
+    ]
+    assert set(ranks) == set(train) and {
+        value(call, "--nproc-per-node") for call in ranks.values()
+    } == {"8"}
     gpus = {node: value(call, "--num-gpus") for node, call in job.calls("ray start").items()}
     assert gpus == {"node1": "0"} | dict.fromkeys(fleet, "8")
     assert "--head" in job.calls("ray start")["node1"]
 
 
 def test_on_one_node_training_and_the_fleet_have_gpus_of_their_own(submit: Submit) -> None:
-    job = submit("one_node.sbatch", *CONFIG, smi=HEALTHY, TRAIN_GPUS="0,1,2,3,4,5", FLEET_GPUS="6,7")
+    job = submit(
+        "one_node.sbatch", *CONFIG, smi=HEALTHY, TRAIN_GPUS="0,1,2,3,4,5", FLEET_GPUS="6,7"
+    )
     assert job.code == 0
     ranks, ray = job.calls("torchrun")["node1"], job.calls("ray start")["node1"]
     assert ranks.startswith("[0,1,2,3,4,5] ") and value(ranks, "--nproc-per-node") == "6"
@@ -243,7 +257,9 @@ def test_a_run_whose_time_is_up_is_queued_again_until_it_is_finished(submit: Sub
 
 
 @pytest.mark.parametrize(("code", "left"), [("2", 2), ("3", 3), ("143", 143), ("killed", 1)])
-def test_a_run_that_ended_in_another_way_is_not_queued_again(submit: Submit, code: str, left: int) -> None:
+def test_a_run_that_ended_in_another_way_is_not_queued_again(
+    submit: Submit, code: str, left: int
+) -> None:
     job = submit("train.sbatch", *CONFIG, EXIT_CODES=f"{code} 0")
     assert (job.code, job.starts) == (left, [0])
     assert f"the run ended with exit code {left}" in job.text
@@ -282,7 +298,9 @@ def test_ray_is_reached_only_with_a_token_that_nobody_else_can_read(submit: Subm
         ("case", "sleep 30; case", "no answer within CHECK_S=5 s"),
     ],
 )  # fmt: skip
-def test_an_ill_node_is_named_and_nothing_starts(submit: Submit, find: str, put: str, words: str) -> None:
+def test_an_ill_node_is_named_and_nothing_starts(
+    submit: Submit, find: str, put: str, words: str
+) -> None:
     ill = HEALTHY.replace(find, put).removeprefix("#!/usr/bin/env bash\n")
     assert ill not in HEALTHY
     well = HEALTHY.removeprefix("#!/usr/bin/env bash\n")
@@ -295,7 +313,10 @@ def test_an_ill_node_is_named_and_nothing_starts(submit: Submit, find: str, put:
 
 @pytest.mark.parametrize(
     ("arguments", "rollout_nodes", "words"),
-    [(["run.steps=1"], "1", "--config FILE"), (CONFIG, "2", "ROLLOUT_NODES = 2: must leave one of 2 nodes")],
+    [
+        (["run.steps=1"], "1", "--config FILE"),
+        (CONFIG, "2", "ROLLOUT_NODES = 2: must leave one of 2 nodes"),
+    ],
 )
 def test_a_wrong_submission_is_refused(
     submit: Submit, arguments: Sequence[str], rollout_nodes: str, words: str
@@ -307,7 +328,9 @@ def test_a_wrong_submission_is_refused(
 
 def test_a_node_without_an_address_is_named(submit: Submit) -> None:
     job = submit(
-        "train.sbatch", *CONFIG, site=RECORDED + "node_address() { getent ahostsv4 localhost | grep -v 127; }"
+        "train.sbatch",
+        *CONFIG,
+        site=RECORDED + "node_address() { getent ahostsv4 localhost | grep -v 127; }",
     )
     assert job.code == 1 and "error: node1 has no address: see node_address in site.sh" in job.text
 

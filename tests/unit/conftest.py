@@ -8,7 +8,14 @@ import torch
 from megatron_trace.policy.cpu_adapter import FACTORIES
 
 CUDA = (
-    *("current_device", "synchronize", "set_device", "manual_seed", "get_rng_state", "set_rng_state"),
+    *(
+        "current_device",
+        "synchronize",
+        "set_device",
+        "manual_seed",
+        "get_rng_state",
+        "set_rng_state",
+    ),
     *("Stream", "current_stream", "stream"),
 )
 PATCHED = (

@@ -31,7 +31,9 @@ def chain(first_token: int, turns: int, reward: float) -> list[Turn]:
 
 def empty_tree(prediction: float = 0.5, task_id: str = "task") -> RolloutTree:
     """A tree of only its root."""
-    return RolloutTree.from_prompt({"id": task_id}, PROMPT, prediction=prediction, state={"turns": 0})
+    return RolloutTree.from_prompt(
+        {"id": task_id}, PROMPT, prediction=prediction, state={"turns": 0}
+    )
 
 
 def bare_tree(rewards: list[float], turns: int = 2) -> RolloutTree:

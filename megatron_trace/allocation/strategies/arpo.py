@@ -50,8 +50,12 @@ class ARPO(Branching):
         calls = [a for a in tree.prefixes(of_continuations=True) if tree.turns[a].rollout >= passed]
         branches: dict[Anchor, int] = {}
         for anchor in sorted(calls, key=lambda anchor: len(tree.path(anchor))):
-            drawn = now.rng.random(self.options.beam - 1) - self.options.weight * self.rise(tree, anchor)
-            count = min(int((drawn <= self.options.threshold).sum()), share - sum(branches.values()))
+            drawn = now.rng.random(self.options.beam - 1) - self.options.weight * self.rise(
+                tree, anchor
+            )
+            count = min(
+                int((drawn <= self.options.threshold).sum()), share - sum(branches.values())
+            )
             if count:
                 branches[anchor] = count
         return branches
@@ -59,7 +63,9 @@ class ARPO(Branching):
     def rise(self, tree: RolloutTree, anchor: Anchor) -> float:
         """ΔH at `anchor`: of the turn that followed it, in the rollout that added it, over the first turn."""
         rollout = tree.turns[anchor].rollout
-        after = next(turn for turn in tree.turns if turn.parent == anchor and turn.rollout == rollout)
+        after = next(
+            turn for turn in tree.turns if turn.parent == anchor and turn.rollout == rollout
+        )
         first = tree.turns[tree.path(anchor)[1]]
         now, before = (sum(turn.entropies[: self.options.tokens]) for turn in (after, first))
         return (now - before) / self.options.log_vocabulary
@@ -70,7 +76,11 @@ class ARPO(Branching):
             SettingError: an option is out of its range.
         """
         super().check()
-        self.require("threshold", 0.0 <= self.options.threshold < 1.0, "must be at least 0 and below 1")
-        self.require("beam", self.options.beam >= 2, "must be at least 2: a beam of 1 never branches")
+        self.require(
+            "threshold", 0.0 <= self.options.threshold < 1.0, "must be at least 0 and below 1"
+        )
+        self.require(
+            "beam", self.options.beam >= 2, "must be at least 2: a beam of 1 never branches"
+        )
         self.require("tokens", self.options.tokens >= 1, "must be at least 1")
         self.require("log_vocabulary", self.options.log_vocabulary > 0.0, "must be above 0")

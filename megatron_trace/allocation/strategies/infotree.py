@@ -89,8 +89,15 @@ class InfoTree(Branching):
 
     def _fresh_enough(self, now: Situation, room: dict[int, int]) -> dict[int, int]:
         """Uniform trees first, each with no more rollouts than may be unseen."""
-        most = {i: min(n, self.options.staleness - sum(now.pending[i].values())) for i, n in room.items()}
-        return {i: n for i, n in sorted(most.items(), key=lambda item: is_mixed(now.trees[item[0]])) if n > 0}
+        most = {
+            i: min(n, self.options.staleness - sum(now.pending[i].values()))
+            for i, n in room.items()
+        }
+        return {
+            i: n
+            for i, n in sorted(most.items(), key=lambda item: is_mixed(now.trees[item[0]]))
+            if n > 0
+        }
 
     def check(self) -> None:
         """

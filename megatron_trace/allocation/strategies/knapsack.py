@@ -59,7 +59,9 @@ class Knapsack(Strategy):
         budget = min(now.rollouts, options.upper * len(tasks))
         if not tasks or budget < options.lower:
             return now.nothing()
-        seen = [self._rates.get(str(now.trees[index].task["id"]), now.roots[index]) for index in tasks]
+        seen = [
+            self._rates.get(str(now.trees[index].task["id"]), now.roots[index]) for index in tasks
+        ]
         rates = np.clip(seen, EDGE, 1.0 - EDGE)
         values = knapsack_value(rates[:, None], np.arange(min(options.upper, budget) + 1))
         values[:, 1 : options.lower] = -np.inf
@@ -87,7 +89,9 @@ class Knapsack(Strategy):
             raise _error("lower", options.lower, "must be at least 2: one rollout has no contrast")
         if options.upper < 2 * options.lower - 1:
             raise _error(
-                "upper", options.upper, "must be at least 2·lower − 1, so that any budget can be split"
+                "upper",
+                options.upper,
+                "must be at least 2·lower − 1, so that any budget can be split",
             )
         if options.every:
             check_group(settings)

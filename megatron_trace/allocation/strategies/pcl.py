@@ -51,4 +51,6 @@ class Pcl(Strategy):
         if self.options.k < 1:
             raise SettingError("allocation.options.pcl.k", self.options.k, "must be at least 1")
         if not 0.0 <= self.options.tau <= 1.0:
-            raise SettingError("allocation.options.pcl.tau", self.options.tau, "must be between 0 and 1")
+            raise SettingError(
+                "allocation.options.pcl.tau", self.options.tau, "must be between 0 and 1"
+            )

@@ -86,7 +86,9 @@ class Trace(Strategy):
         else:
             solve = solve_roots if options.contrast == "mixed" else solve_root_variance
             doubt = now.root_deviation if options.doubt is None else options.doubt
-            drawn = logit(np.clip(now.roots, EDGE, 1 - EDGE)) + doubt * now.rng.normal(size=len(now.trees))
+            drawn = logit(np.clip(now.roots, EDGE, 1 - EDGE)) + doubt * now.rng.normal(
+                size=len(now.trees)
+            )
             success = expit(drawn) if doubt else now.roots
             counts = solve(success, bare, floor=self._floor, cap=options.root_cap)
         return now.at_roots({index: int(count) for index, count in enumerate(counts)})
@@ -123,15 +125,15 @@ class Trace(Strategy):
                 raise _error(name, getattr(options, name), f"must be one of {', '.join(values)}")
         if options.doubt is not None and options.doubt < 0.0:
             raise _error(
-                "doubt", options.doubt, "must not be negative, or null to follow the predictor's error"
+                "doubt",
+                options.doubt,
+                "must not be negative, or null to follow the predictor's error",
             )
         if options.deep and options.rounds < 2 and not options.running_price:
             remedy = "needs two rounds or more (option rounds): in the first there are no continuations yet"
             raise _error("deep", True, remedy)
         if options.running_price and (options.prefixes == "uniform" or options.rounds > 1):
-            remedy = (
-                "goes with prefixes=active and rounds=1: it takes the best prefixes whenever a rollout ends"
-            )
+            remedy = "goes with prefixes=active and rounds=1: it takes the best prefixes whenever a rollout ends"
             raise _error("running_price", True, remedy)
         for name in ("root_cap", "prefix_cap", "rounds"):
             least = self._floor if name == "root_cap" else 1
@@ -143,16 +145,16 @@ class Trace(Strategy):
         bare = self._bare(settings.budget)
         if bare > settings.budget:
             raise _error(
-                "floor", options.floor, f"is above the budget of {settings.budget} rollouts; lower it"
+                "floor",
+                options.floor,
+                f"is above the budget of {settings.budget} rollouts; lower it",
             )
         fewest = 1 if options.root_cap is None else -(-bare // options.root_cap)
         if options.roots == "active" and fewest * self._floor > bare:
             remedy = f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) to {options.root_cap}"
             raise _error("root_cap", options.root_cap, remedy)
         if options.roots == "active" and settings.pool < fewest:
-            remedy = (
-                f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest} tasks"
-            )
+            remedy = f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest} tasks"
             raise SettingError("allocation.pool", settings.pool, remedy)
 
 

@@ -39,7 +39,9 @@ class TreePO(Branching):
     def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
         tree = now.trees[index]
         children = tree.children()
-        room = {a: self.options.width - len(children[a]) for a in tree.prefixes(of_continuations=True)}
+        room = {
+            a: self.options.width - len(children[a]) for a in tree.prefixes(of_continuations=True)
+        }
         depth = {anchor: len(tree.path(anchor)) for anchor, places in room.items() if places > 0}
         if not depth:  # no turn has a place
             return {} if now.pending[index] else {ROOT: min(share, self.options.width)}

@@ -51,7 +51,9 @@ class Vip(Strategy):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._process = SuccessProcess(memory=self.options.memory, dimensions=self.options.dimensions)
+        self._process = SuccessProcess(
+            memory=self.options.memory, dimensions=self.options.dimensions
+        )
 
     def plan(self, now: Situation) -> Plans:
         tasks, options = now.fresh()[: now.rollouts // self.settings.group], self.options
@@ -92,7 +94,9 @@ class Vip(Strategy):
         if options.lower < OBJECTIVES[options.objective]:
             least = OBJECTIVES[options.objective]
             raise _error(
-                "lower", options.lower, f"must be at least {least}, from where the objective is convex"
+                "lower",
+                options.lower,
+                f"must be at least {least}, from where the objective is convex",
             )
         if not options.lower <= self.settings.group <= options.upper:
             remedy = f"must be from lower to upper ({options.lower} to {options.upper}): it is their mean"

@@ -22,5 +22,7 @@ def pcl(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
     leaves, rewards = leaf_rewards(tree)
     expected = tree.turns[ROOT].prediction
     if leaves and expected is None:
-        raise ValueError("learning.advantage = pcl needs the prediction of every root, and a tree has none")
+        raise ValueError(
+            "learning.advantage = pcl needs the prediction of every root, and a tree has none"
+        )
     return mean_below(tree, leaves, rewards - (expected or 0.0))

@@ -131,7 +131,9 @@ def to_megatron(source: Path, out: Path, progress: Progress) -> Converted:
     groups: list[list[Chunk]] = []
     places = model.places(stacked=stacks_layers(model.config))
     for part in _parts(model, places):
-        groups.append([chunk for row, place in part for chunk in _chunks(reader, row, place, model, metas)])
+        groups.append(
+            [chunk for row, place in part for chunk in _chunks(reader, row, place, model, metas)]
+        )
     groups[-1] += _predictor_chunks(source)
     with replacing(out) as folder:
         (folder / HF).mkdir()
@@ -170,7 +172,9 @@ def to_hf(
         # Beside the conversion, which shows nothing before the files are found to be as they were written.
         intact = pool.submit(verify, checkpoint)
         try:
-            return _to_hf(checkpoint, out, progress, intact, dtype=dtype, max_shard_bytes=max_shard_bytes)
+            return _to_hf(
+                checkpoint, out, progress, intact, dtype=dtype, max_shard_bytes=max_shard_bytes
+            )
         except Exception:
             intact.result()  # damage is the better explanation
             raise
@@ -197,14 +201,22 @@ def _to_hf(
     ]
     extra: dict[str, dict[str, Tensor]] = {}
     if PREDICTOR[0] in reader.names():
-        extra[PREDICTOR_FILE] = {name: reader.read(name, (), 0, reader.shape(name)[0]) for name in PREDICTOR}
+        extra[PREDICTOR_FILE] = {
+            name: reader.read(name, (), 0, reader.shape(name)[0]) for name in PREDICTOR
+        }
 
     def pieces() -> Iterator[tuple[str, Tensor]]:
         yield from ahead(_pieces(reader, model, places, progress))
         intact.result()
 
     write_folder(
-        out, model.folder, pieces(), metadata, extra, config_dtype=dtype, max_shard_bytes=max_shard_bytes
+        out,
+        model.folder,
+        pieces(),
+        metadata,
+        extra,
+        config_dtype=dtype,
+        max_shard_bytes=max_shard_bytes,
     )
     return Converted(len(metadata), sum(map(_bytes, metadata)))
 
@@ -242,7 +254,9 @@ def _check_tied_head(reader: HFReader) -> None:
 
 def _check_names(where: str, wanted: set[str], stored: set[str]) -> None:
     if missing := sorted(wanted - stored):
-        raise ValueError(f"{where} lacks {len(missing)} tensors of the model, the first {missing[0]}")
+        raise ValueError(
+            f"{where} lacks {len(missing)} tensors of the model, the first {missing[0]}"
+        )
     if extra := sorted(stored - wanted):
         raise ValueError(
             f"{where} holds {len(extra)} tensors that the model has no place for, the first {extra[0]}"
@@ -254,13 +268,18 @@ def _check_checkpoint(
 ) -> None:
     predictor = {key for key in reader.names() if key.startswith("predictor.")}
     wanted = {place.key for place in places} | (set(PREDICTOR) if predictor else set())
-    _check_names(str(checkpoint), wanted, {key for key in reader.names() if not key.startswith("optimizer.")})
+    _check_names(
+        str(checkpoint), wanted, {key for key in reader.names() if not key.startswith("optimizer.")}
+    )
     for row, place in zip(model.rows, places, strict=True):
         found, expected = reader.shape(place.key), place.axes + place.shape
         axis = len(place.axes)
         # Another padding of the vocabulary is as good.
         if row.rule is VOCABULARY and found[axis:][:1] >= (model.sizes.vocabulary,):
-            found, expected = found[:axis] + found[axis + 1 :], expected[:axis] + expected[axis + 1 :]
+            found, expected = (
+                found[:axis] + found[axis + 1 :],
+                expected[:axis] + expected[axis + 1 :],
+            )
         if found != expected:
             raise ValueError(
                 f"{checkpoint}: {place.key} has shape {reader.shape(place.key)}, but hf/config.json means "
@@ -270,7 +289,9 @@ def _check_checkpoint(
 
 def _check_dtypes(model: _Model, metas: dict[str, TensorMeta]) -> None:
     first: dict[str, str] = {}
-    for row, place in zip(model.rows, model.places(stacked=stacks_layers(model.config)), strict=True):
+    for row, place in zip(
+        model.rows, model.places(stacked=stacks_layers(model.config)), strict=True
+    ):
         for name in row.hf:
             dtype, other = metas[name][1], first.setdefault(place.key, name)
             if dtype != metas[other][1]:
@@ -311,7 +332,9 @@ def _padded_rows(reader: HFReader, name: str, start: int, stop: int) -> Tensor:
     """Rows of the vocabulary table; those after its end are zero."""
     rows = reader.meta(name)[2][0]
     real = reader.read(name, min(start, rows - 1), min(stop, rows))[: max(rows - start, 0)]
-    return pad(real, (0, 0, 0, stop - start - real.shape[0])) if real.shape[0] < stop - start else real
+    return (
+        pad(real, (0, 0, 0, stop - start - real.shape[0])) if real.shape[0] < stop - start else real
+    )
 
 
 def _predictor_chunks(source: Path) -> list[Chunk]:

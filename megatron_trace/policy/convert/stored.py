@@ -114,7 +114,11 @@ def hf_shape(name: str, hf: dict[str, Any]) -> tuple[int, ...]:
         return (width,) if module in ("q_norm", "k_norm") else (hidden,)
     outputs = {
         **{"q_proj": queries, "k_proj": keys, "v_proj": keys, "gate_proj": mlp, "up_proj": mlp},
-        **{"gate": number_of_experts(hf), "embed_tokens": hf["vocab_size"], "lm_head": hf["vocab_size"]},
+        **{
+            "gate": number_of_experts(hf),
+            "embed_tokens": hf["vocab_size"],
+            "lm_head": hf["vocab_size"],
+        },
     }.get(module, hidden)
     inputs = {"o_proj": queries, "down_proj": mlp}.get(module, hidden)
     return (outputs,) if kind == "bias" else (outputs, inputs)

@@ -78,7 +78,9 @@ class _LazySave(DefaultSavePlanner):
             return BytesIO(NOTHING)
         if self._written is not None:
             memory = self._written.untyped_storage()
-            if memory.resizable() and memory.nbytes() == self._written.nbytes:  # no part of something larger
+            if (
+                memory.resizable() and memory.nbytes() == self._written.nbytes
+            ):  # no part of something larger
                 memory.resize_(0)
         index, self._written = next(self._blocks)
         if index != write_item.index:
@@ -87,7 +89,10 @@ class _LazySave(DefaultSavePlanner):
 
 
 def write_checkpoint(
-    folder: Path, groups: Sequence[Sequence[Chunk]], empty: Iterable[str], written: Callable[[int], None]
+    folder: Path,
+    groups: Sequence[Sequence[Chunk]],
+    empty: Iterable[str],
+    written: Callable[[int], None],
 ) -> dict[str, Entry]:
     """Write a checkpoint of tensors.
 
@@ -103,7 +108,9 @@ def write_checkpoint(
     # Without copying ahead the writer keeps to the order also where there is a GPU.
     writer = FileSystemWriter(folder, sync_files=False, per_thread_copy_ahead=0)
     writer.set_up_storage_writer(True)
-    blocks = ((_index(chunk), chunk.read().reshape(chunk.sizes)) for group in groups for chunk in group)
+    blocks = (
+        (_index(chunk), chunk.read().reshape(chunk.sizes)) for group in groups for chunk in group
+    )
     planner = _LazySave(ahead(blocks))
     items = [[_write_item(chunk) for chunk in group] for group in groups]
     items[-1] += [WriteItem(MetadataIndex(name), WriteItemType.BYTE_IO) for name in sorted(empty)]
@@ -142,7 +149,9 @@ class _LoadInto(DefaultLoadPlanner):
 
     def resolve_tensor(self, read_item: ReadItem) -> Tensor:
         view = self._target
-        for axis, (start, length) in enumerate(zip(read_item.dest_offsets, read_item.lengths, strict=True)):
+        for axis, (start, length) in enumerate(
+            zip(read_item.dest_offsets, read_item.lengths, strict=True)
+        ):
             view = view.narrow(axis, start, length)
         return view
 

@@ -60,7 +60,11 @@ class Engine:
     """An `AsyncLLM` with the policy and its predictor head."""
 
     def __init__(
-        self, llm: "AsyncLLM", config: Config, stop: Sequence[str], needs: frozenset[Need] = frozenset()
+        self,
+        llm: "AsyncLLM",
+        config: Config,
+        stop: Sequence[str],
+        needs: frozenset[Need] = frozenset(),
     ) -> None:
         """Wrap a running `llm`; `stop` are the strings that end a turn."""
         self.llm = llm
@@ -95,11 +99,11 @@ class Engine:
 
         extension = f"{PolicyWorkerExtension.__module__}.{PolicyWorkerExtension.__qualname__}"
         prefill: dict[str, Any] = {}
-        if (
-            not gpu
-        ):  # its random generators cannot step back, as vLLM wants them to where it cuts a prefill in two
+        if not gpu:  # its random generators cannot step back, as vLLM wants them to where it cuts a prefill in two
             prefill["enable_chunked_prefill"] = False
-            prefill["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, config.rollout.max_history_tokens)
+            prefill["max_num_batched_tokens"] = max(
+                CPU_BATCH_TOKENS, config.rollout.max_history_tokens
+            )
         arguments = AsyncEngineArgs(
             model=model_path,
             # A checkpoint's folder holds no safetensors: the trainer sends the weights before anything is sampled.
@@ -113,11 +117,15 @@ class Engine:
             enforce_eager=config.rollout.eager or not gpu,
             enable_prefix_caching=True,
             logprobs_mode="processed_logprobs",
-            weight_transfer_config=WeightTransferConfig(backend=config.rollout.weight_backend.value),
+            weight_transfer_config=WeightTransferConfig(
+                backend=config.rollout.weight_backend.value
+            ),
             worker_extension_cls=extension,
             additional_config={
                 "predictor_hidden": config.learning.predictor_hidden,
-                "entropy_temperature": config.rollout.temperature if Need.entropies in needs else None,
+                "entropy_temperature": config.rollout.temperature
+                if Need.entropies in needs
+                else None,
             },
             disable_log_stats=True,
             **prefill,
@@ -133,7 +141,9 @@ class Engine:
         await self.llm.update_weight_version(str(version))
         self.version = version
         if not await self.llm.reset_prefix_cache():
-            raise RuntimeError("the prefix cache is in use: weights were updated while rollouts were running")
+            raise RuntimeError(
+                "the prefix cache is in use: weights were updated while rollouts were running"
+            )
 
     async def take_fingerprint(self) -> int:
         """Fingerprint of all weights loaded since the last call.
@@ -148,7 +158,9 @@ class Engine:
 
     async def embed(self, prompts: list[list[int]]) -> list[list[float]]:
         """Mean of the policy's input embeddings over each prompt's tokens, [prompts, hidden]."""
-        return (await self.llm.collective_rpc("embed_prompts", args=(prompts,)))[0]  # all ranks have the same
+        return (await self.llm.collective_rpc("embed_prompts", args=(prompts,)))[
+            0
+        ]  # all ranks have the same
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample until a stop; see `agent.Generate`."""
@@ -175,7 +187,9 @@ class Engine:
 
     def _generation(self, output: "RequestOutput") -> Generation:
         completion = output.outputs[0]
-        logprobs = completion.logprobs.logprobs  # three for each token: its own and those of the reserved two
+        logprobs = (
+            completion.logprobs.logprobs
+        )  # three for each token: its own and those of the reserved two
         first, second = logprobs[1::3], logprobs[2::3]
         entropies = read_entropies(first, self._temperature) if Need.entropies in self.needs else []
         return Generation(
@@ -191,4 +205,8 @@ class Engine:
 
 def _versions(completion: "CompletionOutput") -> list[int]:
     """Policy version of every token: the engine notes the span that each version sampled."""
-    return [int(span.version) for span in completion.weight_versions for _ in range(span.start, span.end)]
+    return [
+        int(span.version)
+        for span in completion.weight_versions
+        for _ in range(span.start, span.end)
+    ]

@@ -53,7 +53,9 @@ class PredictorHead(nn.Module):
         # the prediction steers. Summed in float64 and rounded, it does not show.
         dtype = torch.float64 if hidden.device.type == "cpu" else torch.float32
         w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
-        inner = nn.functional.gelu(nn.functional.linear(hidden.to(dtype), w1, b1), approximate="tanh")
+        inner = nn.functional.gelu(
+            nn.functional.linear(hidden.to(dtype), w1, b1), approximate="tanh"
+        )
         return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
 
 
@@ -69,7 +71,9 @@ class WithPredictor(nn.Module):
         self.received = 0
         path = Path(vllm_config.model_config.model) / PREDICTOR_FILE
         if path.is_file():
-            state = {name.removeprefix("predictor."): tensor for name, tensor in load_file(path).items()}
+            state = {
+                name.removeprefix("predictor."): tensor for name, tensor in load_file(path).items()
+            }
             self.predictor.load_state_dict(state)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:

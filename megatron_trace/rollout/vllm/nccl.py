@@ -22,7 +22,9 @@ Metadata = Sequence[tuple[str, torch.dtype, tuple[int, ...]]]
 class MegatronWeightSource(WeightSource):
     """The policy's weights in HF names, gathered anew at every pass; keeps the fingerprint of the last pass."""
 
-    def __init__(self, metadata: Metadata, weights: Callable[[], Iterator[tuple[str, torch.Tensor]]]) -> None:
+    def __init__(
+        self, metadata: Metadata, weights: Callable[[], Iterator[tuple[str, torch.Tensor]]]
+    ) -> None:
         """`metadata` lists what `weights()` yields: name, dtype and shape, in the same order."""
         self._metadata = [ParamMeta(name, dtype, tuple(shape)) for name, dtype, shape in metadata]
         self._weights = weights
@@ -50,9 +52,16 @@ class FleetClient:
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Let every engine join the trainer's group."""
-        offsets = [init_info["rank_offset"] + n * self._tensor_parallel for n in range(len(self._workers))]
+        offsets = [
+            init_info["rank_offset"] + n * self._tensor_parallel for n in range(len(self._workers))
+        ]
         infos = [{**init_info, "rank_offset": offset} for offset in offsets]
-        ray.get([worker.join_trainer.remote(info) for worker, info in zip(self._workers, infos, strict=True)])
+        ray.get(
+            [
+                worker.join_trainer.remote(info)
+                for worker, info in zip(self._workers, infos, strict=True)
+            ]
+        )
 
     def start_weight_update(self) -> None:
         """Make the layers ready to be loaded anew."""

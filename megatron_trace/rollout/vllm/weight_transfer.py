@@ -49,7 +49,11 @@ class RayWeightTransferEngine(WeightTransferEngine[RayInitInfo, RayUpdateInfo]):
         self.model.load_weights(
             (name, _tensor(dtype, shape, data).to(self.device))
             for name, dtype, shape, data in zip(
-                update_info.names, update_info.dtypes, update_info.shapes, update_info.data, strict=True
+                update_info.names,
+                update_info.dtypes,
+                update_info.shapes,
+                update_info.data,
+                strict=True,
             )
         )
 

@@ -18,7 +18,11 @@ def test_a_budget_of_tokens_is_met_over_the_steps():
     allocator, spent = Allocator(settings), []
     for number in range(6):
         trees, _ = sample_step(
-            allocator, roots(*[0.5] * allocator.candidates()), half, f"step {number}", tokens_per_turn=10
+            allocator,
+            roots(*[0.5] * allocator.candidates()),
+            half,
+            f"step {number}",
+            tokens_per_turn=10,
         )
         spent.append(sum(len(turn.action_ids) for tree in trees for turn in tree.turns))
     # At first 100 tokens a rollout are expected, then the 20 that it takes.
@@ -27,7 +31,9 @@ def test_a_budget_of_tokens_is_met_over_the_steps():
 
 def test_only_trees_with_rollouts_come_back():
     trees, plans = sample_step(
-        Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)), roots(0.5, 0.5, 0.5), half
+        Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)),
+        roots(0.5, 0.5, 0.5),
+        half,
     )
     assert len(trees) == 2 and plans == [[{ROOT: 4}, {ROOT: 4}, {}]]
 
@@ -84,7 +90,9 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path):
         "from megatron_trace.allocation import Strategy\n\n\nclass FirstOnly(Strategy):\n"
         "    def plan(self, now):\n        return now.at_roots({0: now.rollouts})\n"
     )
-    trees, _ = sample_step(Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5), half)
+    trees, _ = sample_step(
+        Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5), half
+    )
     assert [len(tree.rollouts) for tree in trees] == [8]
 
 
@@ -95,8 +103,14 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path):
             {"strategy": "nosuch"},
             r"allocation.strategy = 'nosuch': must be one of .*uniform.* or a Python file",
         ),
-        ({"options": {"tracee": {}}}, r"allocation.options.tracee = \{\}: options belong to a strategy"),
-        ({"strategy": "uniform", "options": {"uniform": {"x": 1}}}, r"allocation.options.uniform.x = 1"),
+        (
+            {"options": {"tracee": {}}},
+            r"allocation.options.tracee = \{\}: options belong to a strategy",
+        ),
+        (
+            {"strategy": "uniform", "options": {"uniform": {"x": 1}}},
+            r"allocation.options.uniform.x = 1",
+        ),
         ({"strategy": "uniform", "group": 1}, r"allocation.group = 1: must be at least 2"),
     ],
 )
@@ -108,12 +122,21 @@ def test_what_cannot_work_is_one_line(settings, said):
 def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become():
     for strategy in ("uniform", "dapo", "trace"):
         settings = AllocationConfig(
-            strategy=strategy, unit=BudgetUnit.tokens, budget=80, group=8, expected_tokens=10, pool=32
+            strategy=strategy,
+            unit=BudgetUnit.tokens,
+            budget=80,
+            group=8,
+            expected_tokens=10,
+            pool=32,
         )
         allocator = Allocator(settings)
         for number in range(4):
             trees, _ = sample_step(
-                allocator, roots(*[0.5] * allocator.candidates()), half, f"step {number}", tokens_per_turn=40
+                allocator,
+                roots(*[0.5] * allocator.candidates()),
+                half,
+                f"step {number}",
+                tokens_per_turn=40,
             )
             assert sum(len(tree.rollouts) for tree in trees) >= 4
 
@@ -128,4 +151,6 @@ def test_a_budget_of_tokens_that_pays_for_no_group_is_refused():
 
 def test_a_prediction_that_is_no_number_ends_the_run_with_its_reason():
     with pytest.raises(FloatingPointError, match=r"predicts nan: the policy or its predictor"):
-        Allocator(AllocationConfig(strategy="uniform", budget=8)).begin(roots(0.5, float("nan")), "step 1")
+        Allocator(AllocationConfig(strategy="uniform", budget=8)).begin(
+            roots(0.5, float("nan")), "step 1"
+        )

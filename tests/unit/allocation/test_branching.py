@@ -10,7 +10,9 @@ from tests.unit.trees import bare_tree
 
 
 def at2po(**settings):
-    return make_strategy(AllocationConfig(**{"strategy": "at2po", "budget": 16, "group": 8} | settings))
+    return make_strategy(
+        AllocationConfig(**{"strategy": "at2po", "budget": 16, "group": 8} | settings)
+    )
 
 
 @pytest.mark.parametrize(("share", "chains"), [(0.01, 1), (0.5, 4), (0.7, 6), (1.0, 8)])
@@ -26,7 +28,10 @@ def test_no_more_tasks_begin_than_whole_groups_can_be_paid():
 
 def test_begun_tasks_are_finished_before_another_begins():
     trees = [bare_tree([1.0, 0.0] * 2, turns=2), *roots(0.5)]
-    assert [sum(plan.values()) for plan in at2po().plan(situation(trees, total=16, round=1))] == [2, 0]
+    assert [sum(plan.values()) for plan in at2po().plan(situation(trees, total=16, round=1))] == [
+        2,
+        0,
+    ]
 
 
 def test_where_little_is_left_it_is_spread_evenly():

@@ -28,7 +28,10 @@ def sample(temperature, shift, n=4000):
 def test_an_overconfident_predictor_is_tempered():
     kind, found = Calibrated(), sample(2.5, -0.5)
     kind.observe(found)
-    assert (kind.temperature, kind.shift) == (pytest.approx(2.5, rel=0.15), pytest.approx(-0.5, abs=0.15))
+    assert (kind.temperature, kind.shift) == (
+        pytest.approx(2.5, rel=0.15),
+        pytest.approx(-0.5, abs=0.15),
+    )
     mended = Outcomes(kind(found.prediction, 0.0), found.success, found.weight)
     assert scores(mended)["ece"] < 0.3 * scores(found)["ece"]
     assert scores(mended)["auc"] == pytest.approx(scores(found)["auc"])
@@ -59,7 +62,9 @@ def test_the_deviation_by_hand():
     kind = Calibrated()
     kind.window.append([[0.5, 0.5, 0.2], [0.0, 0.75, 1.0], [2.0, 4.0, 1.0]])
     # Excess: ½·(¼ − ¼/2) and ¾·(1/16 − ¼/4); scale: (½·¼)² and (¾·¼)²; a deviation of 1 is worth 5/16 of both.
-    assert kind.deviation(0.0) ** 2 == pytest.approx((1 / 16 + 5 / 16) / (1 / 64 + 9 / 256 + 5 / 16))
+    assert kind.deviation(0.0) ** 2 == pytest.approx(
+        (1 / 16 + 5 / 16) / (1 / 64 + 9 / 256 + 5 / 16)
+    )
 
 
 def test_the_deviation_is_bounded_by_what_a_probability_can_be_off():

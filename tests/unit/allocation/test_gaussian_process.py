@@ -21,7 +21,9 @@ def test_before_the_first_outcome_every_prompt_has_half():
 def test_it_equals_the_recursion_over_all_prompts():
     rng = np.random.default_rng(0)
     prompts, n = rng.normal(size=(12, 3)), 8.0
-    steps = [(rng.choice(12, 4, replace=False), rng.integers(0, 9, 4).astype(float)) for _ in range(5)]
+    steps = [
+        (rng.choice(12, 4, replace=False), rng.integers(0, 9, 4).astype(float)) for _ in range(5)
+    ]
     found = process()
     first, successes = steps[0]
     width = np.median(pdist(prompts[first]))

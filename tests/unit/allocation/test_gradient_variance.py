@@ -72,7 +72,8 @@ def test_equal_prompts_share_equally_and_certain_ones_get_the_least():
 
 
 @pytest.mark.parametrize(
-    ("lower", "budget", "objective"), [(1, 8, "rloo"), (2, 8, "dr_grpo"), (4, 7, "rloo"), (4, 17, "rloo")]
+    ("lower", "budget", "objective"),
+    [(1, 8, "rloo"), (2, 8, "dr_grpo"), (4, 7, "rloo"), (4, 17, "rloo")],
 )
 def test_what_cannot_be_split_is_refused(lower, budget, objective):
     with pytest.raises(ValueError, match=r"convex from|cannot take"):

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.allocation.variance import best_units, prefix_variance, root_variance, solve_root_variance
+from megatron_trace.allocation.variance import (
+    best_units,
+    prefix_variance,
+    root_variance,
+    solve_root_variance,
+)
 
 
 def enumerated(v, count, fixed=()):

@@ -78,11 +78,23 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
             "allocation.options.trace.floor=300",
             r"allocation.options.trace.floor = 300: is above the budget of 256",
         ),
-        ("allocation.strategy=tracee", r"allocation.strategy = 'tracee': must be one of .*trace, .*uniform"),
+        (
+            "allocation.strategy=tracee",
+            r"allocation.strategy = 'tracee': must be one of .*trace, .*uniform",
+        ),
         ("allocation.pool=0", r"allocation.pool = 0: must be positive"),
-        ("parallel.tensor=3", r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)"),
-        ("parallel.tensor=8", r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)"),
-        ("parallel.pipeline=3", r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)"),
+        (
+            "parallel.tensor=3",
+            r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)",
+        ),
+        (
+            "parallel.tensor=8",
+            r"parallel.tensor = 8: must divide the model's num_key_value_heads \(4\)",
+        ),
+        (
+            "parallel.pipeline=3",
+            r"parallel.pipeline = 3: must divide the model's num_hidden_layers \(4\)",
+        ),
         ("parallel.tensor=2", r"parallel.tensor = 2: .* must divide the single train rank"),
         ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
         ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
@@ -133,7 +145,11 @@ def test_help_lists_every_setting_with_its_meaning(capsys):
         parse_command(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for line in ("allocation.budget = 256", "a step's sampling budget, in allocation.unit", "stop.kl = None"):
+    for line in (
+        "allocation.budget = 256",
+        "a step's sampling budget, in allocation.unit",
+        "stop.kl = None",
+    ):
         assert line in text
 
 
@@ -147,7 +163,9 @@ def test_every_shipped_config_has_only_known_settings_of_the_right_type(file):
     load_config(str(file))
 
 
-def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(settings, monkeypatch):
+def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
+    settings, monkeypatch
+):
     monkeypatch.setitem(LIBRARIES, "mlflow", "no_such_library")
     config = load_config(None, [*settings, "run.loggers=[mlflow]"])
     config.environment.options = {}
@@ -161,5 +179,10 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(se
 
 def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings):
     check(
-        [*settings, "learning.importance_floor=0.5", "allocation.strategy=uniform", "allocation.bare_share=0"]
+        [
+            *settings,
+            "learning.importance_floor=0.5",
+            "allocation.strategy=uniform",
+            "allocation.bare_share=0",
+        ]
     )

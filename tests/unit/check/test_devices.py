@@ -49,9 +49,27 @@ def test_each_recipe_runs_where_transformer_engine_has_it(
 @pytest.mark.parametrize(
     ("capability", "cuda", "engine", "changed", "message"),
     [
-        (None, "13.0", True, FP8, r"precision.train = 'fp8': needs a Hopper or newer GPU with CUDA"),
-        ((8, 9), "13.0", True, FP8, r"precision.train = 'fp8': needs a Hopper or newer GPU, not a GPU"),
-        (HOPPER, "13.0", False, FP8, r"precision.train = 'fp8': needs Transformer Engine: pip install"),
+        (
+            None,
+            "13.0",
+            True,
+            FP8,
+            r"precision.train = 'fp8': needs a Hopper or newer GPU with CUDA",
+        ),
+        (
+            (8, 9),
+            "13.0",
+            True,
+            FP8,
+            r"precision.train = 'fp8': needs a Hopper or newer GPU, not a GPU",
+        ),
+        (
+            HOPPER,
+            "13.0",
+            False,
+            FP8,
+            r"precision.train = 'fp8': needs Transformer Engine: pip install",
+        ),
         (
             HOPPER,
             "13.0",

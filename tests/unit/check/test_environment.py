@@ -35,13 +35,25 @@ def test_options_that_the_environment_takes_pass(options: dict[str, Any]) -> Non
         ("geohop", {}, r"^environment.name = 'geohop': no such environment; there is search_qa"),
         ("search_qa", {"topk": 3}, r"^environment.options.topk = 3: .*did you mean top_k\?"),
         ("search_qa", {"depth": 3}, r"^environment.options.depth = 3: .*there is corpus, .*top_k"),
-        ("search_qa", {"max_turns": 3}, r"^environment.options.max_turns = 3: set environment.max_turns"),
+        (
+            "search_qa",
+            {"max_turns": 3},
+            r"^environment.options.max_turns = 3: set environment.max_turns",
+        ),
         ("search_qa", {"top_k": 0}, r"^environment.options.top_k = 0: must be at least 1"),
-        ("search_qa", {"top_k": "three"}, r"^environment.options.top_k = 'three': must be of type int"),
+        (
+            "search_qa",
+            {"top_k": "three"},
+            r"^environment.options.top_k = 'three': must be of type int",
+        ),
         ("search_qa", {"top_k": True}, r"^environment.options.top_k = True: must be of type int"),
         ("search_qa", {"top_k": None}, r"^environment.options.top_k = None: must be of type int"),
         ("search_qa", {"corpus": 7}, r"^environment.options.corpus = 7: must be of type str"),
-        ("search_qa", {"max_observation_chars": -1}, r"max_observation_chars = -1: must be at least 1"),
+        (
+            "search_qa",
+            {"max_observation_chars": -1},
+            r"max_observation_chars = -1: must be at least 1",
+        ),
     ],
 )
 def test_what_the_environment_cannot_take_is_refused(
@@ -58,10 +70,14 @@ def maze(size: int, noise: float = 0.0, max_turns: int = 6, **colours: str) -> C
 def test_another_environment_is_known_by_its_factory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.FACTORIES, "maze", maze)
     check("maze", size=-3, noise=1, wall="red")
-    with pytest.raises(SettingError, match=r"environment.options.noise = nan: must be a finite number"):
+    with pytest.raises(
+        SettingError, match=r"environment.options.noise = nan: must be a finite number"
+    ):
         check("maze", size=3, noise=float("nan"))
     check_needed_options(settings(environment__name="maze", environment__options={"size": 3}))
-    with pytest.raises(SettingError, match=r"environment.options.size = None: must be set: maze needs it"):
+    with pytest.raises(
+        SettingError, match=r"environment.options.size = None: must be set: maze needs it"
+    ):
         check_needed_options(settings(environment__name="maze"))
 
 

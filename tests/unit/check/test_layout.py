@@ -51,7 +51,9 @@ RECOMPUTE: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def some(choices: dict[str, st.SearchStrategy[Any]], most: int) -> st.SearchStrategy[dict[str, Any]]:
+def some(
+    choices: dict[str, st.SearchStrategy[Any]], most: int
+) -> st.SearchStrategy[dict[str, Any]]:
     """At most `most` of the settings, changed."""
     pairs = st.one_of(*(st.tuples(st.just(name), value) for name, value in choices.items()))
     return st.lists(pairs, max_size=most).map(dict)
@@ -87,9 +89,13 @@ def built(config: Config, hf: dict[str, Any]) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Megatron's advice
 @pytest.mark.usefixtures("transformer_engine")
-@budget(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@budget(
+    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(changed=CHANGES, model=st.sampled_from([DENSE, SPARSE]))
-def test_what_passes_our_checks_megatron_takes(changed: dict[str, Any], model: dict[str, Any]) -> None:
+def test_what_passes_our_checks_megatron_takes(
+    changed: dict[str, Any], model: dict[str, Any]
+) -> None:
     config = settings(**changed)
     try:
         check_layout(config, model, world_size=2304)  # a multiple of all their products
@@ -111,7 +117,9 @@ REFUSED_BY_MEGATRON: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.usefixtures("transformer_engine")
 @pytest.mark.parametrize(("model", "changed"), REFUSED_BY_MEGATRON)
-def test_what_megatron_refuses_we_refuse_first(model: dict[str, Any], changed: dict[str, Any]) -> None:
+def test_what_megatron_refuses_we_refuse_first(
+    model: dict[str, Any], changed: dict[str, Any]
+) -> None:
     config = settings(precision__train=Precision.fp8, **changed)
     with pytest.raises((ValueError, AssertionError)):
         built(config, model)

@@ -22,7 +22,9 @@ from megatron_trace.config import (
 
 
 def check(**settings: Any) -> None:
-    check_learning(Config(learning=LearningConfig(**settings), rollout=RolloutConfig(max_history_tokens=100)))
+    check_learning(
+        Config(learning=LearningConfig(**settings), rollout=RolloutConfig(max_history_tokens=100))
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,9 @@ def presets() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("method", ["GRPO", "Dr. GRPO", "DAPO", "GSPO", "SAMPO", "AT²PO"])
-def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(method: str, tmp_path: Path) -> None:
+def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
+    method: str, tmp_path: Path
+) -> None:
     (tmp_path / "method.yaml").write_text(presets()[method])
     config = load_config(str(tmp_path / "method.yaml"))
     check_learning(config)
@@ -62,9 +66,15 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(method:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate_decay": Decay.linear}, r"learning.decay_steps = None: .*decay = linear needs"),
+        (
+            {"learning_rate_decay": Decay.linear},
+            r"learning.decay_steps = None: .*decay = linear needs",
+        ),
         ({"decay_steps": 0}, r"learning.decay_steps = 0: must be at least 1"),
-        ({"min_learning_rate_factor": 1.1}, r"learning.min_learning_rate_factor = 1.1: must be a share"),
+        (
+            {"min_learning_rate_factor": 1.1},
+            r"learning.min_learning_rate_factor = 1.1: must be a share",
+        ),
         ({"advantage": "gae"}, r"learning.advantage = 'gae': is none of at2po, gigpo, grpo,"),
         ({"gigpo_weight": -1.0}, r"learning.gigpo_weight = -1.0: must not be negative"),
         ({"gigpo_discount": 0.0}, r"learning.gigpo_discount = 0.0: must be above 0"),
@@ -74,7 +84,10 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(method:
         ({"sequence_mask": -0.1}, r"learning.sequence_mask = -0.1: must not be negative"),
         ({"reference_kl": -1.0}, r"learning.reference_kl = -1.0: must not be negative"),
         ({"reference_kl": float("nan")}, r"learning.reference_kl = nan: must not be negative"),
-        ({"aggregation": Aggregation.dr_grpo}, r"learning.dr_grpo_tokens = None: .*dr_grpo divides by it"),
+        (
+            {"aggregation": Aggregation.dr_grpo},
+            r"learning.dr_grpo_tokens = None: .*dr_grpo divides by it",
+        ),
         ({"dr_grpo_tokens": 0}, r"learning.dr_grpo_tokens = 0: must be at least 1"),
         ({"importance_floor": -0.5}, r"learning.importance_floor = -0.5: must not be negative"),
         (

@@ -8,7 +8,9 @@ from megatron_trace.check.precision import check_precision
 from megatron_trace.config import FP8Recipe, Precision, SettingError
 from tests.unit.check.models import DENSE, SPARSE, settings
 
-TENSORWISE, MXFP8 = ({"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.tensorwise, FP8Recipe.mxfp8))
+TENSORWISE, MXFP8 = (
+    {"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.tensorwise, FP8Recipe.mxfp8)
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,11 @@ TENSORWISE, MXFP8 = ({"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.
         (DENSE, {"precision__fp8_amax_algorithm": "most_recent", "precision__fp8_amax_history": 1}),
         (
             DENSE,
-            {"precision__fp8_first_layers_bf16": 1, "precision__fp8_last_layers_bf16": 2, **TENSORWISE},
+            {
+                "precision__fp8_first_layers_bf16": 1,
+                "precision__fp8_last_layers_bf16": 2,
+                **TENSORWISE,
+            },
         ),
     ],
 )
@@ -32,12 +38,32 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("model", "changed", "message"),
     [
-        (DENSE, {"precision__fp8_amax_algorithm": "mean"}, r"fp8_amax_algorithm = 'mean': must be max or"),
+        (
+            DENSE,
+            {"precision__fp8_amax_algorithm": "mean"},
+            r"fp8_amax_algorithm = 'mean': must be max or",
+        ),
         (DENSE, {"precision__fp8_amax_history": 0}, r"fp8_amax_history = 0: must be positive"),
-        (DENSE, {"precision__fp8_param_gather": True, **MXFP8}, r"fp8_param_gather = True: .*MXFP8"),
-        (DENSE, {"precision__fp8_first_layers_bf16": 1}, r"fp8_first_layers_bf16 = 1: the delayed recipe"),
-        (DENSE, {"precision__fp8_last_layers_bf16": 1}, r"fp8_last_layers_bf16 = 1: the delayed recipe"),
-        (DENSE, {"precision__fp8_first_layers_bf16": -1, **TENSORWISE}, r"= -1: must be 0 to .* \(8\)"),
+        (
+            DENSE,
+            {"precision__fp8_param_gather": True, **MXFP8},
+            r"fp8_param_gather = True: .*MXFP8",
+        ),
+        (
+            DENSE,
+            {"precision__fp8_first_layers_bf16": 1},
+            r"fp8_first_layers_bf16 = 1: the delayed recipe",
+        ),
+        (
+            DENSE,
+            {"precision__fp8_last_layers_bf16": 1},
+            r"fp8_last_layers_bf16 = 1: the delayed recipe",
+        ),
+        (
+            DENSE,
+            {"precision__fp8_first_layers_bf16": -1, **TENSORWISE},
+            r"= -1: must be 0 to .* \(8\)",
+        ),
         (
             DENSE,
             {"precision__fp8_last_layers_bf16": 3, "parallel__pipeline": 4, **TENSORWISE},
@@ -45,7 +71,11 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
         ),
         (
             DENSE,
-            {"precision__fp8_first_layers_bf16": 4, "precision__fp8_last_layers_bf16": 4, **TENSORWISE},
+            {
+                "precision__fp8_first_layers_bf16": 4,
+                "precision__fp8_last_layers_bf16": 4,
+                **TENSORWISE,
+            },
             r"leaves none of the 8 layers in FP8",
         ),
         (
@@ -53,11 +83,19 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
             {},
             r"precision.train = 'fp8': .*multiples of 16, .*hidden_size is 264",
         ),
-        (DENSE | {"intermediate_size": 480}, {"parallel__tensor": 4}, r"intermediate_size is 120 on"),
+        (
+            DENSE | {"intermediate_size": 480},
+            {"parallel__tensor": 4},
+            r"intermediate_size is 120 on",
+        ),
         (DENSE | {"intermediate_size": 528}, MXFP8, r"multiples of 32, .*intermediate_size is 528"),
         (DENSE | {"head_dim": 18}, {"parallel__tensor": 4}, r"query width is 36 on"),
         (DENSE | {"head_dim": 16, "num_key_value_heads": 1}, MXFP8, None),
-        (DENSE | {"head_dim": 8, "num_key_value_heads": 1}, MXFP8, r"query, key and value width is 80"),
+        (
+            DENSE | {"head_dim": 8, "num_key_value_heads": 1},
+            MXFP8,
+            r"query, key and value width is 80",
+        ),
         (SPARSE | {"moe_intermediate_size": 72}, {}, r"moe_intermediate_size is 72"),
         (SPARSE, {"parallel__expert_tensor": 16}, r"moe_intermediate_size is 8"),
     ],

@@ -12,7 +12,11 @@ MIXED = SPARSE | {"decoder_sparse_step": 2}
 
 
 def selective(*modules: str, **changed: Any) -> dict[str, Any]:
-    return {"recompute__granularity": Recompute.selective, "recompute__modules": list(modules), **changed}
+    return {
+        "recompute__granularity": Recompute.selective,
+        "recompute__modules": list(modules),
+        **changed,
+    }
 
 
 def full(method: str, layers: int, **changed: Any) -> dict[str, Any]:
@@ -54,7 +58,11 @@ def test_recomputation_that_works_passes(model: dict[str, Any], changed: dict[st
         (DENSE, selective("moe"), r"recompute.modules = 'moe': the model has no experts"),
         (DENSE, selective("moe_act"), r"recompute.modules = 'moe_act': the model has no experts"),
         (SPARSE, selective("moe_act"), r"'moe_act': needs .* which float32 does not use; use moe"),
-        (SPARSE, selective("mlp"), r"recompute.modules = 'mlp': all layers of the model have experts"),
+        (
+            SPARSE,
+            selective("mlp"),
+            r"recompute.modules = 'mlp': all layers of the model have experts",
+        ),
         (DENSE, selective("layernorm", **FP8), r"'layernorm': does not go with .*delayed"),
         (SPARSE, selective("moe_act", **FP8), r"'moe_act': does not go with .*delayed"),
         (DENSE, full("blocks", 1), r"recompute.method = 'blocks': must be uniform or block"),

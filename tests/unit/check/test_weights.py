@@ -10,7 +10,9 @@ from megatron_trace.config import SettingError
 @pytest.mark.parametrize(
     ("folder", "source"), [("Qwen3-14B", "Qwen/Qwen3-14B"), ("mine", "<organisation>/<model>")]
 )
-def test_a_folder_without_weights_is_refused_with_the_command_that_fetches_them(tmp_path, folder, source):
+def test_a_folder_without_weights_is_refused_with_the_command_that_fetches_them(
+    tmp_path, folder, source
+):
     path = tmp_path / folder
     path.mkdir()
     (path / "config.json").write_text("{}")

@@ -46,5 +46,7 @@ def field(seeds: int = 3) -> list[Record]:
     for seed in range(seeds):
         luck = 0.01 * seed
         found.append(record("uniform", seed, [0.2 + luck, 0.3 + luck, 0.4 + luck]))
-        found.append(record("trace", seed, [0.2 + luck, 0.4 + luck, 0.5 + 2 * luck], ratio=(1.0, 0.9)))
+        found.append(
+            record("trace", seed, [0.2 + luck, 0.4 + luck, 0.5 + 2 * luck], ratio=(1.0, 0.9))
+        )
     return found

@@ -30,9 +30,12 @@ def pair(one: dict, other: dict, variants=("uniform", "trace"), budgets=(64, 64)
         ("allocation.unit", "tokens", "rollouts"),
     ],
 )
-def test_results_that_cannot_be_compared_are_named_with_the_setting_and_both_values(name, one, other):
+def test_results_that_cannot_be_compared_are_named_with_the_setting_and_both_values(
+    name, one, other
+):
     with pytest.raises(
-        SettingError, match=rf"uniform-b64-s0 and trace-b64-s0 differ in {name} \({one} and {other}\)"
+        SettingError,
+        match=rf"uniform-b64-s0 and trace-b64-s0 differ in {name} \({one} and {other}\)",
     ):
         check_agreement(FOLDER, pair({name: one}, {name: other}))
     with pytest.raises(SettingError, match=rf"{name} \(the default and {other}\)"):
@@ -55,7 +58,9 @@ def test_budgets_are_evaluated_after_as_many_rollouts_and_have_one_total_of_toke
     every = pair({"evaluation.every": 12}, {"evaluation.every": 6}, budgets=(64, 128))
     check_agreement(FOLDER, every)
     tokens = {"allocation.unit": "tokens"}
-    check_agreement(FOLDER, pair(tokens | {"run.steps": 10}, tokens | {"run.steps": 5}, budgets=(64, 128)))
+    check_agreement(
+        FOLDER, pair(tokens | {"run.steps": 10}, tokens | {"run.steps": 5}, budgets=(64, 128))
+    )
     with pytest.raises(SettingError, match=r"the total of tokens \(640 and 1280\)"):
         check_agreement(
             FOLDER, pair(tokens | {"run.steps": 10}, tokens | {"run.steps": 10}, budgets=(64, 128))

@@ -1,6 +1,12 @@
 import pytest
 
-from megatron_trace.compare.grid import Variant, make_grid, parse_seeds, parse_variant, strategy_variant
+from megatron_trace.compare.grid import (
+    Variant,
+    make_grid,
+    parse_seeds,
+    parse_variant,
+    strategy_variant,
+)
 from megatron_trace.config import SettingError
 
 
@@ -13,7 +19,9 @@ def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds():
 
 
 def test_a_variant_is_a_name_and_settings_whose_brackets_hold_commas():
-    variant = parse_variant("deep=allocation.strategy=trace,run.loggers=[a,b],x.y={p: 1, q: [2,3]},x.z=1")
+    variant = parse_variant(
+        "deep=allocation.strategy=trace,run.loggers=[a,b],x.y={p: 1, q: [2,3]},x.z=1"
+    )
     assert variant == Variant(
         "deep", ("allocation.strategy=trace", "run.loggers=[a,b]", "x.y={p: 1, q: [2,3]}", "x.z=1")
     )
@@ -21,7 +29,9 @@ def test_a_variant_is_a_name_and_settings_whose_brackets_hold_commas():
 
 
 def test_a_strategy_from_a_file_is_called_as_its_file():
-    assert strategy_variant("examples/mine.py") == Variant("mine", ("allocation.strategy=examples/mine.py",))
+    assert strategy_variant("examples/mine.py") == Variant(
+        "mine", ("allocation.strategy=examples/mine.py",)
+    )
 
 
 def test_seeds_are_numbers_and_ranges():

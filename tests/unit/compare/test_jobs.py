@@ -14,7 +14,8 @@ CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
 
 
 @pytest.mark.parametrize(
-    ("code", "left", "expected"), [(1, "75\n", 75), (1, "", 1), (-9, None, -9), (0, "75\n", 0), (1, "x", 1)]
+    ("code", "left", "expected"),
+    [(1, "75\n", 75), (1, "", 1), (-9, None, -9), (0, "75\n", 0), (1, "x", 1)],
 )
 def test_the_programs_own_exit_code_counts_where_it_left_one(tmp_path, code, left, expected):
     file = tmp_path / "cell.exit"
@@ -57,17 +58,24 @@ def test_a_record_has_the_strategy_as_it_was_when_the_program_started(job, tmp_p
 
 
 def rows(*spent):
-    steps = [{"step": n + 1, "bare_rollouts": s - 1, "continuations": 1} for n, s in enumerate(spent)]
+    steps = [
+        {"step": n + 1, "bare_rollouts": s - 1, "continuations": 1} for n, s in enumerate(spent)
+    ]
     return [{"step": 0, "evaluation": {"mean": 0.3}}, *steps]
 
 
 def test_a_run_that_ended_before_its_total_lacks_something():
     run = RunConfig(rollouts=128, steps=3)
     assert shortfall(run, rows(64, 64)) == "" and shortfall(run, rows(64, 66)) == ""
-    assert shortfall(run, rows(32, 32, 32)) == "sampled 96 of 128 rollouts in 3 steps, of 3 that it may take"
+    assert (
+        shortfall(run, rows(32, 32, 32))
+        == "sampled 96 of 128 rollouts in 3 steps, of 3 that it may take"
+    )
     assert shortfall(run, []).startswith("sampled 0 of 128")
 
 
 def test_where_tokens_are_counted_a_run_has_all_its_steps():
     run = RunConfig(steps=2)
-    assert shortfall(run, rows(9, 9)) == "" and shortfall(run, rows(9)) == "ended after 1 of 2 steps"
+    assert (
+        shortfall(run, rows(9, 9)) == "" and shortfall(run, rows(9)) == "ended after 1 of 2 steps"
+    )

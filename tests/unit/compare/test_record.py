@@ -34,7 +34,9 @@ def test_records_are_sorted_by_variant_budget_and_seed(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "kind": "real"}', '{"format": 99}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 1, "kind": "real"}', '{"format": 99}']
+)
 def test_a_file_of_another_kind_is_named(tmp_path, text):
     (tmp_path / "odd.json").write_text(text)
     with pytest.raises(SettingError, match=r"odd.json.*is no result of this tool"):

@@ -11,7 +11,9 @@ from tests.unit.compare.canned import field, record
 
 
 def page(tmp_path, records, command="") -> str:
-    return write_comparison(tmp_path / "page.html", records, "uniform", command).read_text(encoding="utf-8")
+    return write_comparison(tmp_path / "page.html", records, "uniform", command).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_page_shows_the_comparison_and_asks_nothing_of_the_network(tmp_path):
@@ -48,7 +50,10 @@ def test_a_page_does_without_what_is_missing(tmp_path, records):
 def test_a_dozen_variants_have_a_dozen_colours(tmp_path):
     records = [record(f"v{n}", 0, [0.1, 0.2 + 0.01 * n]) for n in range(12)]
     text = page(tmp_path, [*records, record("uniform", 0, [0.1, 0.2])])
-    assert len(set(re.findall(r'style="fill:([^"]+)" font-weight="600">(?:v\d+|uniform)<', text))) == 13
+    assert (
+        len(set(re.findall(r'style="fill:([^"]+)" font-weight="600">(?:v\d+|uniform)<', text)))
+        == 13
+    )
 
 
 def test_names_are_escaped(tmp_path):
@@ -58,7 +63,11 @@ def test_names_are_escaped(tmp_path):
 def test_simulated_results_show_what_was_measured_with_the_policy_held_still(tmp_path):
     records = [record(name, 0, [0.5, 0.6], kind="simulated") for name in ("uniform", "trace")]
     for one in records:
-        one.numbers = {"gradient_snr_per_1000_rollouts": 2.25, "mixed_by_plan": 12.5, "tokens": 3000.0}
+        one.numbers = {
+            "gradient_snr_per_1000_rollouts": 2.25,
+            "mixed_by_plan": 12.5,
+            "tokens": 3000.0,
+        }
     text = page(tmp_path, records)
     assert "in the simulator" in text and "The policy held still" in text and "12.5" in text
     assert "SNR per 1,000 rollouts" in text and "2.25" in text
@@ -78,7 +87,8 @@ def test_without_training_only_what_was_measured_with_the_policy_held_still_is_s
 )
 def test_the_notes_say_whether_the_flip_test_is_exact(seeds, how):
     assert any(
-        how in note for note in footnotes(summarise(field(seeds), "uniform"), "uniform", simulated=False)
+        how in note
+        for note in footnotes(summarise(field(seeds), "uniform"), "uniform", simulated=False)
     )
 
 

@@ -68,7 +68,10 @@ def test_a_cell_that_fails_does_not_keep_the_others():
         console=console,
     )
     assert failures == {"vip-b8-s0": "broke"}
-    assert "vip-b8-s0: failed" in console.file.getvalue() and "4/4 vip-b8-s1: done" in console.file.getvalue()
+    assert (
+        "vip-b8-s0: failed" in console.file.getvalue()
+        and "4/4 vip-b8-s1: done" in console.file.getvalue()
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -19,12 +19,15 @@ def setup(tmp_path) -> Setup:
 
 
 def test_every_cell_may_sample_the_same_and_is_evaluated_as_often(setup):
-    configs = [cell_config(Cell(strategy_variant("uniform"), budget, 0), setup) for budget in (64, 128, 256)]
+    configs = [
+        cell_config(Cell(strategy_variant("uniform"), budget, 0), setup)
+        for budget in (64, 128, 256)
+    ]
     assert [config.run.rollouts for config in configs] == [3840] * 3
     assert [config.allocation.budget for config in configs] == [64, 128, 256]
-    assert [config.evaluation.every * config.allocation.budget for config in configs] == [15 * 128] * 2 + [
-        8 * 256
-    ]
+    assert [config.evaluation.every * config.allocation.budget for config in configs] == [
+        15 * 128
+    ] * 2 + [8 * 256]
 
 
 def test_a_budget_in_tokens_is_spent_in_as_many_steps_as_it_takes(tmp_path):
@@ -34,7 +37,9 @@ def test_a_budget_in_tokens_is_spent_in_as_many_steps_as_it_takes(tmp_path):
 
 
 def test_a_variants_settings_stand_above_those_for_all(tmp_path):
-    setup = Setup(CONFIG, tmp_path, tmp_path, overrides=("allocation.group=4", "evaluation.tasks=7"))
+    setup = Setup(
+        CONFIG, tmp_path, tmp_path, overrides=("allocation.group=4", "evaluation.tasks=7")
+    )
     config = cell_config(Cell(Variant("a", ("allocation.group=16",)), 64, 3), setup)
     assert (config.allocation.group, config.evaluation.tasks, config.run.seed) == (16, 7, 3)
     assert not config.run.save_trees
@@ -49,8 +54,16 @@ def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("variant", "budget", "message"),
     [
-        (strategy_variant("unifrom"), 64, "unifrom-b64-s0: allocation.strategy = 'unifrom': must be one of"),
-        (strategy_variant("uniform"), 60, "uniform-b60-s0: allocation.budget = 60: must be a multiple"),
+        (
+            strategy_variant("unifrom"),
+            64,
+            "unifrom-b64-s0: allocation.strategy = 'unifrom': must be one of",
+        ),
+        (
+            strategy_variant("uniform"),
+            60,
+            "uniform-b60-s0: allocation.budget = 60: must be a multiple",
+        ),
         (Variant("a", ("allocation.bugdet=3",)), 64, "did you mean allocation.budget"),
     ],
 )
@@ -61,18 +74,27 @@ def test_a_cell_that_cannot_work_is_named_before_anything_starts(setup, variant,
 
 def test_a_result_of_other_settings_is_not_taken_for_this_one(setup):
     cell = Cell(strategy_variant("uniform"), 64, 0)
-    record = Record("simulated", "uniform", 64, 0, settings=settings_of(cell_config(cell, setup), setup))
+    record = Record(
+        "simulated", "uniform", 64, 0, settings=settings_of(cell_config(cell, setup), setup)
+    )
     write_record(setup.results, record)
     assert result_path(cell, setup).exists()
     check_cells([cell], setup)
-    other = Setup(CONFIG, setup.out, setup.results, overrides=("learning.learning_rate=3e-4",), world={})
-    with pytest.raises(SettingError, match=r"another learning.learning_rate \(0.0001 there, 0.0003 now\)"):
+    other = Setup(
+        CONFIG, setup.out, setup.results, overrides=("learning.learning_rate=3e-4",), world={}
+    )
+    with pytest.raises(
+        SettingError, match=r"another learning.learning_rate \(0.0001 there, 0.0003 now\)"
+    ):
         check_cells([cell], other)
 
 
 def test_evaluations_that_all_cells_are_given_count_for_the_files_own_budget(tmp_path):
     setup = Setup(CONFIG, tmp_path, tmp_path, overrides=("evaluation.every=6",))
-    every = [cell_config(Cell(strategy_variant("uniform"), b, 0), setup).evaluation.every for b in (64, 128)]
+    every = [
+        cell_config(Cell(strategy_variant("uniform"), b, 0), setup).evaluation.every
+        for b in (64, 128)
+    ]
     assert every == [12, 6]
 
 
@@ -110,7 +132,10 @@ def begin(cell: Cell, setup: Setup) -> None:
     [
         ("learning.learning_rate=3e-4", r"learning.learning_rate \(0.0001 there, 0.0003 now\)"),
         ("evaluation.tasks=7", r"evaluation.tasks \(120 there, 7 now\)"),
-        ("data.train=other-*.tar", r"data.train \(data/geo_hop/train-\*.tar there, other-\*.tar now\)"),
+        (
+            "data.train=other-*.tar",
+            r"data.train \(data/geo_hop/train-\*.tar there, other-\*.tar now\)",
+        ),
         (
             "environment.options.corpus=other.tar",
             r"environment.options.corpus \(data/geo_hop/\S+ there, other.tar now\)",
@@ -121,7 +146,9 @@ def test_a_run_of_other_settings_does_not_go_on(real, override, message):
     cell = Cell(strategy_variant("uniform"), 64, 1)
     begin(cell, real)
     check_cells([replace(cell, seed=0), cell], real)
-    with pytest.raises(SettingError, match=f"holds a run with another {message}; choose another --out"):
+    with pytest.raises(
+        SettingError, match=f"holds a run with another {message}; choose another --out"
+    ):
         check_cells([replace(cell, seed=0), cell], replace(real, overrides=(override,)))
 
 
@@ -161,5 +188,7 @@ def test_a_knob_of_the_world_that_is_as_usual_is_no_other_world(setup):
 def test_where_a_run_lies_makes_no_difference(setup):
     settings = settings_of(cell_config(Cell(strategy_variant("uniform"), 64, 0), setup), setup)
     assert settings["allocation.strategy"] == "uniform"
-    assert not [name for name in settings if name.startswith(("run.name", "run.directory", "checkpoint."))]
+    assert not [
+        name for name in settings if name.startswith(("run.name", "run.directory", "checkpoint."))
+    ]
     assert setups.result_path(Cell(strategy_variant("vip"), 8, 1), setup).name == "vip-b8-s1.json"

@@ -23,7 +23,9 @@ def test_a_simulated_cell_trains_to_its_total_and_is_measured(tmp_path):
 def test_a_budget_in_tokens_is_measured_with_the_policy_held_still(tmp_path):
     tokens = ("allocation.unit=tokens", "allocation.expected_tokens=20")
     setup = Setup(CONFIG, tmp_path, tmp_path, overrides=tokens, total=1000, world=WORLD, repeats=3)
-    found = record_of_simulation(Cell(strategy_variant("uniform"), 500, 1), setup, lambda text: None)
+    found = record_of_simulation(
+        Cell(strategy_variant("uniform"), 500, 1), setup, lambda text: None
+    )
     assert found.evaluations["success"] == [] and found.numbers["gradient_snr"] is not None
 
 

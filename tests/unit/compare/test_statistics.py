@@ -66,7 +66,8 @@ def test_differences_without_deviation_leave_the_t_test_without_an_answer():
 
 
 @pytest.mark.parametrize(
-    ("mark", "where"), [(0.1, 0.0), (0.3, 50.0), (0.4, 100.0), (0.5, 250.0), (0.6, 300.0), (0.7, math.nan)]
+    ("mark", "where"),
+    [(0.1, 0.0), (0.3, 50.0), (0.4, 100.0), (0.5, 250.0), (0.6, 300.0), (0.7, math.nan)],
 )
 def test_a_curve_reaches_a_mark_on_the_line_between_its_points(mark, where):
     found = reached_at([0.0, 100.0, 200.0, 300.0], [0.2, 0.4, 0.4, 0.6], mark)

@@ -43,7 +43,9 @@ def test_a_seed_that_got_there_later_than_the_baseline_ended_is_none_that_did():
 
 
 def test_without_success_lines_stand_by_their_gradient_for_what_they_spent():
-    records = [record(name, 0, [], kind="simulated", ratio=()) for name in ("uniform", "saver", "pcl")]
+    records = [
+        record(name, 0, [], kind="simulated", ratio=()) for name in ("uniform", "saver", "pcl")
+    ]
     for one, snr, per_rollout in zip(records, (0.3, 0.2, 0.25), (1.0, 3.0, 2.0), strict=True):
         one.numbers = {"gradient_snr": snr, "gradient_snr_per_1000_rollouts": per_rollout}
     assert [one.name for one in summarise(records, "uniform")] == ["uniform", "saver", "pcl"]
@@ -61,7 +63,10 @@ def test_the_baseline_is_tested_against_nothing():
 
 
 def test_only_seeds_that_both_have_are_paired():
-    assert line([*field(2), record("trace", 9, [0.9, 0.9])], "trace").tests["success"].difference.count == 2
+    assert (
+        line([*field(2), record("trace", 9, [0.9, 0.9])], "trace").tests["success"].difference.count
+        == 2
+    )
 
 
 def test_mean_curves_are_those_of_the_seeds_that_both_have():

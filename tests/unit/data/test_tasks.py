@@ -6,7 +6,9 @@ import pytest
 
 from megatron_trace.data.tasks import load_tasks, task_stream, write_shards
 
-ROWS = [{"id": str(n), "question": f"Où est {n} ?", "answers": ["a", "b"], "hops": 1} for n in range(25)]
+ROWS = [
+    {"id": str(n), "question": f"Où est {n} ?", "answers": ["a", "b"], "hops": 1} for n in range(25)
+]
 
 
 def test_rows_come_back_in_order(tmp_path):

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from megatron_trace.envs.registry import environment_factory
-from megatron_trace.envs.search_qa import SEARCH_R1_INSTRUCTION, SearchIndex, exact_match, normalize_answer
+from megatron_trace.envs.search_qa import (
+    SEARCH_R1_INSTRUCTION,
+    SearchIndex,
+    exact_match,
+    normalize_answer,
+)
 
 DOCUMENTS = [
     {"title": "Lyon", "text": "A city . Country: France . Next larger city: Marseille ."},
@@ -45,7 +50,9 @@ def make(corpus: str):
 
 def test_the_prompt_is_instruction_and_question(corpus):
     episode = environment_factory("search_qa", corpus=corpus)()
-    assert episode.reset(TASK) == [{"role": "user", "content": SEARCH_R1_INSTRUCTION + TASK["question"]}]
+    assert episode.reset(TASK) == [
+        {"role": "user", "content": SEARCH_R1_INSTRUCTION + TASK["question"]}
+    ]
 
 
 def test_search_then_right_answer_earns_one(make):
@@ -120,7 +127,8 @@ def test_long_observations_are_cut(corpus):
     episode = environment_factory("search_qa", corpus=corpus, top_k=4, max_observation_chars=10)()
     episode.reset(TASK)
     assert (
-        episode.step("<search> Lyon </search>").observation == "\n<information> Doc 1(Titl </information>\n"
+        episode.step("<search> Lyon </search>").observation
+        == "\n<information> Doc 1(Titl </information>\n"
     )
 
 
@@ -128,7 +136,9 @@ def test_several_documents_are_numbered(corpus):
     episode = environment_factory("search_qa", corpus=corpus, top_k=2)()
     episode.reset(TASK)
     observation = episode.step("<search> Guinea </search>").observation
-    assert "Doc 1(Title: Guinea)" in observation and "Doc 2(Title: Equatorial Guinea)" in observation
+    assert (
+        "Doc 1(Title: Guinea)" in observation and "Doc 2(Title: Equatorial Guinea)" in observation
+    )
 
 
 def test_normalisation_is_that_of_squad():
@@ -153,7 +163,5 @@ def test_an_unknown_environment_is_named_with_the_known_ones():
 
 
 def test_loading_the_environment_does_not_load_numba():
-    code = (
-        "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
-    )
+    code = "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,9 @@ FILE = Path(__file__).parents[3] / "examples/allocation/screening.py"
 def screening(budget=16, unit=BudgetUnit.rollouts, **options):
     given = {"screening": options}
     return Allocator(
-        AllocationConfig(strategy=str(FILE), budget=budget, unit=unit, expected_tokens=4, options=given)
+        AllocationConfig(
+            strategy=str(FILE), budget=budget, unit=unit, expected_tokens=4, options=given
+        )
     )
 
 
@@ -28,7 +30,9 @@ def test_mixed_tasks_share_the_rest() -> None:
     allocator = screening()
     assert allocator.candidates() == 4
     trees = roots(0.5, 0.0, 0.5, 0.0)
-    _, plans = sample_step(allocator, trees, lambda tree, n: half(tree, n) * tree.turns[ROOT].prediction)
+    _, plans = sample_step(
+        allocator, trees, lambda tree, n: half(tree, n) * tree.turns[ROOT].prediction
+    )
     assert plans == [[{ROOT: 2}] * 4, [{ROOT: 4}, {}, {ROOT: 4}, {}]]
 
 
@@ -47,7 +51,9 @@ def test_it_serves_a_budget_of_tokens_too() -> None:
 
 
 def test_its_settings_are_checked_before_anything_starts() -> None:
-    with pytest.raises(SettingError, match=r"allocation.options.screening.share = 0.0: must be above 0"):
+    with pytest.raises(
+        SettingError, match=r"allocation.options.screening.share = 0.0: must be above 0"
+    ):
         screening(share=0.0)
     with pytest.raises(SettingError, match=r"allocation.options.screening.shares = 1"):
         screening(shares=1)

@@ -33,7 +33,9 @@ def test_a_job_can_be_queued_again_and_keeps_its_output(script: Path) -> None:
 
 def test_every_setting_of_the_site_is_used() -> None:
     names = re.findall(
-        r"^(?:: \"\$\{)?(\w+)(?::=|=\()", (ROOT / "examples/slurm/site.sh").read_text(), re.MULTILINE
+        r"^(?:: \"\$\{)?(\w+)(?::=|=\()",
+        (ROOT / "examples/slurm/site.sh").read_text(),
+        re.MULTILINE,
     )
     others = "".join(path.read_text() for path in SCRIPTS if path.name != "site.sh")
     others += "".join(path.read_text() for path in (ROOT / "examples" / "slurm").glob("*.py"))

@@ -22,7 +22,9 @@ LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 
 
 def update_loss(losses: list[np.ndarray], weights: np.ndarray) -> float:
-    return sum(float(weight * loss) for row, weight in zip(losses, weights, strict=True) for loss in row)
+    return sum(
+        float(weight * loss) for row, weight in zip(losses, weights, strict=True) for loss in row
+    )
 
 
 @given(LENGTHS, st.data())
@@ -47,9 +49,13 @@ def test_the_weights_make_the_means_of_the_papers(lengths: list[int], data: st.D
 
 def test_rows_that_are_not_selected_or_filtered_count_in_no_mean() -> None:
     rows = [row_of(2), row_of(0), row_of(3), row_of(5), row_of(4, filtered=True)]
-    np.testing.assert_allclose(row_weights(rows, [3, 0, 1, 4], LearningConfig()), [1 / 7, 0, 0, 1 / 7, 0])
+    np.testing.assert_allclose(
+        row_weights(rows, [3, 0, 1, 4], LearningConfig()), [1 / 7, 0, 0, 1 / 7, 0]
+    )
     by_sequence = LearningConfig(aggregation=Aggregation.sequence)
-    np.testing.assert_allclose(row_weights(rows, [3, 0, 1, 4], by_sequence), [1 / 4, 0, 0, 1 / 10, 0])
+    np.testing.assert_allclose(
+        row_weights(rows, [3, 0, 1, 4], by_sequence), [1 / 4, 0, 0, 1 / 10, 0]
+    )
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)

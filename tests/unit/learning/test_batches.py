@@ -33,7 +33,9 @@ def test_a_batch_lists_what_its_rows_say() -> None:
     assert batch.longest == 20
     tokens, data = batch.tokens[0], batch.data
     assert not tokens[9:12].any() and not tokens[19:].any()
-    learned = [(line, t) for line, index in enumerate([2, 0]) for t in np.flatnonzero(rows[index].learn)]
+    learned = [
+        (line, t) for line, index in enumerate([2, 0]) for t in np.flatnonzero(rows[index].learn)
+    ]
     assert data.sequence.tolist() == [line for line, _ in learned] and data.sequences == 2
     turns = [(line, int(rows[[2, 0][line]].predict[:t].sum())) for line, t in learned]
     assert data.turn.tolist() == [sorted(set(turns)).index(turn) for turn in turns]
@@ -47,7 +49,9 @@ def test_a_batch_lists_what_its_rows_say() -> None:
         assert data.sampler_logprob[place] == row.sampler_logprob[t]
         assert data.old_logprob[place] == t and data.reference_logprob[place] == 2 * t
         assert data.weight[place] == np.float32(weights[batch.rows[line]])
-    anchors = [(line, t) for line, index in enumerate([2, 0]) for t in np.flatnonzero(rows[index].predict)]
+    anchors = [
+        (line, t) for line, index in enumerate([2, 0]) for t in np.flatnonzero(rows[index].predict)
+    ]
     assert [(int(at >= 12), int(batch.position[at])) for at in batch.predict_at] == anchors
     assert data.target.tolist() == [rows[batch.rows[line]].target[t] for line, t in anchors]
 
@@ -66,7 +70,13 @@ def test_a_dummy_batch_learns_nothing() -> None:
     batch = make_batch([row_of(5, 0)], [], Packing(capacity=64, total_multiple=16))
     assert batch.tokens.shape == (1, 16) and batch.starts.tolist() == [0, 16]
     data = batch.data
-    assert data.advantage.numel() == data.target.numel() == batch.learned.numel() == data.sequences == 0
+    assert (
+        data.advantage.numel()
+        == data.target.numel()
+        == batch.learned.numel()
+        == data.sequences
+        == 0
+    )
     assert data.turn.numel() == data.turns == 0
     assert batch.to(torch.device("cpu")).data.old_logprob is None
 

@@ -18,7 +18,9 @@ def measured(**settings: Any) -> tuple[dict[str, float], list[tuple[float, ...]]
     current, entropy = policy_of(tokens), torch.rand(len(tokens.advantage), dtype=torch.float64)
     _, sums = objective(LearningConfig(**settings), tokens, current, entropy)
     columns = (current, tokens.old_logprob, tokens.sampler_logprob, tokens.reference_logprob)
-    listed = [column.tolist() for column in (*columns, tokens.advantage, entropy) if column is not None]
+    listed = [
+        column.tolist() for column in (*columns, tokens.advantage, entropy) if column is not None
+    ]
     rows = list(zip(*listed, strict=True))
     return token_metrics({name: value.item() for name, value in sums.items()}, len(rows)), rows
 
@@ -35,9 +37,15 @@ def test_metrics_are_those_of_a_loop() -> None:
         "kl": mean([math.exp(c - o) - 1 - (c - o) for c, o, *_ in rows]),
         "kl_sampler": mean([math.exp(o - s) - 1 - (o - s) for _, o, s, *_ in rows]),
         "kl_reference": mean([math.exp(r - c) - 1 - (r - c) for c, _, _, r, *_ in rows]),
-        "clip_low_fraction": mean([float(math.exp(c - o) < 0.8 and a < 0) for c, o, _, _, a, _ in rows]),
-        "clip_high_fraction": mean([float(math.exp(c - o) > 1.28 and a > 0) for c, o, _, _, a, _ in rows]),
-        "dual_clip_fraction": mean([float(math.exp(c - o) > 1.5 and a < 0) for c, o, _, _, a, _ in rows]),
+        "clip_low_fraction": mean(
+            [float(math.exp(c - o) < 0.8 and a < 0) for c, o, _, _, a, _ in rows]
+        ),
+        "clip_high_fraction": mean(
+            [float(math.exp(c - o) > 1.28 and a > 0) for c, o, _, _, a, _ in rows]
+        ),
+        "dual_clip_fraction": mean(
+            [float(math.exp(c - o) > 1.5 and a < 0) for c, o, _, _, a, _ in rows]
+        ),
         "importance_truncated": mean([float(w > 2.0) for w in weights]),
         "entropy": mean([e for *_, e in rows]),
         "effective_sample_size": sum(weights) ** 2 / (len(rows) * sum(w * w for w in weights)),
@@ -52,7 +60,9 @@ def test_what_is_left_out_is_counted() -> None:
         importance=Importance.mask, importance_floor=0.5, sequence_mask=0.1, ratio=Ratio.sequence
     )
     weights = [math.exp(o - s) for _, o, s, *_ in rows]
-    assert metrics["importance_masked"] == pytest.approx(mean([float(not 0.5 <= w <= 2.0) for w in weights]))
+    assert metrics["importance_masked"] == pytest.approx(
+        mean([float(not 0.5 <= w <= 2.0) for w in weights])
+    )
     assert 0 < metrics["sequence_masked"] < 1
     assert "importance_truncated" not in metrics
 

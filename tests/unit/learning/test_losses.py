@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from megatron_trace.learning.losses import clipped_surrogate, k3, predictor_loss, reference_divergence
+from megatron_trace.learning.losses import (
+    clipped_surrogate,
+    k3,
+    predictor_loss,
+    reference_divergence,
+)
 from megatron_trace.learning.ratios import token_ratio
 from tests.unit.learning.micro_batches import policy_of, tokens_of
 
@@ -18,7 +23,9 @@ def test_the_surrogate_is_clipped_on_both_sides(dual_clip: float | None) -> None
     assert tokens.old_logprob is not None
     current = policy_of(tokens)
     ratio = token_ratio(current, tokens.old_logprob)
-    found = clipped_surrogate(ratio, tokens.advantage, clip_low=LOW, clip_high=HIGH, dual_clip=dual_clip)
+    found = clipped_surrogate(
+        ratio, tokens.advantage, clip_low=LOW, clip_high=HIGH, dual_clip=dual_clip
+    )
     (gradient,) = torch.autograd.grad(found.sum(), current)
     bounded = 0
     for rho, a, value, slope in zip(
@@ -65,7 +72,8 @@ def test_the_reference_divergence_is_the_k3_estimate_with_its_gradient() -> None
     found = reference_divergence(current, tokens.reference_logprob)
     (gradient,) = torch.autograd.grad(found.sum(), current)
     for c, r, value, slope in zip(
-        *(values.tolist() for values in (current, tokens.reference_logprob, found, gradient)), strict=True
+        *(values.tolist() for values in (current, tokens.reference_logprob, found, gradient)),
+        strict=True,
     ):
         ratio = math.exp(r) / math.exp(c)
         assert value == pytest.approx(ratio - math.log(ratio) - 1, rel=1e-9, abs=1e-12)

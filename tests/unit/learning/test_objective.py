@@ -146,7 +146,9 @@ def test_a_clipped_sequence_stops_learning_as_a_whole() -> None:
     settings = LearningConfig(ratio=Ratio.sequence, importance=Importance.none)
     tokens = replace(tokens_of([3, 4]), advantage=torch.ones(7, dtype=torch.float64))
     assert tokens.old_logprob is not None
-    gaps = torch.tensor([0.1, 0.9, -0.1, 0.1, 0.6, -0.1, 0.2], dtype=torch.float64)  # means 0.3 and 0.2
+    gaps = torch.tensor(
+        [0.1, 0.9, -0.1, 0.1, 0.6, -0.1, 0.2], dtype=torch.float64
+    )  # means 0.3 and 0.2
     logprob = (tokens.old_logprob + gaps).requires_grad_()
     loss, _ = objective(settings, tokens, logprob, inputs(tokens)[1])
     (gradient,) = torch.autograd.grad(loss, logprob)
@@ -157,7 +159,12 @@ def test_a_clipped_sequence_stops_learning_as_a_whole() -> None:
 def part(tokens: TokenData, numbers: list[int]) -> tuple[TokenData, Tensor]:
     """The micro-batch of some of the rows, and which tokens it holds."""
     chosen = torch.tensor(
-        [t for row in numbers for t, number in enumerate(tokens.sequence.tolist()) if number == row],
+        [
+            t
+            for row in numbers
+            for t, number in enumerate(tokens.sequence.tolist())
+            if number == row
+        ],
         dtype=torch.long,
     )
     place = {row: number for number, row in enumerate(numbers)}
@@ -166,7 +173,9 @@ def part(tokens: TokenData, numbers: list[int]) -> tuple[TokenData, Tensor]:
         for name, value in vars(tokens).items()
         if isinstance(value, Tensor) and name != "target"
     }
-    listed["sequence"] = torch.tensor([place[row] for row in listed["sequence"].tolist()], dtype=torch.long)
+    listed["sequence"] = torch.tensor(
+        [place[row] for row in listed["sequence"].tolist()], dtype=torch.long
+    )
     return replace(tokens, **listed, sequences=len(numbers), target=tokens.target[:0]), chosen
 
 
@@ -192,7 +201,9 @@ def test_it_does_not_matter_how_rows_are_dealt_into_micro_batches(
     (gradient,) = torch.autograd.grad(total, logprob)
     torch.testing.assert_close(total, whole.detach() + 0 * total)
     torch.testing.assert_close(gradient, expected)
-    assert totals == pytest.approx({key: value.item() for key, value in sums.items()}, rel=1e-9, abs=1e-12)
+    assert totals == pytest.approx(
+        {key: value.item() for key, value in sums.items()}, rel=1e-9, abs=1e-12
+    )
 
 
 @each_setting

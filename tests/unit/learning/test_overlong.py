@@ -39,7 +39,9 @@ def test_shaping_leaves_the_tree_as_it_is(tree: RolloutTree) -> None:
 
 @given(grown_trees())
 def test_targets_are_those_without_shaping(tree: RolloutTree) -> None:
-    for plain, shaped in zip(rows_from_tree(tree), rows_from_tree(tree, SHAPED, longest=20), strict=True):
+    for plain, shaped in zip(
+        rows_from_tree(tree), rows_from_tree(tree, SHAPED, longest=20), strict=True
+    ):
         np.testing.assert_array_equal(plain.target, shaped.target)
         np.testing.assert_array_equal(plain.learn, shaped.learn)
 

@@ -29,7 +29,9 @@ def test_a_plan_computes_every_row_once_within_the_bound(
     planned = [index for batches in plan for rows in batches for index in rows]
     assert sorted(planned) == list(range(len(lengths)))
     for rows in (rows for batches in plan for rows in batches):
-        assert packing.total(sum(packing.padded(lengths[index]) for index in rows)) <= packing.capacity
+        assert (
+            packing.total(sum(packing.padded(lengths[index]) for index in rows)) <= packing.capacity
+        )
 
 
 @pytest.mark.parametrize("attention_scale", [float("inf"), 2000.0])
@@ -37,7 +39,9 @@ def test_ranks_get_nearly_the_same_cost_and_little_padding(attention_scale: floa
     lengths = np.random.default_rng(0).integers(50, 1000, 200).tolist()
     packing = Packing(capacity=4000, total_multiple=16, attention_scale=attention_scale)
     plan = plan_micro_batches(lengths, range(200), ranks=4, packing=packing)
-    costs = [sum(packing.cost(lengths[index]) for rows in batches for index in rows) for batches in plan]
+    costs = [
+        sum(packing.cost(lengths[index]) for rows in batches for index in rows) for batches in plan
+    ]
     assert max(costs) < 1.02 * min(costs)
     for together in zip(*plan, strict=True):
         at_once = [sum(packing.cost(lengths[index]) for index in rows) for rows in together]

@@ -55,7 +55,9 @@ def test_the_mean_of_a_sequence_reaches_all_its_tokens(tokens: TokenData, old: T
 
 def test_token_ratio_is_that_of_the_probabilities(tokens: TokenData, old: Tensor) -> None:
     current = policy_of(tokens)
-    expected = [math.exp(c) / math.exp(o) for c, o in zip(current.tolist(), old.tolist(), strict=True)]
+    expected = [
+        math.exp(c) / math.exp(o) for c, o in zip(current.tolist(), old.tolist(), strict=True)
+    ]
     close(token_ratio(current, old), expected)
 
 
@@ -89,18 +91,27 @@ def test_with_one_advantage_a_sequence_the_gradient_is_that_of_the_geometric_mea
     current = policy_of(tokens)
     advantage = torch.randn(tokens.sequences, dtype=torch.float64)
     ratio = mean_ratio(current, old, tokens.sequence, tokens.sequences)
-    share = torch.tensor([1 / length for length in LENGTHS for _ in range(length)], dtype=torch.float64)
+    share = torch.tensor(
+        [1 / length for length in LENGTHS for _ in range(length)], dtype=torch.float64
+    )
     (gradient,) = torch.autograd.grad((share * ratio * advantage[tokens.sequence]).sum(), current)
-    sums = torch.zeros(tokens.sequences, dtype=torch.float64).index_add(0, tokens.sequence, current - old)
+    sums = torch.zeros(tokens.sequences, dtype=torch.float64).index_add(
+        0, tokens.sequence, current - old
+    )
     lengths = torch.tensor(LENGTHS).clamp(min=1)
     (expected,) = torch.autograd.grad(((sums / lengths).exp() * advantage).sum(), current)
     torch.testing.assert_close(gradient, expected)
 
 
 def test_importance_weights_are_truncated_or_masked(tokens: TokenData, old: Tensor) -> None:
-    weights = [math.exp(o - s) for o, s in zip(old.tolist(), tokens.sampler_logprob.tolist(), strict=True)]
+    weights = [
+        math.exp(o - s) for o, s in zip(old.tolist(), tokens.sampler_logprob.tolist(), strict=True)
+    ]
     assert min(weights) < 0.5 and max(weights) > 2.0
-    close(truncated_importance(old, tokens.sampler_logprob, 2.0), [min(weight, 2.0) for weight in weights])
+    close(
+        truncated_importance(old, tokens.sampler_logprob, 2.0),
+        [min(weight, 2.0) for weight in weights],
+    )
     kept = [weight if 0.5 <= weight <= 2.0 else 0.0 for weight in weights]
     close(masked_importance(old, tokens.sampler_logprob, 0.5, 2.0), kept)
 
@@ -111,7 +122,9 @@ def test_importance_weights_carry_no_gradient(tokens: TokenData) -> None:
     assert not masked_importance(current, tokens.sampler_logprob, 0.5, 2.0).requires_grad
 
 
-def test_only_negative_advantages_of_drifted_sequences_are_left_out(tokens: TokenData, old: Tensor) -> None:
+def test_only_negative_advantages_of_drifted_sequences_are_left_out(
+    tokens: TokenData, old: Tensor
+) -> None:
     current, threshold = policy_of(tokens), 0.1
     expected = []
     parts = zip(*map(per_sequence, (current, old, tokens.advantage)), strict=True)

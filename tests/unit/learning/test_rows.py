@@ -14,7 +14,9 @@ from tests.unit.trees import bare_tree, chain, grown_trees
 @given(grown_trees())
 def test_a_row_is_the_history_of_its_leaf(tree: RolloutTree):
     rows = rows_from_tree(tree)
-    assert [row.tokens.tolist() for row in rows] == [tree.history_ids(leaf) for leaf in tree.leaves()]
+    assert [row.tokens.tolist() for row in rows] == [
+        tree.history_ids(leaf) for leaf in tree.leaves()
+    ]
 
 
 @given(grown_trees())
@@ -27,10 +29,14 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
 @pytest.mark.parametrize("name", [None, *ADVANTAGES])
 @pytest.mark.parametrize("backup", Backup)
 @given(tree=grown_trees())
-def test_what_is_learned_carries_its_turns_numbers(name: str | None, backup: Backup, tree: RolloutTree):
+def test_what_is_learned_carries_its_turns_numbers(
+    name: str | None, backup: Backup, tree: RolloutTree
+):
     learning = LearningConfig(advantage=name, backup=backup)
     advantages = ADVANTAGES[name or "trace"](tree, learning)
-    _, success, _ = leaf_statistics(tree) if backup is Backup.leaf_weighted else sampled_statistics(tree)
+    _, success, _ = (
+        leaf_statistics(tree) if backup is Backup.leaf_weighted else sampled_statistics(tree)
+    )
     for leaf, row in zip(tree.leaves(), rows_from_tree(tree, learning), strict=True):
         start = 0
         for index in tree.path(leaf):
@@ -39,7 +45,9 @@ def test_what_is_learned_carries_its_turns_numbers(name: str | None, backup: Bac
             end = sampled.stop + len(turn.observation_ids)
             if np.any(row.learn[sampled]):
                 np.testing.assert_array_equal(row.advantage[sampled], np.float32(advantages[index]))
-                np.testing.assert_array_equal(row.sampler_logprob[sampled], np.float32(turn.logprobs))
+                np.testing.assert_array_equal(
+                    row.sampler_logprob[sampled], np.float32(turn.logprobs)
+                )
             assert not np.any(row.learn[sampled.stop : end])
             if row.predict[end - 1]:
                 assert row.target[end - 1] == np.float32(success[index])

@@ -25,13 +25,19 @@ def test_warm_up_rises_by_equal_steps_to_the_whole_rate() -> None:
 
 def test_a_linear_decay_falls_by_equal_steps_after_warm_up_and_stays() -> None:
     found = factors(
-        9, warmup_steps=1, learning_rate_decay=Decay.linear, decay_steps=4, min_learning_rate_factor=0.2
+        9,
+        warmup_steps=1,
+        learning_rate_decay=Decay.linear,
+        decay_steps=4,
+        min_learning_rate_factor=0.2,
     )
     assert found == pytest.approx([0.5, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2])
 
 
 def test_a_cosine_decay_is_half_a_cosine() -> None:
-    found = factors(7, learning_rate_decay=Decay.cosine, decay_steps=4, min_learning_rate_factor=0.1)
+    found = factors(
+        7, learning_rate_decay=Decay.cosine, decay_steps=4, min_learning_rate_factor=0.1
+    )
     expected = [0.1 + 0.9 * (1 + math.cos(math.pi * update / 4)) / 2 for update in range(5)]
     assert found == pytest.approx([*expected, 0.1, 0.1])
 

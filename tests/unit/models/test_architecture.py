@@ -30,7 +30,11 @@ ROPES: list[tuple[str, dict[str, Any]]] = [
         "llama",
         {
             "rope_theta": 5e5,
-            "rope_scaling": {"rope_type": "llama3", "original_max_position_embeddings": 64, **LLAMA3},
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "original_max_position_embeddings": 64,
+                **LLAMA3,
+            },
         },
     ),
     ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA3}}),
@@ -43,11 +47,25 @@ ROPES: list[tuple[str, dict[str, Any]]] = [
     ),
     (
         "qwen2",
-        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 0.8, "beta_fast": 16}},
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "attention_factor": 0.8,
+                "beta_fast": 16,
+            }
+        },
     ),
     (
         "qwen3",
-        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 1.1}},
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "mscale": 0.7,
+                "mscale_all_dim": 1.1,
+            }
+        },
     ),
 ]
 
@@ -57,7 +75,9 @@ def config(family: str, **special: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("family", "special"), ROPES)
-def test_frequencies_are_those_of_the_model_in_transformers(family: str, special: dict[str, Any]) -> None:
+def test_frequencies_are_those_of_the_model_in_transformers(
+    family: str, special: dict[str, Any]
+) -> None:
     hf = config(family, **special)
     check_architecture(hf)
     rotary = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family].from_dict(hf)).model.rotary_emb
@@ -85,7 +105,11 @@ def rope(**parameters: Any) -> dict[str, Any]:
         ("llama", rope(rope_type="longrope"), "rope_parameters=.*longrope"),
         ("qwen3", rope(full_attention={"rope_type": "default"}), "one rope_type for all layers"),
         ("llama", rope(rope_type="llama3", factor=2.0), "must give low_freq_factor"),
-        ("llama", rope(rope_type="default", partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
+        (
+            "llama",
+            rope(rope_type="default", partial_rotary_factor=0.5),
+            "partial_rotary_factor=0.5",
+        ),
         ("qwen3_moe", {"num_experts": 0}, "num_experts is missing"),
         ("qwen3_moe", {"num_experts_per_tok": 5}, "num_experts_per_tok=5"),
         ("qwen3_moe", {"num_experts_per_tok": 1, "norm_topk_prob": True}, "norm_topk_prob=True"),
@@ -101,7 +125,9 @@ def test_what_would_be_computed_otherwise_is_refused(
 
 @pytest.mark.parametrize("family", ["qwen3", "qwen3_moe", "qwen2", "llama"])
 def test_the_plain_model_of_each_family_is_let_pass(family: str) -> None:
-    check_architecture(config(family, sliding_window=4096, use_sliding_window=False, hidden_act="silu"))
+    check_architecture(
+        config(family, sliding_window=4096, use_sliding_window=False, hidden_act="silu")
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +138,9 @@ def test_the_plain_model_of_each_family_is_let_pass(family: str) -> None:
         ({"mlp_only_layers": [0, 3]}, [False, True, True, False]),
     ],
 )
-def test_sparse_layers_are_those_of_transformers(special: dict[str, Any], sparse: list[bool]) -> None:
+def test_sparse_layers_are_those_of_transformers(
+    special: dict[str, Any], sparse: list[bool]
+) -> None:
     hf = config("qwen3_moe", **special)
     assert sparse_layers(hf) == sparse
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING["qwen3_moe"].from_dict(hf))

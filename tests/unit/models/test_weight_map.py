@@ -47,7 +47,9 @@ def test_shards_give_the_hf_tensors_back(name: str, ranks: int) -> None:
     shards = [rule.shard(full, rank, ranks) for rank in range(ranks)]
     back = rule.split(rule.join(shards), SHAPE)
     assert all(torch.equal(one, other) for one, other in zip(back, parts, strict=True))
-    assert rule is DIRECT or sum(shard.numel() for shard in shards) == sum(part.numel() for part in parts)
+    assert rule is DIRECT or sum(shard.numel() for shard in shards) == sum(
+        part.numel() for part in parts
+    )
 
 
 def test_qkv_keeps_a_group_s_heads_together() -> None:
@@ -67,7 +69,12 @@ def test_vocabulary_padding_is_cut_off() -> None:
 
 def config(family: str, **special: Any) -> dict[str, Any]:
     """A config.json with four layers."""
-    sizes = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 20}
+    sizes = {
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "vocab_size": 20,
+    }
     experts = {"num_experts": 3} if family == "qwen3_moe" else {}
     return {"model_type": family, "hidden_size": 32, **sizes, **experts, **special}
 
@@ -88,12 +95,18 @@ def test_tables_name_every_tensor_once(family: str, tied: bool) -> None:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_table_names_the_tensors_that_transformers_saves(model_type: str, tmp_path: Path) -> None:
-    special = {"mlp_only_layers": [1], "moe_intermediate_size": 16} if model_type == "qwen3_moe" else {}
+    special = (
+        {"mlp_only_layers": [1], "moe_intermediate_size": 16} if model_type == "qwen3_moe" else {}
+    )
     wanted = config(model_type, intermediate_size=16, head_dim=4, **special)
-    AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type].from_dict(wanted)).save_pretrained(tmp_path)
+    AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type].from_dict(wanted)).save_pretrained(
+        tmp_path
+    )
     written = json.loads((tmp_path / "config.json").read_text())
     rows = expand(FAMILIES[model_type], written, tied=False)
-    assert {name for row in rows for name in row.hf} == load_file(tmp_path / "model.safetensors").keys()
+    assert {name for row in rows for name in row.hf} == load_file(
+        tmp_path / "model.safetensors"
+    ).keys()
     assert shape_of(written) == shape_of(wanted)
 
 
@@ -110,7 +123,12 @@ def test_rows_come_layer_by_layer_and_experts_in_order() -> None:
         ".linear_fc1.weight",
         ".linear_fc2.weight",
     )
-    assert experts[:4] == [first + "0" + fc1, first + "0" + fc2, first + "1" + fc1, first + "1" + fc2]
+    assert experts[:4] == [
+        first + "0" + fc1,
+        first + "0" + fc2,
+        first + "1" + fc1,
+        first + "1" + fc2,
+    ]
     assert len(experts) == 4 * 3 * 2
 
 
@@ -126,12 +144,19 @@ def test_an_expert_has_a_name_in_both_of_megatron_s_layers() -> None:
 def test_a_head_s_width_is_what_transformers_assumes() -> None:
     for family in FAMILIES:
         loaded = CONFIG_MAPPING[family].from_dict(config(family))
-        width = getattr(loaded, "head_dim", None) or loaded.hidden_size // loaded.num_attention_heads
+        width = (
+            getattr(loaded, "head_dim", None) or loaded.hidden_size // loaded.num_attention_heads
+        )
         assert shape_of(config(family)).head_dim == width
 
 
 def test_padding_of_the_vocabulary_depends_on_the_vocabulary_alone() -> None:
-    assert [padded_vocabulary(size) for size in (1, 1024, 1025, 151936)] == [1024, 1024, 2048, 152576]
+    assert [padded_vocabulary(size) for size in (1, 1024, 1025, 151936)] == [
+        1024,
+        1024,
+        2048,
+        152576,
+    ]
 
 
 def test_an_unknown_family_is_named() -> None:

@@ -14,7 +14,9 @@ from megatron_trace.plan.shape import Shape
 def of(model, settings):
     """Activations of Qwen3-14B's stage `stage` with 8192 tokens a micro-batch."""
 
-    def make(*overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = True):
+    def make(
+        *overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = True
+    ):
         config = settings(*overrides)
         return activations(
             Shape.of(model("Qwen3-14B")),
@@ -64,7 +66,9 @@ def test_the_output_layer_is_on_the_last_stage_only(of):
     assert last.output > 8192 * 152_576 * 2
 
 
-@pytest.mark.parametrize(("stage", "parts"), [(0, 4), (1, 3), (2, 2), (3, 1)], ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("stage", "parts"), [(0, 4), (1, 3), (2, 2), (3, 1)], ids=lambda value: str(value)
+)
 def test_a_stage_holds_the_micro_batches_between_its_forward_and_backward(of, stage, parts):
     alone = of("parallel.pipeline=4", stage=3).layers
     assert of("parallel.pipeline=4", stage=stage).layers == pytest.approx(parts * alone, rel=1e-6)
@@ -96,7 +100,9 @@ def test_recomputation_saves_memory_in_its_order(of):
 
 def test_full_recomputation_by_hand(of):
     layer = of().layers / 40
-    assert of("recompute.granularity=full").layers == pytest.approx(40 * 8192 * 5120 * 2 + layer, rel=1e-6)
+    assert of("recompute.granularity=full").layers == pytest.approx(
+        40 * 8192 * 5120 * 2 + layer, rel=1e-6
+    )
 
 
 def test_fp8_saves_inputs_of_matrix_products_in_one_byte(of):
@@ -114,6 +120,13 @@ def test_experts_save_what_is_sent_to_them(model, settings):
 
     assert layers("parallel.expert=8") == layers("parallel.expert=1")  # as many tokens come as go
     dense = replace(shape, sparse=(False,) * shape.layers)
-    assert layers() > activations(dense, Layout.of(settings(), 8), settings(), 0, micro_batches=8).layers
+    assert (
+        layers()
+        > activations(dense, Layout.of(settings(), 8), settings(), 0, micro_batches=8).layers
+    )
     recomputed = layers("recompute.granularity=selective", "recompute.modules=[moe]")
-    assert recomputed < layers("recompute.granularity=selective", "recompute.modules=[moe_act]") < layers()
+    assert (
+        recomputed
+        < layers("recompute.granularity=selective", "recompute.modules=[moe_act]")
+        < layers()
+    )

@@ -85,9 +85,13 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start
         if name != "step"
     ]
     copies = storages(
-        parameter for group in policy._optimizer.megatron.param_groups for parameter in group["params"]
+        parameter
+        for group in policy._optimizer.megatron.param_groups
+        for parameter in group["params"]
     )
-    own = {place: size for place, size in (copies | storages(learner)).items() if place not in weights}
+    own = {
+        place: size for place, size in (copies | storages(learner)).items() if place not in weights
+    }
     assert planned.weights == sum(weights.values())
     assert planned.gradients == sum(gradients.values())
     assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
@@ -101,7 +105,9 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if not bytes_saved and tensor.untyped_storage().data_ptr() not in known:
-            saved[tensor.untyped_storage().data_ptr()] = tensor  # held, so that its place is not used again
+            saved[tensor.untyped_storage().data_ptr()] = (
+                tensor  # held, so that its place is not used again
+            )
         return tensor
 
     def give(tensor: torch.Tensor) -> torch.Tensor:
@@ -148,7 +154,9 @@ def test_activations_are_what_autograd_saves(start_policy, precision, overrides)
 
 @pytest.mark.parametrize("modules", ["[moe]", None])
 def test_so_are_those_of_experts(start_policy, sparse_model, modules):
-    recompute = ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    recompute = (
+        ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    )
     saved, planned = saved_and_planned(*start_policy(f"model.path={sparse_model}", *recompute))
     assert planned == pytest.approx(saved, rel=0.03)
 
@@ -158,7 +166,12 @@ def sparse_model(tmp_path: Path) -> Path:
     """Folder of a small model with experts."""
     from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
-    sizes = {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "vocab_size": 2048}
+    sizes = {
+        "hidden_size": 128,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "vocab_size": 2048,
+    }
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
     experts = {
         "num_experts": 8,
@@ -186,7 +199,9 @@ def fuse_swiglu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]
 @pytest.mark.parametrize("modules", ["[mlp]", None])
 def test_a_fused_swiglu_saves_its_input_alone(start_policy, fuse_swiglu, modules):
     fuse_swiglu()
-    recompute = ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    recompute = (
+        ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
+    )
     saved, planned = saved_and_planned(*start_policy(*recompute), fused=True)
     assert planned == pytest.approx(saved, rel=0.03)
 
@@ -203,4 +218,6 @@ def test_a_fused_swiglu_learns_the_same(start_policy, fuse_swiglu, sparse_model,
     plain = start_policy(*model)[1].update(rows())
     fuse_swiglu()
     fused = start_policy(*model)[1].update(rows())
-    assert {name: pytest.approx(value, rel=1e-5, abs=1e-7) for name, value in plain.items()} == fused
+    assert {
+        name: pytest.approx(value, rel=1e-5, abs=1e-7) for name, value in plain.items()
+    } == fused

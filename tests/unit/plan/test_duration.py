@@ -18,7 +18,11 @@ FLEET = ("rollout.workers=4", "rollout.tensor_parallel=2", "parallel.tensor=4")
 
 def plan(settings, model, *overrides, **assumed):
     return make_plan(
-        settings(*FLEET, *overrides), model("Qwen3-14B"), CLUSTER, Assumptions(**assumed), exact=False
+        settings(*FLEET, *overrides),
+        model("Qwen3-14B"),
+        CLUSTER,
+        Assumptions(**assumed),
+        exact=False,
     )
 
 
@@ -65,7 +69,9 @@ def test_a_faster_peak_is_a_shorter_phase(settings, model):
 
 def test_a_pipeline_waits_and_interleaving_waits_less(settings, model):
     plain = plan(settings, model, "parallel.tensor=2", "parallel.pipeline=4")
-    finer = plan(settings, model, "parallel.tensor=2", "parallel.pipeline=4", "parallel.interleave=2")
+    finer = plan(
+        settings, model, "parallel.tensor=2", "parallel.pipeline=4", "parallel.interleave=2"
+    )
     assert plan(settings, model).seconds.bubble == 0.0
     assert finer.seconds.bubble == pytest.approx(plain.seconds.bubble / 2, rel=0.05)
 

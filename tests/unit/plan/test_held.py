@@ -64,8 +64,12 @@ def test_qwen3_14b_on_8_gpus_by_hand(model, settings):
 
 
 @pytest.mark.parametrize("name", ["Qwen3-8B", "Qwen3-14B"])
-@pytest.mark.parametrize(("tensor", "pipeline", "data"), [(1, 1, 1), (4, 1, 2), (2, 4, 1), (8, 2, 4)])
-def test_weights_and_optimizer_are_as_in_megatrons_own_formula(model, settings, name, tensor, pipeline, data):
+@pytest.mark.parametrize(
+    ("tensor", "pipeline", "data"), [(1, 1, 1), (4, 1, 2), (2, 4, 1), (8, 2, 4)]
+)
+def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
+    model, settings, name, tensor, pipeline, data
+):
     """megatron/training/theoretical_memory_usage.py, for the most loaded shard: 6 + 12/d bytes a parameter.
 
     Without the predictor. It does not know of normalised heads, and spreads the layers' norms over the ranks.
@@ -129,11 +133,15 @@ def test_fp8_copies_are_added_or_take_the_place_of_bf16(settings):
     }
     for (recipe, kept, capability), change in cases.items():
         config = settings(
-            "precision.train=fp8", f"precision.fp8_recipe={recipe}", f"precision.fp8_param_gather={kept}"
+            "precision.train=fp8",
+            f"precision.fp8_recipe={recipe}",
+            f"precision.fp8_param_gather={kept}",
         )
         assert fp8_change(100, config, 40, capability) == change
     first = settings(
-        "precision.train=fp8", "precision.fp8_recipe=tensorwise", "precision.fp8_first_layers_bf16=10"
+        "precision.train=fp8",
+        "precision.fp8_recipe=tensorwise",
+        "precision.fp8_first_layers_bf16=10",
     )
     assert fp8_change(100, first, 40, hopper) == 150
     assert fp8_change(100, settings("precision.train=bf16"), 40, hopper) == 0

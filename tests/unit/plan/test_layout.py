@@ -34,7 +34,12 @@ def test_interleaved_stages_take_turns(settings):
 
 def test_the_optimizer_is_sharded_over_data_and_context(settings):
     layout = Layout.of(
-        settings("parallel.tensor=2", "parallel.context=2", "parallel.expert=4", "parallel.expert_tensor=1"),
+        settings(
+            "parallel.tensor=2",
+            "parallel.context=2",
+            "parallel.expert=4",
+            "parallel.expert_tensor=1",
+        ),
         16,
     )
     assert (layout.data, layout.shards, layout.expert_shards) == (4, 8, 4)
@@ -49,7 +54,12 @@ def test_the_fleet_takes_its_gpus_first(settings):
 
 def test_the_smallest_world_holds_dense_layers_and_experts(settings):
     assert smallest_world(settings("parallel.tensor=4", "parallel.pipeline=2")) == 8
-    assert smallest_world(settings("parallel.tensor=2", "parallel.expert=8", "parallel.expert_tensor=1")) == 8
+    assert (
+        smallest_world(
+            settings("parallel.tensor=2", "parallel.expert=8", "parallel.expert_tensor=1")
+        )
+        == 8
+    )
     assert smallest_world(settings("parallel.tensor=2", "parallel.expert=8")) == 16
 
 
@@ -62,12 +72,16 @@ def test_an_engine_stands_within_a_node(settings):
         check_engines(wide, Cluster(4, 4, GPUS["h100-80gb"]), 8)
     with pytest.raises(SettingError, match=r"rollout\.workers = 3: .* whole places for 2 engines"):
         check_engines(
-            settings("rollout.workers=3", "rollout.tensor_parallel=4"), Cluster(3, 6, GPUS["h100-80gb"]), 6
+            settings("rollout.workers=3", "rollout.tensor_parallel=4"),
+            Cluster(3, 6, GPUS["h100-80gb"]),
+            6,
         )
 
 
 def test_places_for_engines_are_whole_on_every_node():
-    assert engine_places(4, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 2  # 2 GPUs are left of the first node
+    assert (
+        engine_places(4, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 2
+    )  # 2 GPUs are left of the first node
     assert engine_places(2, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 5
 
 
@@ -75,4 +89,6 @@ def test_places_for_engines_are_whole_on_every_node():
     ("tensor", "each", "crosses"), [(8, 8, False), (16, 8, True), (4, 6, True), (2, 6, False)]
 )
 def test_tensor_parallel_neighbours_may_stand_on_two_nodes(settings, tensor, each, crosses):
-    assert Layout.of(settings(f"parallel.tensor={tensor}"), 16).tensor_crosses_nodes(each) is crosses
+    assert (
+        Layout.of(settings(f"parallel.tensor={tensor}"), 16).tensor_crosses_nodes(each) is crosses
+    )

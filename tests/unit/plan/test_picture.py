@@ -28,7 +28,9 @@ def drawn(model):
 def test_every_train_rank_and_engine_has_a_cell(drawn):
     texts = drawn(2)
     assert {f"rank {rank}" for rank in range(8)} <= set(texts)
-    assert [text for text in texts if text.startswith("engine ")] == [f"engine {n // 2}" for n in range(8)]
+    assert [text for text in texts if text.startswith("engine ")] == [
+        f"engine {n // 2}" for n in range(8)
+    ]
     assert "tp 3 · cp 0 · dp 1" in texts
 
 

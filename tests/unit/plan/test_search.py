@@ -14,7 +14,9 @@ from megatron_trace.plan.search import overrides, search
 H100 = GPUS["h100-80gb"]
 
 
-@pytest.mark.parametrize(("name", "nodes"), [("Qwen3-14B", 1), ("Qwen3-14B", 2), ("Qwen3-30B-A3B", 3)])
+@pytest.mark.parametrize(
+    ("name", "nodes"), [("Qwen3-14B", 1), ("Qwen3-14B", 2), ("Qwen3-30B-A3B", 3)]
+)
 def test_what_is_found_fits_and_passes_the_checks_of_a_run(model, settings, name, nodes):
     hf, cluster = model(name), Cluster(nodes, 8, H100)
     found = search(settings(), hf, cluster, Assumptions())
@@ -54,7 +56,9 @@ def test_whatever_the_configuration_sets_the_overrides_prevail(model, settings, 
         *("parallel.expert=2", "parallel.expert_tensor=2"),
     )
     cluster = Cluster(3, 8, H100)
-    plans = search(settings(*set_otherwise), model("Qwen3-30B-A3B"), cluster, Assumptions(), keep=10_000).best
+    plans = search(
+        settings(*set_otherwise), model("Qwen3-30B-A3B"), cluster, Assumptions(), keep=10_000
+    ).best
     plan = next(plan for plan in plans if plan.config.recompute.granularity is granularity)
     assert settings(*set_otherwise, *overrides(plan).split(" ")) == plan.config
 
@@ -63,7 +67,9 @@ def test_what_refuses_all_layouts_is_said(model, settings):
     config = settings("learning.micro_batch_tokens=1024")
     found = search(config, model("Qwen3-14B"), Cluster(1, 8, H100), Assumptions())
     assert found.refused == found.tried == sum(count for count, _ in found.refusals)
-    assert any("learning.micro_batch_tokens = 1024: must hold" in message for _, message in found.refusals)
+    assert any(
+        "learning.micro_batch_tokens = 1024: must hold" in message for _, message in found.refusals
+    )
 
 
 def test_one_gpu_leaves_nothing_to_search(model, settings):

@@ -16,7 +16,9 @@ from megatron_trace.policy import hf
 def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "torch_dtype": "bfloat16"}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "qwen3", "torch_dtype": "bfloat16"})
+    )
     (folder / "tokenizer.json").write_text("{}")
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
@@ -29,7 +31,9 @@ METADATA = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in TENSOR
 
 
 @pytest.mark.parametrize(("limit", "files"), [(1 << 30, 1), (130, 3)])
-def test_a_folder_reads_back_what_was_written(tmp_path: Path, source: Path, limit: int, files: int) -> None:
+def test_a_folder_reads_back_what_was_written(
+    tmp_path: Path, source: Path, limit: int, files: int
+) -> None:
     path = tmp_path / "out"
     extra = {FILE: {"predictor.fc2.bias": torch.ones(1)}}
     hf.write_folder(path, source, TENSORS.items(), METADATA, extra, max_shard_bytes=limit)
@@ -38,10 +42,15 @@ def test_a_folder_reads_back_what_was_written(tmp_path: Path, source: Path, limi
     assert reader.names() == TENSORS.keys()
     assert all(torch.equal(reader.read(name), tensor) for name, tensor in TENSORS.items())
     assert [reader.meta(name) for name in TENSORS] == METADATA
-    assert (path / "tokenizer.json").exists() and (path / "additional_chat_templates/tools.jinja").exists()
+    assert (path / "tokenizer.json").exists() and (
+        path / "additional_chat_templates/tools.jinja"
+    ).exists()
     assert (path / hf.INDEX).exists() is (files > 1)
     stored = [
-        name for file in path.glob("model*") if file.suffix == ".safetensors" for name in load_file(file)
+        name
+        for file in path.glob("model*")
+        if file.suffix == ".safetensors"
+        for name in load_file(file)
     ]
     assert sorted(stored) == sorted(TENSORS)
 
@@ -82,7 +91,9 @@ def test_config_json_travels_byte_for_byte_unless_it_must_state_another_dtype(
     for dtype, after in ((None, before), (torch.bfloat16, before)):
         hf.write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=dtype)
         assert (tmp_path / "out" / "config.json").read_bytes() == after
-    hf.write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=torch.float32)
+    hf.write_folder(
+        tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=torch.float32
+    )
     assert hf.read_config(tmp_path / "out") == {"model_type": "qwen3", "dtype": "float32"}
 
 
@@ -150,14 +161,18 @@ def test_a_stored_predictor_is_used(tmp_path: Path) -> None:
 
 def test_a_predictor_of_another_width_names_the_setting(tmp_path: Path) -> None:
     save_file(
-        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()}, tmp_path / FILE
+        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()},
+        tmp_path / FILE,
     )
-    with pytest.raises(ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor_hidden"):
+    with pytest.raises(
+        ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor_hidden"
+    ):
         load_predictor(PredictorHead(8, 4, seed=0), tmp_path)
 
 
 def test_the_stored_file_holds_the_agreed_names(tmp_path: Path) -> None:
     save_file(
-        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()}, tmp_path / FILE
+        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()},
+        tmp_path / FILE,
     )
     assert sorted(load_file(tmp_path / FILE)) == sorted(NAMES)

@@ -53,7 +53,9 @@ def test_a_truncated_or_missing_file_is_named(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
-def test_without_a_readable_manifest_it_is_no_checkpoint(tmp_path: Path, content: str | None) -> None:
+def test_without_a_readable_manifest_it_is_no_checkpoint(
+    tmp_path: Path, content: str | None
+) -> None:
     folder = make(tmp_path / "c")
     (folder / "manifest.json").unlink()
     if content is not None:

@@ -27,7 +27,9 @@ def make(**settings: float) -> tuple[PredictorHead, PredictorOptimizer]:
     torch.manual_seed(4)
     for parameter in head.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    learning = LearningConfig(**{"predictor_learning_rate": 0.01, "predictor_average": 0.0} | settings)
+    learning = LearningConfig(
+        **{"predictor_learning_rate": 0.01, "predictor_average": 0.0} | settings
+    )
     return head, PredictorOptimizer(head, learning, distributed.group.WORLD)
 
 
@@ -50,7 +52,9 @@ def exact(head: PredictorHead, batches: list[list[int]], rate: float) -> list[Te
     for step, batch in enumerate(batches, start=1):
         leaves = [value.clone().requires_grad_() for value in values]
         inner = hidden[batch] @ leaves[0].T + leaves[1]
-        inner = 0.5 * inner * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (inner + 0.044715 * inner**3)))
+        inner = (
+            0.5 * inner * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (inner + 0.044715 * inner**3)))
+        )
         chance = 1 / (1 + torch.exp(-(inner @ leaves[2].T + leaves[3])[:, 0]))
         gradients = torch.autograd.grad(((chance - target[batch]) ** 2).mean(), leaves)
         for value, m, v, gradient in zip(values, first, second, gradients, strict=True):

@@ -11,7 +11,9 @@ from megatron_trace.policy import vocab_parallel
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
 
 
-def reference(logits: Tensor, target: Tensor, temperature: float, real: int) -> tuple[Tensor, Tensor]:
+def reference(
+    logits: Tensor, target: Tensor, temperature: float, real: int
+) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies by log_softmax over the real part of the vocabulary."""
     logprobs = (logits[:, :real] / temperature).log_softmax(-1)
     return logprobs.gather(1, target[:, None]).squeeze(1), -(logprobs.exp() * logprobs).sum(-1)
@@ -19,7 +21,9 @@ def reference(logits: Tensor, target: Tensor, temperature: float, real: int) -> 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("real", [10, 16])
-def test_logprob_entropy_and_gradient_are_those_of_log_softmax(temperature: float, real: int) -> None:
+def test_logprob_entropy_and_gradient_are_those_of_log_softmax(
+    temperature: float, real: int
+) -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, 16, requires_grad=True)
     target, upstream = torch.randint(0, real, (6,)), torch.randn(6)
@@ -38,15 +42,26 @@ def test_logprob_entropy_and_gradient_are_those_of_log_softmax(temperature: floa
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("real", [10, 16])
-def test_the_entropy_s_gradient_adds_to_the_log_probability_s(temperature: float, real: int) -> None:
+def test_the_entropy_s_gradient_adds_to_the_log_probability_s(
+    temperature: float, real: int
+) -> None:
     torch.manual_seed(0)
     logits = (3 * torch.randn(6, 16)).requires_grad_()
     target, up_logprob, up_entropy = torch.randint(0, real, (6,)), torch.randn(6), torch.randn(6)
     found = vocab_parallel_logprob(
-        logits, target, temperature=temperature, start=0, vocabulary=real, with_entropy_gradient=True
+        logits,
+        target,
+        temperature=temperature,
+        start=0,
+        vocabulary=real,
+        with_entropy_gradient=True,
     )
     exact = reference(logits.double(), target, temperature, real)
-    for upstream in ((up_logprob, up_entropy), (0 * up_logprob, up_entropy), (up_logprob, 0 * up_entropy)):
+    for upstream in (
+        (up_logprob, up_entropy),
+        (0 * up_logprob, up_entropy),
+        (up_logprob, 0 * up_entropy),
+    ):
         (gradient,) = torch.autograd.grad(found, logits, upstream, retain_graph=True)
         doubles = [values.double() for values in upstream]
         (expected,) = torch.autograd.grad(exact, logits, doubles, retain_graph=True)
@@ -56,7 +71,12 @@ def test_the_entropy_s_gradient_adds_to_the_log_probability_s(temperature: float
 def test_a_distribution_without_doubt_has_finite_gradients() -> None:
     logits = torch.tensor([[0.0, 300.0, -300.0]], requires_grad=True)
     found = vocab_parallel_logprob(
-        logits, torch.tensor([1]), temperature=1.0, start=0, vocabulary=3, with_entropy_gradient=True
+        logits,
+        torch.tensor([1]),
+        temperature=1.0,
+        start=0,
+        vocabulary=3,
+        with_entropy_gradient=True,
     )
     (gradient,) = torch.autograd.grad(found, logits, [torch.ones(1), torch.ones(1)])
     assert gradient.tolist() == [[0.0, 0.0, 0.0]]
@@ -79,7 +99,9 @@ class Meeting:
 
 
 @pytest.mark.parametrize("real", [5, 8, 13, 16])
-def test_every_rank_has_the_gradient_of_its_own_slice(real: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_rank_has_the_gradient_of_its_own_slice(
+    real: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     whole, target = torch.randn(6, 16, requires_grad=True), torch.randint(0, real, (6,))
     upstream = (torch.randn(6), torch.randn(6))

@@ -46,10 +46,15 @@ def test_every_row_is_in_one_block_and_ranks_give_equally_much(
     monkeypatch.setattr(weights, "BLOCK_BYTES", limit)
     rows = held_rows()
     blocks = _in_blocks(rows, PLACE)
-    assert sorted(held.row.hf for block in blocks for held in block) == sorted(held.row.hf for held in rows)
+    assert sorted(held.row.hf for block in blocks for held in block) == sorted(
+        held.row.hf for held in rows
+    )
     for block in blocks:
         assert len(block) == 1 or all(held.expert_rank is not None for held in block)
-        given = [[held.shape for held in block if held.expert_rank == rank] for rank in range(EXPERT_RANKS)]
+        given = [
+            [held.shape for held in block if held.expert_rank == rank]
+            for rank in range(EXPERT_RANKS)
+        ]
         assert len(block) == 1 or given[0] == given[1] == given[2]
         assert len({held.row.hf[0].split(".mlp.")[0] for held in block}) == 1
     of_experts = sum(len(block) > 1 for block in blocks)
@@ -60,7 +65,9 @@ def test_a_gathered_block_falls_apart_into_the_tensors_it_was_made_of() -> None:
     block = next(block for block in _in_blocks(held_rows(), PLACE) if len(block) > 1)
     whole = [torch.randn(held.shape[0], held.shape[1] * TENSOR) for held in block]
     whole = [
-        tensor if held.row.rule is not GATE_UP else torch.randn(held.shape[0] * TENSOR, held.shape[1])
+        tensor
+        if held.row.rule is not GATE_UP
+        else torch.randn(held.shape[0] * TENSOR, held.shape[1])
         for held, tensor in zip(block, whole, strict=True)
     ]
 
@@ -74,7 +81,10 @@ def test_a_gathered_block_falls_apart_into_the_tensors_it_was_made_of() -> None:
         return torch.cat([rule.shard(tensor, shard, TENSOR).flatten() for rule, tensor in rules])
 
     flat = torch.stack(
-        [torch.stack([sent(rank, shard) for shard in range(TENSOR)]) for rank in range(EXPERT_RANKS)]
+        [
+            torch.stack([sent(rank, shard) for shard in range(TENSOR)])
+            for rank in range(EXPERT_RANKS)
+        ]
     )
     for found, right in zip(_joined(block, flat), whole, strict=True):
         assert torch.equal(found, right)

@@ -8,7 +8,18 @@ import numpy as np
 from megatron_trace.report.metrics import MetricsWriter, calibration_bins, tree_metrics
 from megatron_trace.tree import RolloutTree, Turn, save_trees
 
-CITIES = ("Lyon", "Graz", "Porto", "Bergen", "Leipzig", "Turin", "Gdansk", "Ghent", "Malmo", "Split")
+CITIES = (
+    "Lyon",
+    "Graz",
+    "Porto",
+    "Bergen",
+    "Leipzig",
+    "Turin",
+    "Gdansk",
+    "Ghent",
+    "Malmo",
+    "Split",
+)
 
 
 def encode(text: str) -> list[int]:
@@ -31,7 +42,10 @@ def search(query: str, prediction: float | None) -> Turn:
     """A turn that searches."""
     found = f"\n<information> Doc 0(Title: {query}) {query} lies in France , its capital is Paris . </information>\n"
     return turn(
-        f"I need the country of {query}. <search> {query}</search>", found, prediction=prediction, state={}
+        f"I need the country of {query}. <search> {query}</search>",
+        found,
+        prediction=prediction,
+        state={},
     )
 
 
@@ -50,7 +64,9 @@ def root(prediction: float | None = 0.5, **task: Any) -> RolloutTree:
     return RolloutTree.from_prompt(task, encode(task["question"]), prediction=prediction, state={})
 
 
-def fake_tree(rng: np.random.Generator, skill: float, continuations: int, number: int = 0) -> RolloutTree:
+def fake_tree(
+    rng: np.random.Generator, skill: float, continuations: int, number: int = 0
+) -> RolloutTree:
     """A tree of 4 bare rollouts whose success depends on `skill`, with continuations of one or two anchors."""
     city = str(rng.choice(CITIES))
     question = f"What is the largest city of the largest neighbour of the country of {city} ?"
@@ -109,14 +125,17 @@ def fake_run(
 
 def _evaluation(rng: np.random.Generator, step: int, done: float) -> dict[str, Any]:
     scores = {
-        f"heldout_{hops}": 0.9 - 0.2 * hops + 0.25 * done + rng.normal(0, 0.02) for hops in (1, 2, 3, 4)
+        f"heldout_{hops}": 0.9 - 0.2 * hops + 0.25 * done + rng.normal(0, 0.02)
+        for hops in (1, 2, 3, 4)
     }
     scores["mean"] = sum(scores.values()) / 4
     facts = {"evaluation_tasks": 512, "evaluation_standard_error": 0.02, "time/evaluation": 12.0}
     return {"step": step, "evaluation": scores, **facts}
 
 
-def _row(rng: np.random.Generator, step: int, done: float, trees: list[RolloutTree]) -> dict[str, Any]:
+def _row(
+    rng: np.random.Generator, step: int, done: float, trees: list[RolloutTree]
+) -> dict[str, Any]:
     noise = 1 + 0.1 * rng.normal()
     return {
         "step": step,

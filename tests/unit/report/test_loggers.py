@@ -60,7 +60,9 @@ def test_a_logger_that_does_not_start_is_off_with_one_warning(tmp_path: Path) ->
     def start() -> Any:
         raise SystemExit("no account")
 
-    with pytest.warns(UserWarning, match="here is off, training goes on: SystemExit: no account") as warned:
+    with pytest.warns(
+        UserWarning, match="here is off, training goes on: SystemExit: no account"
+    ) as warned:
         writer = MetricsWriter(tmp_path, loggers=[DetachedLogger("here", start)])
         for step in (1, 2):
             writer.write({"step": step, "kl": 1.0})
@@ -255,19 +257,31 @@ def test_the_real_library_takes_a_run_and_its_continuation(
     folder.mkdir()
     config.run.loggers = [name]
     for done in (0, 1):
-        with MetricsWriter(folder, done=done, loggers=start_loggers(config, folder, done=done)) as writer:
+        with MetricsWriter(
+            folder, done=done, loggers=start_loggers(config, folder, done=done)
+        ) as writer:
             writer.write({"step": done + 1, "kl": 0.5, "time/learning": 1.0})
     if name == "wandb":
-        assert len({path.name.split("-")[-1] for path in (folder / "wandb").glob("offline-run-*")}) == 1
+        assert (
+            len({path.name.split("-")[-1] for path in (folder / "wandb").glob("offline-run-*")})
+            == 1
+        )
     else:
-        client = sys.modules["mlflow.tracking"].MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        client = sys.modules["mlflow.tracking"].MlflowClient(
+            tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"
+        )
         run = client.get_run((folder / "mlflow_run").read_text())
-        assert [metric.step for metric in client.get_metric_history(run.info.run_id, "kl")] == [1, 2]
+        assert [metric.step for metric in client.get_metric_history(run.info.run_id, "kl")] == [
+            1,
+            2,
+        ]
         assert run.data.params["learning.clip_high"] == "0.28"
         assert run.info.status == "FINISHED"
 
 
-def test_unknown_and_missing_loggers_are_refused_at_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_and_missing_loggers_are_refused_at_the_door(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = Config()
     check_loggers(config)
     config.run.loggers = ["tensorbord"]

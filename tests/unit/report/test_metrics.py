@@ -4,7 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from megatron_trace.report.metrics import MetricsWriter, calibration_bins, read_metrics, tree_metrics
+from megatron_trace.report.metrics import (
+    MetricsWriter,
+    calibration_bins,
+    read_metrics,
+    tree_metrics,
+)
 from megatron_trace.tree import RolloutTree
 from tests.unit.report.fake_run import answer, root, search, turn
 
@@ -40,7 +45,9 @@ def test_tokens_are_counted_where_they_were_sampled() -> None:
     assert metrics["sampled_tokens"] == sum(sampled)
     assert metrics["sampled_tokens_continuations"] == sampled[4] + sampled[5]
     assert metrics["tokens_per_rollout"] == sum(sampled) / 4
-    assert metrics["history_tokens_max"] == max(len(tree.history_ids(leaf)) for leaf in tree.leaves())
+    assert metrics["history_tokens_max"] == max(
+        len(tree.history_ids(leaf)) for leaf in tree.leaves()
+    )
     assert metrics["turns_per_rollout"] == (2 + 1 + 2 + 2) / 4
 
 
@@ -54,7 +61,9 @@ def test_what_cannot_be_measured_has_no_key() -> None:
     tree = root(None)
     tree.graft(0, [answer("Paris", 1.0)])
     metrics = tree_metrics([tree])
-    assert not [name for name in metrics if name.startswith(("predictor", "continuation_flip", "predicted"))]
+    assert not [
+        name for name in metrics if name.startswith(("predictor", "continuation_flip", "predicted"))
+    ]
     assert all(math.isfinite(value) for value in metrics.values())
     assert tree_metrics([]) == {"active_tasks": 0.0, "bare_rollouts": 0.0, "continuations": 0.0}
 

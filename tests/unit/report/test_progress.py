@@ -41,7 +41,11 @@ def test_a_log_file_gets_one_plain_line_per_step() -> None:
 def test_a_terminal_shows_the_phase_and_keeps_messages() -> None:
     file = io.StringIO()
     run_once(Console(file=file, width=120, force_terminal=True))
-    assert "worker [1]" in file.getvalue() and "learning" in file.getvalue() and "2/2" in file.getvalue()
+    assert (
+        "worker [1]" in file.getvalue()
+        and "learning" in file.getvalue()
+        and "2/2" in file.getvalue()
+    )
 
 
 def test_the_summary_tells_what_was_won_and_spent(tmp_path) -> None:

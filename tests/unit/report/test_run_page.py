@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.report.exemplars import BARE_MIXED, FOUND, MISSED, SHARPENED, choose_exemplars, kind_of
+from megatron_trace.report.exemplars import (
+    BARE_MIXED,
+    FOUND,
+    MISSED,
+    SHARPENED,
+    choose_exemplars,
+    kind_of,
+)
 from megatron_trace.report.metrics import MetricsWriter
 from megatron_trace.report.run_page import write_report
 from megatron_trace.tree import save_trees
@@ -33,10 +40,14 @@ def test_a_report_shows_the_run_and_asks_nothing_of_the_network(tmp_path) -> Non
 def test_headline_numbers_are_those_of_the_metrics(tmp_path) -> None:
     with MetricsWriter(tmp_path) as writer:
         for step, score in ((0, 0.25), (2, 0.5)):
-            writer.write({"step": step, "evaluation": {"a": score}, "evaluation_standard_error": 0.015})
+            writer.write(
+                {"step": step, "evaluation": {"a": score}, "evaluation_standard_error": 0.015}
+            )
         for step in range(2):
             counts = {"bare_rollouts": 600, "continuations": 900, "sampled_tokens": 1e6}
-            writer.write({"step": step, "effective_ratio": 0.3 + 0.3 * step, "time/learning": 45.0, **counts})
+            writer.write(
+                {"step": step, "effective_ratio": 0.3 + 0.3 * step, "time/learning": 45.0, **counts}
+            )
     page = report(tmp_path)
     assert "25.0 → 50.0 %" in page and "+25.0 points; standard error 1.5" in page
     assert "30.0 → 60.0 %" in page

@@ -30,13 +30,17 @@ def test_every_turn_is_one_node_and_continuations_look_different() -> None:
     assert sum("continuation" in names for names in turns) == 3
     assert sum("leaf" in names for names in turns) == 3
     edges = [path for path in picture.iter(f"{NS}path") if "C" in path.get("d", "")]
-    assert sorted(edge.get("class") for edge in edges) == ["edge bare"] * 2 + ["edge continuation"] * 3
+    assert (
+        sorted(edge.get("class") for edge in edges) == ["edge bare"] * 2 + ["edge continuation"] * 3
+    )
 
 
 def test_an_anchor_shows_how_many_continuations_it_got() -> None:
     picture, turns = drawn(branched())
     assert sum("anchor" in names for names in turns) == 1
-    anchor = next(group for group in picture.iter(f"{NS}g") if "anchor" in group.get("class", "").split())
+    anchor = next(
+        group for group in picture.iter(f"{NS}g") if "anchor" in group.get("class", "").split()
+    )
     texts = [text.text for text in anchor.iter(f"{NS}text")]
     assert "+2" in texts and "33%" in texts and "predicted 80%" in texts
 
@@ -44,7 +48,9 @@ def test_an_anchor_shows_how_many_continuations_it_got() -> None:
 def test_tooltips_hold_the_whole_turn() -> None:
     picture, _ = drawn(branched())
     tooltips = [title.text for title in picture.iter(f"{NS}title")]
-    assert any("I need the country of Lyon." in text and "</information>" in text for text in tooltips)
+    assert any(
+        "I need the country of Lyon." in text and "</information>" in text for text in tooltips
+    )
 
 
 def test_hostile_text_stays_text() -> None:

@@ -10,7 +10,9 @@ from megatron_trace.envs.environment import StepResult
 from megatron_trace.rollout.agent import Codec, Generation, Limits, sample_rollout, turn_seed
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
-CODEC = Codec(encode=lambda text: [ord(char) for char in text], decode=lambda ids: "".join(map(chr, ids)))
+CODEC = Codec(
+    encode=lambda text: [ord(char) for char in text], decode=lambda ids: "".join(map(chr, ids))
+)
 LIMITS = Limits(max_turn_tokens=8, max_history_tokens=40)
 
 
@@ -28,7 +30,9 @@ class Counter:
     def step(self, action: str) -> StepResult:
         self.count += len(action)
         done = self.count >= 6
-        return StepResult("" if done else f"<{self.count}>", done=done, reward=float(done), malformed=False)
+        return StepResult(
+            "" if done else f"<{self.count}>", done=done, reward=float(done), malformed=False
+        )
 
     def snapshot(self) -> dict[str, Any]:
         return {"count": self.count}
@@ -55,7 +59,9 @@ class Engine:
         ids = CODEC.encode(said)
         prediction = len(self.prompts) / 10
         entropies = [float(token) for token in ids]
-        return Generation(ids, [-0.5] * len(ids), [7] * len(ids), prediction, self.truncated, 2, entropies)
+        return Generation(
+            ids, [-0.5] * len(ids), [7] * len(ids), prediction, self.truncated, 2, entropies
+        )
 
 
 def sample(
@@ -68,7 +74,11 @@ def sample(
 def test_each_turn_continues_from_the_very_ids_before_it() -> None:
     engine = Engine("ab;", "c;", "d;")
     rollout = sample(engine)
-    assert [CODEC.decode(prompt) for prompt in engine.prompts] == ["ask", "askab;<3>", "askab;<3>c;<5>"]
+    assert [CODEC.decode(prompt) for prompt in engine.prompts] == [
+        "ask",
+        "askab;<3>",
+        "askab;<3>c;<5>",
+    ]
     assert [CODEC.decode(turn.action_ids) for turn in rollout.turns] == ["ab;", "c;", "d;"]
     assert [CODEC.decode(turn.observation_ids) for turn in rollout.turns] == ["<3>", "<5>", ""]
     assert rollout.prompt_tokens == 3 + 9 + 14 and rollout.cached_tokens == 6
@@ -124,7 +134,9 @@ def test_seeds_depend_on_run_name_and_turn_and_on_nothing_else() -> None:
     sample(first)
     sample(again)
     assert first.seeds == again.seeds == [turn_seed(3, "r", turn) for turn in range(3)]
-    names = [(run, name, turn) for run in range(3) for name in ("a", "b", "a/1") for turn in range(3)]
+    names = [
+        (run, name, turn) for run in range(3) for name in ("a", "b", "a/1") for turn in range(3)
+    ]
     seeds = {turn_seed(*name) for name in names}
     assert len(seeds) == len(names) and all(0 <= seed < 2**63 for seed in seeds)
     assert turn_seed(0, "step 1", 0) == 1988400851052415684

@@ -100,7 +100,9 @@ def test_the_given_jobs_stay_as_they_are() -> None:
 def test_a_death_repeats_only_what_was_unfinished() -> None:
     workers = Workers(fatal=[0, 4, 9])
     pool = make_pool(workers)
-    assert sorted(pool.run(jobs(4, 4), halves)) == sorted(make_pool(Workers()).run(jobs(4, 4), halves))
+    assert sorted(pool.run(jobs(4, 4), halves)) == sorted(
+        make_pool(Workers()).run(jobs(4, 4), halves)
+    )
     assert pool.deaths == 3
     assert len(workers.asked) <= 30 + 3 * 2  # a worker has two calls under way at most
 

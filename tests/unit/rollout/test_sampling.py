@@ -80,7 +80,9 @@ def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run(
     trees, _ = sample_trees(fleet, allocator, TASKS, "step 1", display)
     anchors = [rollout.anchor for tree in trees for rollout in tree.rollouts]
     assert (len(anchors), anchors.count(ROOT)) == (16, 8)
-    assert display.phases[2] == ("bare rollouts", 8) and len(display.phases) == 4, "one call of the fleet"
+    assert display.phases[2] == ("bare rollouts", 8) and len(display.phases) == 4, (
+        "one call of the fleet"
+    )
 
 
 def test_every_rollout_of_a_run_has_its_own_name_and_continues_its_anchor():

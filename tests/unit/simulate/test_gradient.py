@@ -75,7 +75,8 @@ def test_over_many_seeds_snr_and_cosine_of_few_gradients_are_right():
     truth, variance = np.ones(200), float((deviation**2).sum())
     expected = truth * np.sqrt(0.1 * variance / 200)  # in the true direction, SNR 0.1
     found = [
-        gradient_quality(list(expected + deviation * rng.normal(size=(10, 200))), truth) for _ in range(1000)
+        gradient_quality(list(expected + deviation * rng.normal(size=(10, 200))), truth)
+        for _ in range(1000)
     ]
     assert np.mean([quality.snr for quality in found]) == pytest.approx(0.1, abs=0.003)
     assert np.mean([quality.cosine for quality in found]) == pytest.approx(1.0, abs=0.012)

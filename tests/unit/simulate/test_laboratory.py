@@ -81,7 +81,9 @@ def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, 
         assert {tree.task["id"] for tree in again.trees} & {tree.task["id"] for tree in first.trees}
         assert [tree.turns for tree in again.trees] != [tree.turns for tree in first.trees]
         assert [tree.turns for tree in other.step().trees] == [tree.turns for tree in first.trees]
-    costs = [(run.rollouts, run.tokens, run.sampler.clock, run.allocator.state()) for run in (one, other)]
+    costs = [
+        (run.rollouts, run.tokens, run.sampler.clock, run.allocator.state()) for run in (one, other)
+    ]
     assert costs[0] == costs[1]
 
 
@@ -96,7 +98,8 @@ def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out():
     stream, anew = drawn(world, 40, anew=False), drawn(world, 40, anew=True)
     assert all(len(set(step)) == 8 for step in stream + anew)
     shared = [
-        [len({*a} & {*b}) for a, b in zip(steps[::2], steps[1::2], strict=True)] for steps in (stream, anew)
+        [len({*a} & {*b}) for a, b in zip(steps[::2], steps[1::2], strict=True)]
+        for steps in (stream, anew)
     ]
     assert not any(shared[0]) and np.mean(shared[1]) == pytest.approx(4.0, abs=1.0)
     assert drawn(world, 40, anew=True) == anew
@@ -126,7 +129,9 @@ def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven):
     assert numbers["by_leaves_gradient_alignment"] != everything["by_leaves_gradient_alignment"]
 
 
-@pytest.mark.parametrize("run", [lambda simulation: train(simulation, rollouts=64), Simulation.step])
+@pytest.mark.parametrize(
+    "run", [lambda simulation: train(simulation, rollouts=64), Simulation.step]
+)
 def test_a_strategy_that_plans_nothing_is_named(uneven, run):
     simulation = Simulation(uneven, AllocationConfig(strategy="uniform", **ALLOCATION))
     simulation.allocator.strategy.plan = lambda now: [{} for _ in now.trees]

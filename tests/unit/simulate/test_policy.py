@@ -17,7 +17,9 @@ def test_the_gradient_is_that_of_finite_differences(world, policy):
         ahead, behind = policy.theta.copy(), policy.theta.copy()
         ahead[index] += step
         behind[index] -= step
-        slope = (SimulatedPolicy(world, ahead).success - SimulatedPolicy(world, behind).success) / (2 * step)
+        slope = (SimulatedPolicy(world, ahead).success - SimulatedPolicy(world, behind).success) / (
+            2 * step
+        )
         assert policy.gradient[index] == pytest.approx(slope, abs=1e-9)
 
 

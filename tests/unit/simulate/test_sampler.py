@@ -57,7 +57,9 @@ def test_log_probabilities_and_entropies_are_those_of_the_choices(world):
         p = policy.probability[turns.task[n], turns.above[n]]
         assert sum(turn.logprobs) == pytest.approx(np.log(p[turns.action[n]]))
         assert sum(turn.entropies) == pytest.approx(-(p * np.log(p)).sum())
-        assert len(turn.action_ids) == len(turn.logprobs) == len(turn.versions) == len(turn.entropies)
+        assert (
+            len(turn.action_ids) == len(turn.logprobs) == len(turn.versions) == len(turn.entropies)
+        )
 
 
 def test_what_is_not_asked_for_is_not_there(world):
@@ -83,7 +85,10 @@ def test_a_continuation_goes_on_from_its_anchor(world):
     sampler = SimulatedSampler(start_policy(world))
     tree = next(tree for tree in grown(sampler, world.tasks(), 4) if tree.prefixes())
     anchor = tree.prefixes()[0]
-    asked = [RolloutRequest(f"c/{n}", tree.history_ids(anchor), tree.turns[anchor].state) for n in range(500)]
+    asked = [
+        RolloutRequest(f"c/{n}", tree.history_ids(anchor), tree.turns[anchor].state)
+        for n in range(500)
+    ]
     rewards = [rollout.turns[-1].reward for rollout in sampler.sample(asked)]
     v = sampler.policy.value[tree.task["index"], tree.turns[anchor].state["node"]]
     assert abs(np.mean(rewards) - v) <= 5 * np.sqrt(v * (1 - v) / 500)
@@ -112,15 +117,23 @@ def test_with_one_slot_rollouts_run_one_after_another(world):
     sampler = SimulatedSampler(start_policy(world), slots=1)
     _, asked = requests(sampler, world.tasks(), 1)
     rollouts = sampler.sample(asked)
-    assert sampler.clock == sum(len(turn.action_ids) for rollout in rollouts for turn in rollout.turns)
+    assert sampler.clock == sum(
+        len(turn.action_ids) for rollout in rollouts for turn in rollout.turns
+    )
 
 
 def test_predictions_err_as_they_should_and_a_history_keeps_its_own():
-    world = make_world(replace(SMALL, tasks=3000, depth=2, noise=0.5, prefix_noise=1.0, bias=0.3, spread=0.1))
+    world = make_world(
+        replace(SMALL, tasks=3000, depth=2, noise=0.5, prefix_noise=1.0, bias=0.3, spread=0.1)
+    )
     sampler = SimulatedSampler(start_policy(world))
     trees = sampler.open_trees(world.tasks())
-    error = logit([tree.turns[ROOT].prediction for tree in trees]) - logit(sampler.policy.value[:, 0])
-    assert error.mean() == pytest.approx(0.3, abs=0.05) and error.std() == pytest.approx(0.5, abs=0.03)
+    error = logit([tree.turns[ROOT].prediction for tree in trees]) - logit(
+        sampler.policy.value[:, 0]
+    )
+    assert error.mean() == pytest.approx(0.3, abs=0.05) and error.std() == pytest.approx(
+        0.5, abs=0.03
+    )
     again = sampler.open_trees(world.tasks())
     assert [t.turns[ROOT].prediction for t in again] == [t.turns[ROOT].prediction for t in trees]
     sampler.update(sampler.policy)
@@ -134,8 +147,12 @@ def test_a_predictor_that_lags_predicts_an_older_policy():
     sampler = SimulatedSampler(old)
     for policy, known in ((new, old), (new, new)):
         sampler.update(policy)
-        predictions = np.array([tree.turns[ROOT].prediction for tree in sampler.open_trees(world.tasks())])
-        assert predictions == pytest.approx(expit(logit(np.clip(known.value[:, 0], 5e-3, 1 - 5e-3))))
+        predictions = np.array(
+            [tree.turns[ROOT].prediction for tree in sampler.open_trees(world.tasks())]
+        )
+        assert predictions == pytest.approx(
+            expit(logit(np.clip(known.value[:, 0], 5e-3, 1 - 5e-3)))
+        )
 
 
 def test_a_band_shares_an_error_that_lasts():

@@ -5,7 +5,12 @@ import pytest
 
 from megatron_trace.config import AllocationConfig, LearningConfig
 from megatron_trace.simulate import Simulation
-from megatron_trace.simulate.truth import backup_error, estimator_error, mixed_by_plan, mixed_by_roots
+from megatron_trace.simulate.truth import (
+    backup_error,
+    estimator_error,
+    mixed_by_plan,
+    mixed_by_roots,
+)
 from megatron_trace.tree import effective_ratio
 
 
@@ -25,7 +30,8 @@ def test_trees_become_mixed_as_often_as_is_expected(world, strategy):
         ]
         rows.append(
             (
-                mixed_by_roots(run.policy, step.trees).sum() - sum(len(rewards) > 1 for rewards in bare),
+                mixed_by_roots(run.policy, step.trees).sum()
+                - sum(len(rewards) > 1 for rewards in bare),
                 mixed_by_plan(run.policy, step.trees, step.turns).sum()
                 - len(step.trees) * effective_ratio(step.trees),
             )
@@ -46,7 +52,9 @@ def test_an_estimator_is_judged_up_to_the_factor_that_fits_best():
     assert found["bias"] == pytest.approx(0.5 / np.sqrt(np.mean(truth**2)), rel=0.1)
     assert found["deviation"] == pytest.approx(2.0 / np.sqrt(np.mean(truth**2)), rel=0.1)
     right = estimator_error(truth, truth, unit=np.arange(len(group)), group=group)
-    assert right == pytest.approx({"scale": 1.0, "bias": 0.0, "deviation": 0.0, "cosine": 1.0}, abs=1e-6)
+    assert right == pytest.approx(
+        {"scale": 1.0, "bias": 0.0, "deviation": 0.0, "cosine": 1.0}, abs=1e-6
+    )
 
 
 def test_of_turns_that_no_two_trees_share_neither_bias_nor_deviation_is_known():
@@ -83,7 +91,9 @@ def test_a_backup_that_is_unbiased_has_slope_one_and_no_bias():
     truth = rng.uniform(0, 1, 40_000)
     outcome = (rng.random(truth.shape) < truth).astype(float)
     unit = np.arange(len(truth))
-    fair, drawn = (backup_error(e, truth, unit) for e in (outcome, 0.5 * outcome + 0.5 * (1 - truth)))
+    fair, drawn = (
+        backup_error(e, truth, unit) for e in (outcome, 0.5 * outcome + 0.5 * (1 - truth))
+    )
     assert fair["slope"] == pytest.approx(1.0, abs=0.02) and fair["bias"] < 0.01
     assert drawn["slope"] == pytest.approx(0.0, abs=0.02) and drawn["bias"] > 0.2
     assert fair["rmse"] == pytest.approx(np.sqrt(1 / 6), rel=0.02)

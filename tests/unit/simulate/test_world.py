@@ -89,7 +89,8 @@ def test_the_same_config_gives_the_same_world():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("spread", 1.5), ("success", 0.0), ("actions", 1), ("depth", 30), ("noise", -1.0)]
+    ("name", "value"),
+    [("spread", 1.5), ("success", 0.0), ("actions", 1), ("depth", 30), ("noise", -1.0)],
 )
 def test_a_world_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(SettingError, match=f"world.{name} = "):

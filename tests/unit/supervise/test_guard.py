@@ -73,7 +73,9 @@ class Toy:
         launcher: str = "",
         **environment: str,
     ) -> None:
-        self.temp = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # pytest's are too long for Ray's sockets
+        self.temp = Path(
+            tempfile.mkdtemp(prefix="t", dir="/tmp")
+        )  # pytest's are too long for Ray's sockets
         self.mark = uuid.uuid4().hex
         program = TOY.replace("HANG_S", str(hang_s)).replace("GRACE_S", str(grace_s)) + code
         command = [sys.executable, "-c", program, str(folder / "run")]
@@ -104,7 +106,9 @@ class Toy:
 
     def end(self, limit_s: float = 15.0) -> tuple[int, str]:
         """Exit code and what was printed, once all processes are gone and the temporary files with them."""
-        _, printed = self.process.communicate(timeout=limit_s)  # the guard holds stderr until it has done
+        _, printed = self.process.communicate(
+            timeout=limit_s
+        )  # the guard holds stderr until it has done
         assert not self.processes()
         self.temp.rmdir()  # it is empty
         return self.process.returncode, printed
@@ -135,7 +139,9 @@ def test_a_good_end_is_silent_and_leaves_nothing(start: Start, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_rank_leaves_no_orphan_and_the_last_line_says_how_to_continue(start: Start) -> None:
+def test_a_killed_rank_leaves_no_orphan_and_the_last_line_says_how_to_continue(
+    start: Start,
+) -> None:
     toy = start("spawn(int(signal.SIGTERM))\nuntil_stopped()")
     wait_for(lambda: len(toy.processes()) == 4)  # the rank, its guard and two children
     toy.process.kill()
@@ -145,7 +151,10 @@ def test_a_killed_rank_leaves_no_orphan_and_the_last_line_says_how_to_continue(s
 
 
 def test_of_two_runs_side_by_side_one_survives_the_other(start: Start) -> None:
-    one, other = start("spawn()\nuntil_stopped()", folder="1"), start("spawn()\nuntil_stopped()", folder="2")
+    one, other = (
+        start("spawn()\nuntil_stopped()", folder="1"),
+        start("spawn()\nuntil_stopped()", folder="2"),
+    )
     wait_for(lambda: len(one.processes()) == len(other.processes()) == 4)
     one.process.kill()
     one.end()
@@ -159,7 +168,10 @@ def test_a_signal_lets_the_rank_say_its_words(start: Start) -> None:
     toy.process.send_signal(signal.SIGINT)
     code, printed = toy.end()
     assert code == 128 + signal.SIGINT
-    assert printed.splitlines() == ["stopped by SIGINT; step 7 is saved", "to continue run it again"]
+    assert printed.splitlines() == [
+        "stopped by SIGINT; step 7 is saved",
+        "to continue run it again",
+    ]
 
 
 def test_a_signal_to_the_group_leaves_the_ranks_children_alone(start: Start) -> None:
@@ -242,7 +254,11 @@ def test_the_death_of_torchrun_stops_the_run(start: Start) -> None:
 def test_the_last_lines_come_after_torchruns_own(start: Start) -> None:
     launcher = LAUNCHER + "; time.sleep(1); print('report', file=sys.stderr)"
     toy = start("keeper.leave(1, 'ended by ValueError')", launcher=launcher)
-    assert toy.end()[1].splitlines() == ["report", "ended by ValueError", "to continue run it again"]
+    assert toy.end()[1].splitlines() == [
+        "report",
+        "ended by ValueError",
+        "to continue run it again",
+    ]
 
 
 def test_the_death_of_a_process_that_is_watched_stops_the_run(start: Start) -> None:

@@ -5,7 +5,13 @@ import pytest
 from megatron_trace.config import StopConfig
 from megatron_trace.supervise.health import UnhealthyRun, check_health
 
-HEALTHY = {"logprob_gap": 0.001, "kl": 0.01, "gradient_norm": 1.0, "malformed_share": 0.1, "entropy": 0.7}
+HEALTHY = {
+    "logprob_gap": 0.001,
+    "kl": 0.01,
+    "gradient_norm": 1.0,
+    "malformed_share": 0.1,
+    "entropy": 0.7,
+}
 
 
 def test_without_thresholds_nothing_stops():

@@ -34,7 +34,9 @@ def orphan() -> Iterator[Orphan]:
 
     def make(tag: str, *arguments: str) -> leftovers.Process:
         process = subprocess.Popen(
-            [sys.executable, "-c", LEAVE, *arguments], stdout=subprocess.PIPE, env={**os.environ, TAG: tag}
+            [sys.executable, "-c", LEAVE, *arguments],
+            stdout=subprocess.PIPE,
+            env={**os.environ, TAG: tag},
         )
         assert process.stdout is not None
         with process.stdout as output:
@@ -100,7 +102,9 @@ def test_a_folder_is_removed_but_for_the_logs(tmp_path: Path) -> None:
     (session.parent / "session_latest").symlink_to(session)
     (tmp_path / "temp" / "vllm").touch()
     assert leftovers.clear_folder(tmp_path / "temp") == [session / "logs"]
-    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [session / "logs" / "worker.out"]
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [
+        session / "logs" / "worker.out"
+    ]
     assert sorted(path.name for path in session.iterdir()) == ["logs"]
 
 

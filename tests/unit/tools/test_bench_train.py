@@ -50,7 +50,9 @@ def test_operations_are_those_that_pytorch_counts() -> None:
 
 
 def test_a_row_that_teaches_needs_twice_as_much_again_for_its_backward_pass() -> None:
-    still, teaching = (bench_train.model_flops(HF, [row(20, 5, advantage)]) for advantage in (0.0, 1.0))
+    still, teaching = (
+        bench_train.model_flops(HF, [row(20, 5, advantage)]) for advantage in (0.0, 1.0)
+    )
     assert teaching == 3 * still
 
 
@@ -60,7 +62,9 @@ def test_padding_is_counted_up_to_the_longest_row_of_a_micro_batch() -> None:
     assert bench_train.waste(lengths, 80, 1, packed=False) == pytest.approx((1 - 100 / 120, 2, 1.0))
     assert bench_train.waste(lengths, 100, 1, packed=True) == pytest.approx((0.0, 1, 1.0))
     # 40 and 10 on one rank, 30 and 20 on the other: 80 and 60 computed tokens.
-    assert bench_train.waste(lengths, 80, 2, packed=False) == pytest.approx((1 - 100 / 140, 1, 80 / 70))
+    assert bench_train.waste(lengths, 80, 2, packed=False) == pytest.approx(
+        (1 - 100 / 140, 1, 80 / 70)
+    )
 
 
 def test_made_up_rows_are_rollouts() -> None:
@@ -69,8 +73,13 @@ def test_made_up_rows_are_rollouts() -> None:
         assert not one.learn[0]
         assert one.predict.any() and not (one.predict & one.learn).any()
         assert one.tokens.max() < 256
-        assert len({len(getattr(one, name)) for name in ("tokens", "learn", "advantage", "target")}) == 1
+        assert (
+            len({len(getattr(one, name)) for name in ("tokens", "learn", "advantage", "target")})
+            == 1
+        )
     assert {bool(one.advantage.any()) for one in rows} == {True, False}
     assert 30 < min(len(one.tokens) for one in rows) < max(len(one.tokens) for one in rows) < 400
     again = bench_train.made_up_rows(64, vocabulary=256)
-    assert all(np.array_equal(one.tokens, other.tokens) for one, other in zip(rows, again, strict=True))
+    assert all(
+        np.array_equal(one.tokens, other.tokens) for one, other in zip(rows, again, strict=True)
+    )

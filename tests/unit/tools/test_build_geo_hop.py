@@ -52,7 +52,11 @@ def test_held_out_entities_are_in_no_training_chain(sets, corpus):
 
 def test_questions_and_ids_are_unique(sets):
     tasks = [task for rows in sets.values() for task in rows]
-    assert len({task["id"] for task in tasks}) == len({task["question"] for task in tasks}) == len(tasks)
+    assert (
+        len({task["id"] for task in tasks})
+        == len({task["question"] for task in tasks})
+        == len(tasks)
+    )
     assert len(sets["train"]) >= 4_000
 
 

@@ -53,7 +53,12 @@ def compare(load_tool, geo_hop, monkeypatch, tmp_path):
             cell.variant.name != "uniform",
             tool.limits.get(cell.variant.name, 99),
         )
-        return [sys.executable, "program.py", str(setup.runs / cell.name), *(str(int(n)) for n in numbers)]
+        return [
+            sys.executable,
+            "program.py",
+            str(setup.runs / cell.name),
+            *(str(int(n)) for n in numbers),
+        ]
 
     monkeypatch.setattr(jobs, "command", command)
     config = str(ROOT / "configs" / "geo_hop_cpu.yaml")
@@ -110,16 +115,34 @@ def test_the_page_is_remade_from_the_results_alone(compare, tmp_path):
     [
         ([], "--strategies = []: name strategies"),
         (["--strategies", "unifrom"], "allocation.strategy = 'unifrom'"),
-        (["--strategies", "uniform", "--budgets", "60", "--total", "120"], "allocation.budget = 60"),
+        (
+            ["--strategies", "uniform", "--budgets", "60", "--total", "120"],
+            "allocation.budget = 60",
+        ),
         (["--strategies", "uniform", "--budgets", "0"], "--budgets = 0: must be positive"),
         (["--strategies", "uniform", "--seeds", "x"], "--seeds = 'x'"),
         (["--strategies", "uniform", "--jobs", "0"], "--jobs = 0: must be positive"),
-        (["--strategies", "uniform", "--world", "depth=3"], "--world = 'depth=3': belongs to --simulate"),
-        (["--strategies", "uniform", "--simulate", "--world", "deph=3"], "world.deph = '3': no such knob"),
-        (["--strategies", "uniform", "--simulate", "--world", "depth=0"], "world.depth = 0: must be"),
+        (
+            ["--strategies", "uniform", "--world", "depth=3"],
+            "--world = 'depth=3': belongs to --simulate",
+        ),
+        (
+            ["--strategies", "uniform", "--simulate", "--world", "deph=3"],
+            "world.deph = '3': no such knob",
+        ),
+        (
+            ["--strategies", "uniform", "--simulate", "--world", "depth=0"],
+            "world.depth = 0: must be",
+        ),
         (["--strategies", "uniform", "--", "data.train=nowhere-*.tar"], "data.train"),
-        (["--strategies", "uniform", "--", "run.seed=3"], "run.seed = 3: give the seeds with --seeds"),
-        (["--strategies", "trace"], "--baseline = 'uniform': is none of the variants; name one of trace"),
+        (
+            ["--strategies", "uniform", "--", "run.seed=3"],
+            "run.seed = 3: give the seeds with --seeds",
+        ),
+        (
+            ["--strategies", "trace"],
+            "--baseline = 'uniform': is none of the variants; name one of trace",
+        ),
         (["--report-only"], "--results = 'out/results': holds no results"),
     ],
 )
@@ -150,14 +173,26 @@ def test_the_baseline_of_a_page_must_be_among_its_results(compare, capsys):
 
 def test_simulations_have_a_folder_of_their_own(compare):
     folders = [
-        compare.parse(arguments)[0].out for arguments in ([], ["--simulate"], ["--out", "x", "--simulate"])
+        compare.parse(arguments)[0].out
+        for arguments in ([], ["--simulate"], ["--out", "x", "--simulate"])
     ]
     assert folders == [Path("runs/comparison"), Path("runs/simulation"), Path("x")]
 
 
 @pytest.mark.slow
 def test_in_the_simulator_a_cell_trains_and_is_measured(compare):
-    grid = ("--strategies", "uniform", "--seeds", "0", "--budgets", "16", "--total", "48", "--repeats", "3")
+    grid = (
+        "--strategies",
+        "uniform",
+        "--seeds",
+        "0",
+        "--budgets",
+        "16",
+        "--total",
+        "48",
+        "--repeats",
+        "3",
+    )
     assert compare.run_tool("--simulate", "--world", "tasks=32", "depth=2", *grid) == 0
     result = json.loads(Path("out/results/uniform-b16-s0.json").read_text())
     assert result["kind"] == "simulated" and result["settings"]["world.depth"] == 2

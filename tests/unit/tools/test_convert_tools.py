@@ -17,7 +17,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("convert") / "source"
     config = LlamaConfig(
-        vocab_size=40, hidden_size=12, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2
+        vocab_size=40,
+        hidden_size=12,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
     )
     AutoModelForCausalLM.from_config(config).bfloat16().save_pretrained(folder)
     return folder
@@ -87,7 +91,10 @@ def test_a_folder_in_use_is_not_overwritten(
     call: Any, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine").write_text("dear")
-    for tool, option in (("convert_hf_to_megatron", "--hf"), ("convert_megatron_to_hf", "--checkpoint")):
+    for tool, option in (
+        ("convert_hf_to_megatron", "--hf"),
+        ("convert_megatron_to_hf", "--checkpoint"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             call(tool, option, source, "--out", tmp_path)
         assert "is not overwritten" in capsys.readouterr().err

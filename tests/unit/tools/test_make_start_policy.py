@@ -20,7 +20,11 @@ def tool(load_tool):
 
 @pytest.fixture(scope="module")
 def world(geo_hop):
-    return {d["title"]: d["fields"] for d in load_tasks(str(geo_hop / "corpus-*.tar")) if not d["heldout"]}
+    return {
+        d["title"]: d["fields"]
+        for d in load_tasks(str(geo_hop / "corpus-*.tar"))
+        if not d["heldout"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +56,18 @@ def answered(segments):
 
 
 def test_the_competent_demonstrator_is_always_right(play, tasks):
-    assert [answered(segments) for segments in play(tasks, 0.0)] == [task["answers"][0] for task in tasks]
+    assert [answered(segments) for segments in play(tasks, 0.0)] == [
+        task["answers"][0] for task in tasks
+    ]
 
 
 def test_the_noisy_demonstrator_errs_more_on_longer_tasks(play, tasks):
-    right = [answered(s) == t["answers"][0] for s, t in zip(play(tasks * 5, 0.4), tasks * 5, strict=True)]
-    by_hops = {h: [r for r, t in zip(right, tasks * 5, strict=True) if t["hops"] == h] for h in (1, 4)}
+    right = [
+        answered(s) == t["answers"][0] for s, t in zip(play(tasks * 5, 0.4), tasks * 5, strict=True)
+    ]
+    by_hops = {
+        h: [r for r, t in zip(right, tasks * 5, strict=True) if t["hops"] == h] for h in (1, 4)
+    }
     assert 0.0 < sum(by_hops[4]) / len(by_hops[4]) < sum(by_hops[1]) / len(by_hops[1]) < 1.0
 
 
@@ -98,7 +108,9 @@ def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped):
     ids, learn = tool.encode(shipped, segments)
     assert len(ids) == len(learn)
     actions = [s.text for s in segments if s.kind == "action"]
-    assert shipped.decode([t for t, flag in zip(ids, learn, strict=True) if flag]) == "".join(actions)
+    assert shipped.decode([t for t, flag in zip(ids, learn, strict=True) if flag]) == "".join(
+        actions
+    )
     assert shipped.decode(ids).endswith("".join(s.text for s in segments[1:]))
 
 

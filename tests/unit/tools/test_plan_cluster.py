@@ -16,7 +16,8 @@ def plan_cluster(load_tool, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "30b" in name else name for name in NODES]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if "30b" in name else name for name in NODES],
 )
 def test_every_shipped_configuration_fits_its_cluster(plan_cluster, capsys, name):
     assert plan_cluster.main(["--config", f"configs/{name}.yaml", "--nodes", str(NODES[name])]) == 0
@@ -50,30 +51,52 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys):
         (["--nodes", "0"], "error: --nodes = 0: must be positive"),
         (["--gpus-per-node", "0"], "error: --gpus-per-node = 0: must be positive"),
         (
-            ["--nodes", "4", "--gpus-per-node", "4", "rollout.tensor_parallel=8", "rollout.workers=1"],
+            [
+                "--nodes",
+                "4",
+                "--gpus-per-node",
+                "4",
+                "rollout.tensor_parallel=8",
+                "rollout.workers=1",
+            ],
             "error: rollout.tensor_parallel = 8: is more than the 4 GPUs of a node",
         ),
-        (["--train-utilisation", "0"], "error: --train-utilisation = 0.0: must be a share, above 0"),
-        (["--history-share", "2"], "error: --history-share = 2.0: must be a share, above 0 and at most 1"),
+        (
+            ["--train-utilisation", "0"],
+            "error: --train-utilisation = 0.0: must be a share, above 0",
+        ),
+        (
+            ["--history-share", "2"],
+            "error: --history-share = 2.0: must be a share, above 0 and at most 1",
+        ),
         (["--train-reserve-gib", "-1"], "error: --train-reserve-gib = -1.0: must not be negative"),
         (["--search", "learning.epochs=0"], "error: learning.epochs = 0: must be at least 1"),
         (["--search", "run.loggers=[foo]"], "error: run.loggers = 'foo': must be of tensorboard"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(plan_cluster, capsys, arguments, message):
-    assert plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", *arguments]) == 2
+    assert (
+        plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", *arguments]) == 2
+    )
     said = capsys.readouterr().err
     assert re.match(message, said)
     assert said.count("\n") == 1
 
 
 def test_a_search_prints_overrides_to_paste(plan_cluster, capsys):
-    assert plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", "--search"]) == 0
+    assert (
+        plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", "--search"]) == 0
+    )
     assert " 1  parallel.tensor=" in capsys.readouterr().out
 
 
 def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys):
-    arguments = ["--config", "configs/qwen3_14b.yaml", "--search", "learning.micro_batch_tokens=1024"]
+    arguments = [
+        "--config",
+        "configs/qwen3_14b.yaml",
+        "--search",
+        "learning.micro_batch_tokens=1024",
+    ]
     assert plan_cluster.main(arguments) == 1
     assert re.search(
         r"\d+ refused, most often: learning.micro_batch_tokens = 1024: ", capsys.readouterr().out
@@ -89,11 +112,25 @@ def test_tensor_parallelism_over_nodes_is_said(plan_cluster, capsys):
 
 
 def test_settings_may_stand_anywhere(plan_cluster):
-    arguments = ["--config", "configs/geo_hop_cpu.yaml", "run.seed=1", "--gpu", "cpu", "run.steps=2"]
+    arguments = [
+        "--config",
+        "configs/geo_hop_cpu.yaml",
+        "run.seed=1",
+        "--gpu",
+        "cpu",
+        "run.steps=2",
+    ]
     assert plan_cluster.main(arguments) == 0
 
 
 def test_an_assumption_is_a_flag(plan_cluster, capsys):
-    arguments = ["--config", "configs/geo_hop_cpu.yaml", "--gpu", "cpu", "--train-utilisation", "0.25"]
+    arguments = [
+        "--config",
+        "configs/geo_hop_cpu.yaml",
+        "--gpu",
+        "cpu",
+        "--train-utilisation",
+        "0.25",
+    ]
     assert plan_cluster.main(arguments) == 0
     assert "0.25" in capsys.readouterr().out

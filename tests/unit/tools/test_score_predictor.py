@@ -41,7 +41,9 @@ def test_what_is_learned_is_known_of_the_next_step(tool: ModuleType) -> None:
     predictions = tool.learned(seen, Path("no such folder"), LEARNING, seed=0)
     assert predictions[0] == pytest.approx(0.5)
     late = tool.means(seen, predictions, first=7)
-    assert late["prefixes auc"] > 0.9 > 0.5 > late["prefixes brier"] / late["prefixes brier_constant"]
+    assert (
+        late["prefixes auc"] > 0.9 > 0.5 > late["prefixes brier"] / late["prefixes brier_constant"]
+    )
 
 
 def test_a_step_is_scored_before_it_is_learned_from(tool: ModuleType) -> None:
@@ -54,6 +56,12 @@ def test_a_step_is_scored_before_it_is_learned_from(tool: ModuleType) -> None:
 
 
 def test_means_leave_out_the_first_steps_and_tell_roots_from_prefixes(tool: ModuleType) -> None:
-    one = tool.Step(torch.zeros(3, 1), torch.tensor([1.0, 0.0, 1.0]), np.array([True, False, False]))
+    one = tool.Step(
+        torch.zeros(3, 1), torch.tensor([1.0, 0.0, 1.0]), np.array([True, False, False])
+    )
     means = tool.means([one, one], [np.array([0.0, 0.0, 0.0]), np.array([0.5, 0.5, 1.0])], first=2)
-    assert (means["roots brier"], means["prefixes brier"], means["prefixes auc"]) == (0.25, 0.125, 1.0)
+    assert (means["roots brier"], means["prefixes brier"], means["prefixes auc"]) == (
+        0.25,
+        0.125,
+        1.0,
+    )

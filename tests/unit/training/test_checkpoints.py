@@ -18,7 +18,12 @@ from megatron_trace.training.checkpoints import (
 )
 from megatron_trace.training.identity import OtherRun, check_same, identity
 
-MODEL = {"model_type": "qwen3", "hidden_size": 64, "rope_parameters": {"rope_theta": 1e4}, "dtype": "float32"}
+MODEL = {
+    "model_type": "qwen3",
+    "hidden_size": 64,
+    "rope_parameters": {"rope_theta": 1e4},
+    "dtype": "float32",
+}
 TASKS = [{"id": "a"}, {"id": "b"}]
 
 
@@ -89,7 +94,9 @@ def test_what_is_due(tmp_path: Path, model: Path) -> None:
     assert [step for step in range(1, 11) if checkpoints.due(step, last=step == 10)] == [4, 8, 10]
 
 
-def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(tmp_path: Path, model: Path) -> None:
+def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(
+    tmp_path: Path, model: Path
+) -> None:
     checkpoints, trainer, folder = make(tmp_path, model)
     checkpoints.begin(RunState(step=1))
     checkpoints.poll()
@@ -97,7 +104,9 @@ def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(tmp_path: Path
     checkpoints.begin(RunState(step=2))
     checkpoints.poll()
     (event,) = checkpoints.take_events()
-    assert event.startswith("the checkpoint of step 2 could not be saved (the newest is that of step 1, ")
+    assert event.startswith(
+        "the checkpoint of step 2 could not be saved (the newest is that of step 1, "
+    )
     assert event.endswith("No space left on device")
     assert {path.name for path in folder.iterdir()} == {"step_00001", "latest"}
     assert "step_00001" in checkpoints.hint()
@@ -124,7 +133,9 @@ def test_what_a_crash_left_half_written_is_removed(tmp_path: Path, model: Path) 
     assert not list(folder.iterdir())
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path: Path, model: Path) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
+    tmp_path: Path, model: Path
+) -> None:
     checkpoints, _, folder = make(tmp_path, model, keep_last=3)
     for step in (1, 2):
         checkpoints.begin(RunState(step=step))

@@ -34,5 +34,7 @@ def test_a_finished_run_says_so_and_does_nothing(finished, capsys):
 
 def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished):
     finished.config.learning.learning_rate = 1e-4
-    with pytest.raises(OtherRun, match=r"learning.learning_rate: 1e-06 in the checkpoint, 0.0001 now"):
+    with pytest.raises(
+        OtherRun, match=r"learning.learning_rate: 1e-06 in the checkpoint, 0.0001 now"
+    ):
         runs.run(finished, guard=None, stop=None)

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics, mixed_probability
+from megatron_trace.tree import (
+    ROOT,
+    RolloutTree,
+    effective_ratio,
+    leaf_statistics,
+    mixed_probability,
+)
 from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, empty_tree, grown_trees
 
@@ -38,7 +44,9 @@ def test_deviation_is_that_of_the_leaf_rewards(tree: RolloutTree):
 def sampled_by_hand(tree: RolloutTree, index: int) -> tuple[list[float], list[float]]:
     """Rewards that V̂ of a turn is the mean of, and those that they are compared with, by the definition."""
     ends = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
-    taken = [ends[number] for number, rollout in enumerate(tree.rollouts) if rollout.anchor == index]
+    taken = [
+        ends[number] for number, rollout in enumerate(tree.rollouts) if rollout.anchor == index
+    ]
     own = [] if index == ROOT else [ends[tree.turns[index].rollout]]
     return taken or own, taken + own if taken else []
 

@@ -81,7 +81,9 @@ def test_each_call_is_passed_once_then_the_rest_goes_to_the_root():
     assert strategy.plan(situation([tree], total=4, round=2)) == [{ROOT: 1}]
 
 
-@pytest.mark.parametrize("option", [{"threshold": 1.0}, {"beam": 1}, {"tokens": 0}, {"log_vocabulary": 0.0}])
+@pytest.mark.parametrize(
+    "option", [{"threshold": 1.0}, {"beam": 1}, {"tokens": 0}, {"log_vocabulary": 0.0}]
+)
 def test_options_that_cannot_work_are_refused(option):
     with pytest.raises(SettingError, match=f"allocation.options.arpo.{next(iter(option))} = "):
         arpo(**option)

@@ -12,7 +12,11 @@ from tests.unit.trees import bare_tree, chain
 
 def at2po(group=8, bare_share=0.5, **options):
     settings = AllocationConfig(
-        strategy="at2po", budget=group, group=group, bare_share=bare_share, options={"at2po": options}
+        strategy="at2po",
+        budget=group,
+        group=group,
+        bare_share=bare_share,
+        options={"at2po": options},
     )
     return make_strategy(settings)
 
@@ -28,7 +32,15 @@ def test_the_score_is_the_mean_surprisal_less_a_penalty_for_each_sibling():
     tree = bare_tree([1.0, 0.0, 1.0], turns=3)  # 1 to 3, 4 to 6 and 7 to 9
     tree.graft(1, chain(900, 2, 0.0))  # 10, 11
     with_surprisal(tree, {1: 0.5, 2: 0.7, 4: 0.2, 5: 0.9, 7: 0.4, 8: 0.1, 10: 0.3})
-    expected = {1: 0.5 - 0.1, 2: 0.7 - 0.05, 4: 0.2 - 0.1, 5: 0.9, 7: 0.4 - 0.1, 8: 0.1, 10: 0.3 - 0.05}
+    expected = {
+        1: 0.5 - 0.1,
+        2: 0.7 - 0.05,
+        4: 0.2 - 0.1,
+        5: 0.9,
+        7: 0.4 - 0.1,
+        8: 0.1,
+        10: 0.3 - 0.05,
+    }
     assert scores(tree, penalty=0.05) == pytest.approx(expected)
 
 
@@ -72,5 +84,7 @@ def test_with_more_rollouts_than_nodes_the_best_get_a_second():
 
 @pytest.mark.parametrize("option", ["rounds", "nodes"])
 def test_no_rounds_and_no_nodes_are_refused(option):
-    with pytest.raises(SettingError, match=rf"allocation.options.at2po.{option} = 0: must be at least 1"):
+    with pytest.raises(
+        SettingError, match=rf"allocation.options.at2po.{option} = 0: must be at least 1"
+    ):
         at2po(**{option: 0})

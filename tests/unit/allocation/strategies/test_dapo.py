@@ -7,7 +7,9 @@ from tests.unit.allocation.situations import roots
 
 
 def dapo(budget=32, group=4, **options):
-    return Allocator(AllocationConfig(strategy="dapo", budget=budget, group=group, options={"dapo": options}))
+    return Allocator(
+        AllocationConfig(strategy="dapo", budget=budget, group=group, options={"dapo": options})
+    )
 
 
 def groups(plans):
@@ -33,7 +35,9 @@ def test_without_contrast_the_whole_budget_is_spent_on_fresh_tasks():
 
 def test_only_mixed_groups_count():
     trees = roots(0.0, 0.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5)
-    _, plans = sample_step(dapo(), trees, lambda tree, n: half(tree, n) if tree.turns[0].prediction else 0.0)
+    _, plans = sample_step(
+        dapo(), trees, lambda tree, n: half(tree, n) if tree.turns[0].prediction else 0.0
+    )
     assert groups(plans) == [2, 2, 2, 2]  # 0, 1, 3 and 4 after each
 
 
@@ -63,5 +67,7 @@ def test_graded_rewards_are_mixed_where_they_differ():
 
 @pytest.mark.parametrize("name", ["rounds", "enough"])
 def test_what_cannot_work_is_one_line(name):
-    with pytest.raises(SettingError, match=rf"allocation.options.dapo.{name} = 0: must be at least 1"):
+    with pytest.raises(
+        SettingError, match=rf"allocation.options.dapo.{name} = 0: must be at least 1"
+    ):
         dapo(**{name: 0})

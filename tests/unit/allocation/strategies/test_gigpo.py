@@ -8,5 +8,7 @@ def test_it_samples_as_uniform_and_learns_otherwise():
     gigpo, uniform = (
         make_strategy(AllocationConfig(strategy=name, budget=24)) for name in ("gigpo", "uniform")
     )
-    assert gigpo.plan(now) == uniform.plan(now) and gigpo.candidates(24) == uniform.candidates(24) == 3
+    assert (
+        gigpo.plan(now) == uniform.plan(now) and gigpo.candidates(24) == uniform.candidates(24) == 3
+    )
     assert (gigpo.advantage, uniform.advantage) == ("gigpo", "grpo")

@@ -29,12 +29,19 @@ def total(states, expansions, c, weight):
     """F: states are (v, n, h)."""
     v, n, h = np.array(states).T
     k = np.array(expansions)
-    return float(informativeness(v, n.astype(int), h, k, count_weight=c, entropy_weight=weight).sum())
+    return float(
+        informativeness(v, n.astype(int), h, k, count_weight=c, entropy_weight=weight).sum()
+    )
 
 
 def test_the_objective_by_hand():
     value = informativeness(
-        np.float64(0.5), np.int64(1), np.float64(2.0), np.int64(3), count_weight=0.1, entropy_weight=0.2
+        np.float64(0.5),
+        np.int64(1),
+        np.float64(2.0),
+        np.int64(3),
+        count_weight=0.1,
+        entropy_weight=0.2,
     )
     # 1 − 2·0.5⁴ = 0.875; 0.1·√4 = 0.2; 0.2·2·(1 − 1/8) = 0.35
     assert value == pytest.approx(0.875 + 0.2 + 0.35)
@@ -53,7 +60,9 @@ def test_a_further_expansion_never_harms_and_adds_no_more_to_a_larger_set(data, 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 3), st.floats(0, 1)), min_size=2, max_size=3
+        st.tuples(st.sampled_from([0.0, 1.0]), st.floats(0, 3), st.floats(0, 1)),
+        min_size=2,
+        max_size=3,
     ),
     st.integers(1, 4),
 )
@@ -71,13 +80,19 @@ def test_the_greedy_choice_is_the_best_of_all(chains, share):
         if sum(k) == share
     )
     assert sum(plan.values()) == share
-    assert total(states, [plan.get(a, 0) for a in anchors], 0.25, 0.25) == pytest.approx(best, abs=1e-12)
+    assert total(states, [plan.get(a, 0) for a in anchors], 0.25, 0.25) == pytest.approx(
+        best, abs=1e-12
+    )
 
 
 def test_entropy_is_that_of_what_was_sampled_at_a_history():
     tree = bare_tree([1.0], turns=2)
     tree.graft(1, chain(900, 1, 0.0))
-    tree.turns[1].entropies, tree.turns[2].entropies, tree.turns[3].entropies = [4.0], [1.0, 2.0], [6.0]
+    tree.turns[1].entropies, tree.turns[2].entropies, tree.turns[3].entropies = (
+        [4.0],
+        [1.0, 2.0],
+        [6.0],
+    )
     assert list(sampled_entropy(tree)) == [4.0, 3.0, 0.0, 0.0]
     assert infotree().needs == {Need.entropies}
 

@@ -32,7 +32,10 @@ def test_the_value_is_the_papers():
 
 
 def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half():
-    assert counts(make_strategy(settings(budget=4)).plan(situation(roots(0.8, 0.2), total=4))) == [0, 4]
+    assert counts(make_strategy(settings(budget=4)).plan(situation(roots(0.8, 0.2), total=4))) == [
+        0,
+        4,
+    ]
 
 
 @given(
@@ -49,7 +52,9 @@ def test_choosing_among_candidates_equals_brute_force(success, budget, lower, up
     assert tuple(found) in best[1]
 
 
-@given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3), st.integers(3, 4), st.integers(2, 3))
+@given(
+    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3), st.integers(3, 4), st.integers(2, 3)
+)
 def test_with_every_task_sampled_it_equals_brute_force_too(success, group, lower):
     budget = group * len(success)
     strategy = make_strategy(settings(budget=budget, group=group, every=True, lower=lower, upper=6))
@@ -90,8 +95,14 @@ def test_bounds_hold_and_the_budget_is_spent():
         ({"lower": 1}, r"allocation.options.knapsack.lower = 1: must be at least 2"),
         ({"lower": 4, "upper": 6}, r"allocation.options.knapsack.upper = 6: must be at least 2"),
         ({"upper": 3, "pool": 3}, r"allocation.budget = 12: must be from lower \(2\) to .* \(9\)"),
-        ({"every": True, "upper": 3}, r"allocation.options.knapsack.every = True: allocation.group \(4\)"),
-        ({"every": True, "group": 5}, r"allocation.budget = 12: must be a multiple of allocation.group"),
+        (
+            {"every": True, "upper": 3},
+            r"allocation.options.knapsack.every = True: allocation.group \(4\)",
+        ),
+        (
+            {"every": True, "group": 5},
+            r"allocation.budget = 12: must be a multiple of allocation.group",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_line(options, said):

@@ -10,7 +10,9 @@ from tests.unit.allocation.situations import roots, situation
 
 
 def pcl(budget=8, group=4, **options):
-    settings = AllocationConfig(strategy="pcl", budget=budget, group=group, options={"pcl": options})
+    settings = AllocationConfig(
+        strategy="pcl", budget=budget, group=group, options={"pcl": options}
+    )
     return make_strategy(settings)
 
 

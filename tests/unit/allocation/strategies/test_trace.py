@@ -17,7 +17,11 @@ from tests.unit.trees import bare_tree, chain
 def trace(budget=8, bare_share=0.5, pool=4, **options):
     options = {"floor": 2, "doubt": 0.0} | options
     settings = AllocationConfig(
-        strategy="trace", budget=budget, bare_share=bare_share, pool=pool, options={"trace": options}
+        strategy="trace",
+        budget=budget,
+        bare_share=bare_share,
+        pool=pool,
+        options={"trace": options},
     )
     return make_strategy(settings)
 
@@ -40,7 +44,9 @@ def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(doubt, devia
     strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=doubt), set()
     trees = roots(0.5, 0.45, 0.4, 0.999)
     for number in range(20):
-        now = replace(situation(trees, total=8), rng=np.random.default_rng(number), root_deviation=deviation)
+        now = replace(
+            situation(trees, total=8), rng=np.random.default_rng(number), root_deviation=deviation
+        )
         chosen |= {index for index, plan in enumerate(strategy.plan(now)) if plan}
     assert chosen == expected
 
@@ -59,7 +65,10 @@ def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome():
 
 def test_gains_fall_with_each_continuation_of_a_prefix():
     tree = bare_tree([1.0, 0.0], turns=2)
-    tree.turns[1].prediction, tree.turns[3].prediction = 0.5, 0.2  # gains .5 .25 .125 ... and .2 .16 .128 ...
+    tree.turns[1].prediction, tree.turns[3].prediction = (
+        0.5,
+        0.2,
+    )  # gains .5 .25 .125 ... and .2 .16 .128 ...
     assert expanded([tree], budget=6) == [{1: 2, 3: 2}]
 
 
@@ -121,7 +130,9 @@ def test_variance_prefers_more_than_one_flip_where_outcomes_are_open():
     st.sampled_from(["active", "uniform"]),
     st.sampled_from(["mixed", "variance"]),
 )
-def test_all_continuations_are_spent_even_without_prefixes(turns, more, cap, over_tasks, prefixes, contrast):
+def test_all_continuations_are_spent_even_without_prefixes(
+    turns, more, cap, over_tasks, prefixes, contrast
+):
     trees = [bare_tree([1.0, 0.0], turns=n) for n in turns]
     plans = expanded(
         trees,
@@ -150,16 +161,25 @@ def test_the_running_price_remembers_offers_over_a_resume():
     [
         ({"floorr": 3}, r"allocation.options.trace.floorr = 3: .*options: roots, prefixes, floor"),
         ({"floor": "x"}, r"allocation.options.trace.floor = 'x'"),
-        ({"roots": "some"}, r"allocation.options.trace.roots = 'some': must be one of active, uniform"),
+        (
+            {"roots": "some"},
+            r"allocation.options.trace.roots = 'some': must be one of active, uniform",
+        ),
         ({"root_cap": 1}, r"allocation.options.trace.root_cap = 1: must be at least 2"),
         ({"floor": 9}, r"allocation.options.trace.floor = 9: is above the budget of 8 rollouts"),
-        ({"root_cap": 2, "floor": 2}, r"allocation.pool = 1: 4 bare rollouts with at most 2 a task"),
+        (
+            {"root_cap": 2, "floor": 2},
+            r"allocation.pool = 1: 4 bare rollouts with at most 2 a task",
+        ),
         (
             {"root_cap": 3, "floor": 3},
             r"allocation.options.trace.root_cap = 3: 4 bare rollouts cannot be split",
         ),
         ({"deep": True}, r"allocation.options.trace.deep = True: needs two rounds or more"),
-        ({"running_price": True, "rounds": 2}, r"allocation.options.trace.running_price = True: goes with"),
+        (
+            {"running_price": True, "rounds": 2},
+            r"allocation.options.trace.running_price = True: goes with",
+        ),
         (
             {"running_price": True, "prefixes": "uniform"},
             r"allocation.options.trace.running_price = True: goes with prefixes=active",
@@ -197,6 +217,8 @@ def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap):
 def test_a_prefix_gets_no_more_than_its_cap_where_tokens_would_pay_for_more():
     cheap, dear = bare_tree([1.0, 0.0], turns=3), bare_tree([1.0, 0.0], turns=3)
     now = situation([cheap, dear], total=1000, round=1)
-    now = replace(now, left=1000.0, cost=lambda tree, anchor: (12.0 if tree is cheap else 200.0) + anchor)
+    now = replace(
+        now, left=1000.0, cost=lambda tree, anchor: (12.0 if tree is cheap else 200.0) + anchor
+    )
     for plan in trace(budget=1000, prefix_cap=2).plan(now):
         assert max(plan.values(), default=0) <= 2

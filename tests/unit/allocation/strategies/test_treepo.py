@@ -50,5 +50,7 @@ def test_a_wider_tree_has_more_children_at_every_node():
 
 
 def test_a_node_must_branch():
-    with pytest.raises(SettingError, match=r"allocation.options.treepo.width = 1: must be at least 2"):
+    with pytest.raises(
+        SettingError, match=r"allocation.options.treepo.width = 1: must be at least 2"
+    ):
         treepo(width=1)

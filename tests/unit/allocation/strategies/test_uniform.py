@@ -12,4 +12,8 @@ def test_every_task_gets_its_group_whatever_is_predicted():
 
 def test_with_less_left_fewer_tasks_get_theirs():
     strategy = make_strategy(AllocationConfig(strategy="uniform", budget=24, group=8))
-    assert strategy.plan(situation(roots(0.0, 0.5, 1.0), total=24, left=17)) == [{ROOT: 8}, {ROOT: 8}, {}]
+    assert strategy.plan(situation(roots(0.0, 0.5, 1.0), total=24, left=17)) == [
+        {ROOT: 8},
+        {ROOT: 8},
+        {},
+    ]

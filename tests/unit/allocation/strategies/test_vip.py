@@ -12,7 +12,12 @@ from tests.unit.allocation.situations import roots, situation
 
 def settings(budget=24, group=8, unit=BudgetUnit.rollouts, **options):
     return AllocationConfig(
-        strategy="vip", budget=budget, group=group, unit=unit, expected_tokens=4, options={"vip": options}
+        strategy="vip",
+        budget=budget,
+        group=group,
+        unit=unit,
+        expected_tokens=4,
+        options={"vip": options},
     )
 
 
@@ -40,7 +45,11 @@ def test_it_asks_for_embeddings_and_a_batch_of_groups():
 
 
 def test_knowing_nothing_it_is_uniform():
-    assert counts(make_strategy(settings()).plan(situation(prompts(1, 2, 3), total=24))) == [8, 8, 8]
+    assert counts(make_strategy(settings()).plan(situation(prompts(1, 2, 3), total=24))) == [
+        8,
+        8,
+        8,
+    ]
 
 
 @pytest.mark.parametrize("objective", ["rloo", "dr_grpo"])
@@ -50,7 +59,12 @@ def test_it_learns_which_prompts_are_open(objective):
         sample_step(allocator, prompts(0.1, 4.5, 9.1), by_place, f"step {number}")
     _, plans = sample_step(allocator, prompts(0.0, 4.4, 9.0), by_place, "last")
     fail, open_, succeed = counts(plans[0])
-    assert fail + open_ + succeed == 24 and open_ > 8 and min(fail, succeed) >= 4 and max(fail, succeed) < 8
+    assert (
+        fail + open_ + succeed == 24
+        and open_ > 8
+        and min(fail, succeed) >= 4
+        and max(fail, succeed) < 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,8 +102,14 @@ def test_a_budget_of_tokens_is_shared_too():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"objective": "grpo"}, r"allocation.options.vip.objective = 'grpo': must be one of rloo, dr_grpo"),
-        ({"objective": "dr_grpo", "lower": 2}, r"allocation.options.vip.lower = 2: must be at least 3"),
+        (
+            {"objective": "grpo"},
+            r"allocation.options.vip.objective = 'grpo': must be one of rloo, dr_grpo",
+        ),
+        (
+            {"objective": "dr_grpo", "lower": 2},
+            r"allocation.options.vip.lower = 2: must be at least 3",
+        ),
         ({"lower": 9}, r"allocation.group = 8: must be from lower to upper \(9 to 32\)"),
         ({"memory": 0}, r"allocation.options.vip.memory = 0: must be at least 1"),
     ],

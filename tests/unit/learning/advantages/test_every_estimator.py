@@ -69,7 +69,9 @@ def test_what_all_rewards_have_in_common_does_not_matter(
 
 @every
 @given(tree=grown_trees())
-def test_without_the_deviation_advantages_grow_with_the_rewards(name: str, tree: RolloutTree) -> None:
+def test_without_the_deviation_advantages_grow_with_the_rewards(
+    name: str, tree: RolloutTree
+) -> None:
     learning = LearningConfig(advantage_std=False)
     doubled = with_rewards(tree, 2.0, 0.0)
     prediction = tree.turns[ROOT].prediction

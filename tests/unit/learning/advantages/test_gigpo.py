@@ -26,7 +26,9 @@ def test_turns_from_the_same_state_are_compared_by_their_discounted_returns(std:
     step = np.zeros(9)
     step[[1, 4]] = normalised([(DISCOUNT**2 + 0.0 + DISCOUNT) / 3, 0.0], std)
     step[[2, 5, 6, 8]] = normalised([DISCOUNT, 0.0, 0.0, 1.0], std)
-    assert list(gigpo(tree, learning)) == pytest.approx(list(grpo(tree, learning) + 0.5 * step), rel=1e-12)
+    assert list(gigpo(tree, learning)) == pytest.approx(
+        list(grpo(tree, learning) + 0.5 * step), rel=1e-12
+    )
 
 
 def test_a_shorter_way_to_success_is_worth_more() -> None:

@@ -45,8 +45,12 @@ def test_two_contrasts_above_a_turn_are_averaged():
     advantages = trace(tree, LearningConfig())
     root_mean, root_deviation = 1 / 3, np.std([1, 0, 0])
     assert advantages[1] == pytest.approx((0.5 - root_mean) / root_deviation, abs=1e-5)
-    assert advantages[2] == pytest.approx(((1 - root_mean) / root_deviation + (1 - 0.5) / 0.5) / 2, abs=1e-5)
-    assert advantages[5] == pytest.approx(((0 - root_mean) / root_deviation + (0 - 0.5) / 0.5) / 2, abs=1e-5)
+    assert advantages[2] == pytest.approx(
+        ((1 - root_mean) / root_deviation + (1 - 0.5) / 0.5) / 2, abs=1e-5
+    )
+    assert advantages[5] == pytest.approx(
+        ((0 - root_mean) / root_deviation + (0 - 0.5) / 0.5) / 2, abs=1e-5
+    )
 
 
 def test_a_history_where_nothing_branches_is_no_contrast():
@@ -55,7 +59,9 @@ def test_a_history_where_nothing_branches_is_no_contrast():
     tree.graft(ROOT, chain(200, 1, 0.0))  # 4
     tree.graft(2, chain(500, 1, 0.0))  # 5
     # Turn 1 has the same leaves as turn 2 below it; comparing the two would halve the credit of turn 2.
-    assert trace(tree, LearningConfig())[2] == pytest.approx((0.5 - 1 / 3) / np.std([1, 0, 0]), abs=1e-5)
+    assert trace(tree, LearningConfig())[2] == pytest.approx(
+        (0.5 - 1 / 3) / np.std([1, 0, 0]), abs=1e-5
+    )
 
 
 def test_with_the_unbiased_backup_the_continuations_are_the_baseline():

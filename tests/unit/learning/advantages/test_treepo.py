@@ -17,7 +17,9 @@ def test_a_rollout_is_compared_at_every_depth(std: bool) -> None:
     a = (values - values.mean()) / (values.std() + 1e-6 if std else 1.0)
     shared = (a[0] + a[2] + a[3]) / 3
     expected = [0.0, shared, a[0], a[0], a[1], a[1], a[2], a[2], a[3]]
-    assert list(treepo(small_tree(), LearningConfig(advantage_std=std))) == pytest.approx(expected, rel=1e-12)
+    assert list(treepo(small_tree(), LearningConfig(advantage_std=std))) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_a_subgroup_counts_at_every_depth_that_it_spans() -> None:

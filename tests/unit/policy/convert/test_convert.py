@@ -64,13 +64,17 @@ def tensors_of(config: dict[str, Any], dtype: torch.dtype) -> dict[str, torch.Te
             shapes[f"model.layers.{layer}.{name}_layernorm.weight"] = (HIDDEN,)
         networks = {mlp: MLP}
         if "num_experts" in config and layer not in config.get("mlp_only_layers", ()):
-            networks = {f"{mlp}experts.{expert}.": EXPERT for expert in range(config["num_experts"])}
+            networks = {
+                f"{mlp}experts.{expert}.": EXPERT for expert in range(config["num_experts"])
+            }
             shapes[f"{mlp}gate.weight"] = (config["num_experts"], HIDDEN)
         for prefix, width in networks.items():
             shapes |= {f"{prefix}{name}_proj.weight": (width, HIDDEN) for name in ("gate", "up")}
             shapes[f"{prefix}down_proj.weight"] = (HIDDEN, width)
     generator = torch.Generator().manual_seed(4)
-    return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+    return {
+        name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()
+    }
 
 
 def make_folder(folder: Path, model: str = "qwen3", dtype: torch.dtype = torch.bfloat16) -> Path:
@@ -87,7 +91,9 @@ def make_folder(folder: Path, model: str = "qwen3", dtype: torch.dtype = torch.b
 
 def add_predictor(folder: Path) -> None:
     head = PredictorHead(HIDDEN, 4, seed=2)
-    save_file({f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}, folder / FILE)
+    save_file(
+        {f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}, folder / FILE
+    )
 
 
 def quietly(done: int, total: int) -> None:
@@ -96,7 +102,9 @@ def quietly(done: int, total: int) -> None:
 
 def assert_same_folder(one: Path, other: Path) -> None:
     """The same files, byte for byte, and in those of weights the same tensors."""
-    assert sorted(file.name for file in one.iterdir()) == sorted(file.name for file in other.iterdir())
+    assert sorted(file.name for file in one.iterdir()) == sorted(
+        file.name for file in other.iterdir()
+    )
     for file in one.iterdir():
         if file.suffix != ".safetensors":
             assert file.read_bytes() == (other / file.name).read_bytes(), file.name
@@ -120,7 +128,9 @@ def test_there_and_back_is_the_same_folder(tmp_path: Path, model: str, dtype: to
     add_predictor(source)
     seen: list[tuple[int, int]] = []
     there = convert.to_megatron(source, tmp_path / "checkpoint", lambda *done: seen.append(done))
-    back = convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", lambda *done: seen.append(done))
+    back = convert.to_hf(
+        tmp_path / "checkpoint", tmp_path / "back", lambda *done: seen.append(done)
+    )
     assert_same_folder(source, tmp_path / "back")
     assert there == back and there.size == sum(
         t.nbytes for t in load_file(source / "model.safetensors").values()
@@ -132,7 +142,13 @@ def test_a_checkpoint_is_complete_and_checked(tmp_path: Path) -> None:
     convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     verify(tmp_path / "checkpoint")
     listed = json.loads((tmp_path / "checkpoint" / "manifest.json").read_text())["files"]
-    assert {".metadata", "common.pt", "metadata.json", "hf/config.json", "hf/tokenizer.json"} < listed.keys()
+    assert {
+        ".metadata",
+        "common.pt",
+        "metadata.json",
+        "hf/config.json",
+        "hf/tokenizer.json",
+    } < listed.keys()
     assert not any(name.startswith("hf/model") for name in listed)
 
 
@@ -149,7 +165,9 @@ def test_large_models_come_in_shards_with_an_index(tmp_path: Path) -> None:
     convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly, max_shard_bytes=20_000)
     index = json.loads((tmp_path / "back" / "model.safetensors.index.json").read_text())
     before = load_file(source / "model.safetensors")
-    assert index["weight_map"].keys() == before.keys() and len(set(index["weight_map"].values())) > 2
+    assert (
+        index["weight_map"].keys() == before.keys() and len(set(index["weight_map"].values())) > 2
+    )
     for name, file in index["weight_map"].items():
         assert torch.equal(load_file(tmp_path / "back" / file)[name], before[name])
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in before.values())
@@ -179,7 +197,9 @@ def change(folder: Path, **changes: torch.Tensor | None) -> None:
     """Replace, add or (None) remove tensors of a folder; `__` in a name stands for a dot."""
     tensors: dict[str, Any] = load_file(folder / "model.safetensors")
     tensors |= {name.replace("__", "."): tensor for name, tensor in changes.items()}
-    save_file({name: t for name, t in tensors.items() if t is not None}, folder / "model.safetensors")
+    save_file(
+        {name: t for name, t in tensors.items() if t is not None}, folder / "model.safetensors"
+    )
 
 
 def test_an_output_layer_that_equals_its_tied_embedding_is_stored_once(tmp_path: Path) -> None:
@@ -206,16 +226,32 @@ def test_an_output_layer_that_differs_from_its_tied_embedding_is_refused(tmp_pat
 
 Q = "model__layers__2__self_attn__q_proj__weight"
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "missing": ({}, {Q: None}, r"source lacks 1 tensors.* model\.layers\.2\.self_attn\.q_proj\.weight"),
+    "missing": (
+        {},
+        {Q: None},
+        r"source lacks 1 tensors.* model\.layers\.2\.self_attn\.q_proj\.weight",
+    ),
     "extra": ({}, {"model__extra": torch.ones(1)}, r"no place for, the first model\.extra"),
     "shape": (
         {},
         {Q: torch.ones(5, 5)},
         r"layers\.2\.self_attn\.q_proj\.weight has shape \(5, 5\).*\(18, 10\)",
     ),
-    "dtype": ({}, {Q: torch.ones(18, 10)}, r"layers\.2\.self_attn\.q_proj\.weight is torch.float32"),
-    "numbers": ({}, {Q: torch.ones(18, 10).int()}, r"layers\.2\.self_attn\.q_proj\.weight is stored as I32"),
-    "layers": ({"num_hidden_layers": 2}, {}, r"the first model\.layers\.2\.input_layernorm\.weight"),
+    "dtype": (
+        {},
+        {Q: torch.ones(18, 10)},
+        r"layers\.2\.self_attn\.q_proj\.weight is torch.float32",
+    ),
+    "numbers": (
+        {},
+        {Q: torch.ones(18, 10).int()},
+        r"layers\.2\.self_attn\.q_proj\.weight is stored as I32",
+    ),
+    "layers": (
+        {"num_hidden_layers": 2},
+        {},
+        r"the first model\.layers\.2\.input_layernorm\.weight",
+    ),
     "family": ({"model_type": "gemma3"}, {}, r"gemma3.*qwen3_moe"),
     "bias": ({"attention_bias": True}, {}, r"attention_bias=True is not supported"),
     "key": ({"hidden_size": None}, {}, r"config\.json lacks hidden_size"),
@@ -262,11 +298,19 @@ def rewrite_config(checkpoint: Path, **settings: Any) -> None:
     write_manifest(checkpoint)
 
 
-def test_a_checkpoint_of_another_model_than_its_config_is_named_down_to_the_tensor(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_than_its_config_is_named_down_to_the_tensor(
+    tmp_path: Path,
+) -> None:
     convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     for settings, message in (
-        ({"intermediate_size": 8}, r"mlp\.linear_fc1\.weight has shape \(3, 14, 10\), .*\(3, 16, 10\)"),
-        ({"intermediate_size": MLP, "vocab_size": 5000}, r"word_embeddings\.weight has shape \(2048, 10\)"),
+        (
+            {"intermediate_size": 8},
+            r"mlp\.linear_fc1\.weight has shape \(3, 14, 10\), .*\(3, 16, 10\)",
+        ),
+        (
+            {"intermediate_size": MLP, "vocab_size": 5000},
+            r"word_embeddings\.weight has shape \(2048, 10\)",
+        ),
         ({"vocab_size": VOCABULARY, "model_type": "qwen2"}, r"lacks 1 tensors.*linear_qkv\.bias"),
         ({"model_type": "llama"}, r"2 tensors that the model has no place for, .*k_layernorm"),
     ):
@@ -331,7 +375,9 @@ def cut(reader: TensorReader, key: str) -> list[Chunk]:
     lead = next((count for prefix, count in axes.items() if key.startswith(prefix)), 0)
     chunks = []
     for index in (
-        torch.cartesian_prod(*(torch.arange(size) for size in shape[:lead])).reshape(-1, lead).tolist()
+        torch.cartesian_prod(*(torch.arange(size) for size in shape[:lead]))
+        .reshape(-1, lead)
+        .tolist()
         if lead
         else [[]]
     ):

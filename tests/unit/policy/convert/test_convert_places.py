@@ -45,7 +45,9 @@ def test_the_rows_tile_the_stored_tensors_exactly(config: dict[str, Any], tied: 
         tensor[place.index] += 1
         read = sum(np.prod(hf_shape(name, config)) for name in row.hf)
         padding = np.prod(place.shape) - read
-        assert padding == 0 or (row.rule is VOCABULARY and 0 < padding < 1024 * config["hidden_size"])
+        assert padding == 0 or (
+            row.rule is VOCABULARY and 0 < padding < 1024 * config["hidden_size"]
+        )
     assert all((tensor == 1).all() for tensor in covered.values())
 
 
@@ -69,7 +71,9 @@ MIXED = {
         ([0], "decoder.layers.1.mlp.experts.experts.linear_fc1.weight", (2,)),
     ],
 )
-def test_an_expert_lies_beside_those_of_its_like(dense: list[int], key: str, index: tuple[int, ...]) -> None:
+def test_an_expert_lies_beside_those_of_its_like(
+    dense: list[int], key: str, index: tuple[int, ...]
+) -> None:
     config = MIXED | {"mlp_only_layers": dense}
     rows = expand(FAMILIES["qwen3_moe"], config, tied=True)
     (row,) = (row for row in rows if row.hf[0] == "model.layers.1.mlp.experts.2.gate_proj.weight")
