@@ -97,7 +97,9 @@ CASES = [
     ("family", "tied", "layout", "special"),
     [CASES[0], *(pytest.param(*c, marks=pytest.mark.slow) for c in CASES[1:])],
 )
-def test_sampler_and_trainer_agree_on_every_version(tmp_path, family, tied, layout, special):
+def test_sampler_and_trainer_agree_on_every_version(
+    tmp_path, family, tied, layout, special
+) -> None:
     model = make_policy(tmp_path / "model", tied=tied, family=family, **special)
     out = tmp_path / "seen.json"
     add_predictor(model)

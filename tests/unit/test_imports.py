@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 
-def test_rooms_import_only_what_they_may():
+def test_rooms_import_only_what_they_may() -> None:
     result = subprocess.run(
         [Path(sys.executable).with_name("lint-imports")],
         capture_output=True,
@@ -15,6 +15,6 @@ def test_rooms_import_only_what_they_may():
     assert result.returncode == 0, result.stdout
 
 
-def test_the_config_imports_without_torch():
+def test_the_config_imports_without_torch() -> None:
     code = "import sys, megatron_trace.check.command; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

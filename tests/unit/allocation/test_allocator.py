@@ -11,7 +11,7 @@ from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.situations import roots
 
 
-def test_a_budget_of_tokens_is_met_over_the_steps():
+def test_a_budget_of_tokens_is_met_over_the_steps() -> None:
     settings = AllocationConfig(
         strategy="uniform", unit=BudgetUnit.tokens, budget=400, group=2, expected_tokens=100
     )
@@ -29,7 +29,7 @@ def test_a_budget_of_tokens_is_met_over_the_steps():
     assert spent[0] <= 400 and sum(spent) == pytest.approx(6 * 400, abs=40)
 
 
-def test_only_trees_with_rollouts_come_back():
+def test_only_trees_with_rollouts_come_back() -> None:
     trees, plans = sample_step(
         Allocator(AllocationConfig(strategy="uniform", budget=8, group=4)),
         roots(0.5, 0.5, 0.5),
@@ -43,7 +43,7 @@ class Greedy(Strategy):
         return now.at_roots({0: now.rollouts + 1})
 
 
-def test_a_strategy_that_overspends_is_stopped():
+def test_a_strategy_that_overspends_is_stopped() -> None:
     allocator = Allocator(AllocationConfig(strategy="uniform", budget=8))
     allocator.strategy = Greedy(AllocationConfig(budget=8))
     allocator.begin(roots(0.5), "step 1")
@@ -59,7 +59,7 @@ class Listening(Strategy):
         return now.at_roots({0: 4, 1: 4}) if now.round == 0 else now.nothing()
 
 
-def test_a_strategy_is_told_how_far_roots_were_off():
+def test_a_strategy_is_told_how_far_roots_were_off() -> None:
     allocator = Allocator(AllocationConfig(strategy="uniform", budget=8, calibrate=False))
     allocator.strategy = Listening(AllocationConfig(budget=8))
     sample_step(allocator, roots(0.5, 0.5), lambda *_: 1.0)
@@ -72,7 +72,7 @@ def test_a_strategy_is_told_how_far_roots_were_off():
     assert allocator.finish()[1]["deviation_root"] == pytest.approx(expected)
 
 
-def test_what_it_has_learned_survives_json():
+def test_what_it_has_learned_survives_json() -> None:
     settings = AllocationConfig(budget=16, pool=4, calibrate=True, options={"trace": {"floor": 4}})
     one, other = Allocator(settings), Allocator(settings)
     sample_step(one, roots(0.5, 0.4, 0.6, 0.3), half)
@@ -84,7 +84,7 @@ def test_what_it_has_learned_survives_json():
     )
 
 
-def test_a_strategy_of_ones_own_is_a_file(tmp_path):
+def test_a_strategy_of_ones_own_is_a_file(tmp_path) -> None:
     own = tmp_path / "first_only.py"
     own.write_text(
         "from megatron_trace.allocation import Strategy\n\n\nclass FirstOnly(Strategy):\n"
@@ -114,12 +114,12 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path):
         ({"strategy": "uniform", "group": 1}, r"allocation.group = 1: must be at least 2"),
     ],
 )
-def test_what_cannot_work_is_one_line(settings, said):
+def test_what_cannot_work_is_one_line(settings, said) -> None:
     with pytest.raises(SettingError, match=said):
         Allocator(AllocationConfig(**settings))
 
 
-def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become():
+def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become() -> None:
     for strategy in ("uniform", "dapo", "trace"):
         settings = AllocationConfig(
             strategy=strategy,
@@ -141,7 +141,7 @@ def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become():
             assert sum(len(tree.rollouts) for tree in trees) >= 4
 
 
-def test_a_budget_of_tokens_that_pays_for_no_group_is_refused():
+def test_a_budget_of_tokens_that_pays_for_no_group_is_refused() -> None:
     for strategy, rollouts in (("uniform", 8), ("trace", 4)):
         with pytest.raises(
             SettingError, match=rf"allocation.budget = 500: must pay for a group of {rollouts}"
@@ -149,7 +149,7 @@ def test_a_budget_of_tokens_that_pays_for_no_group_is_refused():
             Allocator(AllocationConfig(strategy=strategy, unit=BudgetUnit.tokens, budget=500))
 
 
-def test_a_prediction_that_is_no_number_ends_the_run_with_its_reason():
+def test_a_prediction_that_is_no_number_ends_the_run_with_its_reason() -> None:
     with pytest.raises(FloatingPointError, match=r"predicts nan: the policy or its predictor"):
         Allocator(AllocationConfig(strategy="uniform", budget=8)).begin(
             roots(0.5, float("nan")), "step 1"

@@ -9,7 +9,7 @@ from megatron_trace.tree.predictions import Outcomes, auc, outcomes, scores
 from tests.unit.trees import bare_tree, chain
 
 
-def test_only_rollouts_sampled_through_an_anchor_count_for_it():
+def test_only_rollouts_sampled_through_an_anchor_count_for_it() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     tree.graft(1, chain(900, 2, 0.0))
     root, prefix = outcomes([tree], roots=True), outcomes([tree], roots=False)
@@ -25,7 +25,7 @@ def sample(temperature, shift, n=4000):
     return Outcomes(raw, success.astype(float), np.ones(n))
 
 
-def test_an_overconfident_predictor_is_tempered():
+def test_an_overconfident_predictor_is_tempered() -> None:
     kind, found = Calibrated(), sample(2.5, -0.5)
     kind.observe(found)
     assert (kind.temperature, kind.shift) == (
@@ -37,7 +37,7 @@ def test_an_overconfident_predictor_is_tempered():
     assert scores(mended)["auc"] == pytest.approx(scores(found)["auc"])
 
 
-def test_a_cold_predictor_is_drawn_to_the_mean_success():
+def test_a_cold_predictor_is_drawn_to_the_mean_success() -> None:
     kind = Calibrated(mean=0.2)
     assert kind(np.array([0.9]), 50.0) == pytest.approx(0.2)
     kind.seen = 150.0
@@ -46,7 +46,9 @@ def test_a_cold_predictor_is_drawn_to_the_mean_success():
 
 @pytest.mark.parametrize("rollouts", [2, 8])
 @pytest.mark.parametrize("deviation", [0.0, 0.3, 0.7])
-def test_the_deviation_is_that_of_the_true_success_about_the_predictions(deviation, rollouts):
+def test_the_deviation_is_that_of_the_true_success_about_the_predictions(
+    deviation, rollouts
+) -> None:
     rng = np.random.default_rng(1)
     known = rng.normal(0.5, 1.0, 100_000)
     true = expit(known + deviation * rng.normal(size=len(known)))
@@ -58,7 +60,7 @@ def test_the_deviation_is_that_of_the_true_success_about_the_predictions(deviati
     assert kind.deviation(0.0) ** 2 == pytest.approx(deviation**2, rel=0.2, abs=0.04)
 
 
-def test_the_deviation_by_hand():
+def test_the_deviation_by_hand() -> None:
     kind = Calibrated()
     kind.window.append([[0.5, 0.5, 0.2], [0.0, 0.75, 1.0], [2.0, 4.0, 1.0]])
     # Excess: ½·(¼ − ¼/2) and ¾·(1/16 − ¼/4); scale: (½·¼)² and (¾·¼)²; a deviation of 1 is worth 5/16 of both.
@@ -67,32 +69,32 @@ def test_the_deviation_by_hand():
     )
 
 
-def test_the_deviation_is_bounded_by_what_a_probability_can_be_off():
+def test_the_deviation_is_bounded_by_what_a_probability_can_be_off() -> None:
     kind = Calibrated()
     kind.window.append([[0.001] * 50, [1.0] * 50, [4.0] * 50])
     assert kind.deviation(0.0) == 2.0
 
 
-def test_graded_rewards_say_nothing_of_the_deviation():
+def test_graded_rewards_say_nothing_of_the_deviation() -> None:
     kind = Calibrated()
     kind.window.append([[0.5] * 50, [0.5, 0.52] * 25, [4.0] * 50])
     assert kind.deviation(0.0) == 1.0
 
 
-def test_single_rollouts_say_nothing_of_the_deviation():
+def test_single_rollouts_say_nothing_of_the_deviation() -> None:
     kind = Calibrated()
     assert kind.deviation(0.0) == 1.0
     kind.window.append([[0.2, 0.9], [1.0, 0.0], [1.0, 1.0]])
     assert kind.deviation(0.0) == 1.0
 
 
-def test_without_calibration_predictions_pass_unchanged():
+def test_without_calibration_predictions_pass_unchanged() -> None:
     calibration = Calibration(fitted=False, prior=0.0)
     calibration.observe([bare_tree([1.0, 1.0, 1.0])])
     assert calibration(np.array([0.3, np.nan]), True) == pytest.approx([0.3, np.nan], nan_ok=True)
 
 
-def test_scores_by_hand():
+def test_scores_by_hand() -> None:
     found = Outcomes(np.array([0.25, 0.75]), np.array([0.0, 0.5]), np.array([1.0, 3.0]))
     numbers = scores(found)
     assert numbers["brier"] == pytest.approx((0.0625 + 3 * 0.0625) / 4)
@@ -102,7 +104,7 @@ def test_scores_by_hand():
     assert numbers["auc"] == pytest.approx((1.5 * 1 + 1.5 * 1.5 / 2) / (1.5 * 2.5))
 
 
-def test_auc_is_that_of_all_pairs():
+def test_auc_is_that_of_all_pairs() -> None:
     rng = np.random.default_rng(0)
     prediction, success = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40).astype(float)
     pairs = [

@@ -7,13 +7,13 @@ from tests.unit.trees import bare_tree, chain
 TOKENS = AllocationConfig(unit=BudgetUnit.tokens, expected_tokens=50)
 
 
-def test_a_rollout_is_one_where_rollouts_are_counted():
+def test_a_rollout_is_one_where_rollouts_are_counted() -> None:
     cost, tree = RolloutCost(AllocationConfig()), bare_tree([1.0])
     cost.observe([tree])
     assert (cost(tree, 0), cost(tree, 1), cost.spent(tree, 0)) == (1.0, 1.0, 1.0)
 
 
-def test_tokens_still_to_come_are_learned_by_depth():
+def test_tokens_still_to_come_are_learned_by_depth() -> None:
     cost, tree = RolloutCost(TOKENS), bare_tree([1.0, 0.0], turns=3)  # 2 tokens a turn
     assert cost(tree, 0) == 50.0
     tree.graft(2, chain(900, 5, 1.0))

@@ -14,11 +14,11 @@ def process(memory=100, dimensions=64):
     return SuccessProcess(memory=memory, dimensions=dimensions)
 
 
-def test_before_the_first_outcome_every_prompt_has_half():
+def test_before_the_first_outcome_every_prompt_has_half() -> None:
     assert list(process().predict(np.zeros((3, 2)))) == [0.5] * 3
 
 
-def test_it_equals_the_recursion_over_all_prompts():
+def test_it_equals_the_recursion_over_all_prompts() -> None:
     rng = np.random.default_rng(0)
     prompts, n = rng.normal(size=(12, 3)), 8.0
     steps = [
@@ -37,27 +37,27 @@ def test_it_equals_the_recursion_over_all_prompts():
     np.testing.assert_allclose(found.predict(prompts), expit(mean), atol=1e-3)
 
 
-def test_prompts_like_one_that_succeeded_are_predicted_to_succeed():
+def test_prompts_like_one_that_succeeded_are_predicted_to_succeed() -> None:
     found = process()
     found.observe([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]], [8, 8, 8, 0, 0, 0], [8] * 6)
     easy, hard = found.predict([[0.5], [11.5]])
     assert easy > 0.7 and hard < 0.3
 
 
-def test_far_from_all_prompts_it_says_the_mean_success():
+def test_far_from_all_prompts_it_says_the_mean_success() -> None:
     found = process()
     found.observe([[0.0], [1.0]], [2.0, 4.0], [8, 8])
     assert found.predict([[1e6]])[0] == pytest.approx(6.5 / 17)
 
 
-def test_more_rollouts_are_believed_more():
+def test_more_rollouts_are_believed_more() -> None:
     few, many = process(), process()
     few.observe([[0.0], [1.0]], [2.0, 1.0], [2, 2])
     many.observe([[0.0], [1.0]], [32.0, 16.0], [32, 32])
     assert many.predict([[0.0]])[0] > few.predict([[0.0]])[0] > 0.5
 
 
-def test_only_the_newest_prompts_are_kept():
+def test_only_the_newest_prompts_are_kept() -> None:
     found = process(memory=3)
     for number in range(5):
         found.observe([[float(number)], [number + 0.5]], [4, 8], [8, 8])
@@ -66,7 +66,7 @@ def test_only_the_newest_prompts_are_kept():
     assert len(found.state()["weights"]) == 3
 
 
-def test_wide_embeddings_are_projected_and_stay_apart():
+def test_wide_embeddings_are_projected_and_stay_apart() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(2, 512))
     easy, hard = (centre + 0.3 * rng.normal(size=(10, 512)) for centre in centres)
@@ -76,7 +76,7 @@ def test_wide_embeddings_are_projected_and_stay_apart():
     assert np.shape(found.state()["places"]) == (10, 32)
 
 
-def test_it_goes_on_from_json_to_the_last_bit():
+def test_it_goes_on_from_json_to_the_last_bit() -> None:
     rng = np.random.default_rng(0)
     prompts = rng.normal(size=(8, 5))
     one, other = process(), process()
@@ -88,7 +88,7 @@ def test_it_goes_on_from_json_to_the_last_bit():
         np.testing.assert_array_equal(one.predict(prompts), other.predict(prompts))
 
 
-def test_prompts_that_are_all_the_same_are_no_trouble():
+def test_prompts_that_are_all_the_same_are_no_trouble() -> None:
     found = process()
     found.observe(np.ones((4, 2)), [2, 4, 4, 6], [8] * 4)
     assert 0.3 < found.predict(np.ones((1, 2)))[0] < 0.7

@@ -25,7 +25,7 @@ def brute_force(values, counts_allowed, budget, value):
 
 
 @given(SMALL, BUDGET, st.integers(0, 5), CAP)
-def test_roots_equal_brute_force(success, budget, floor, cap):
+def test_roots_equal_brute_force(success, budget, floor, cap) -> None:
     most = budget if cap is None else min(cap, budget)
     best = brute_force(success, [0, *range(max(2, floor), most + 1)], budget, root_value)
     if best is None:
@@ -36,7 +36,7 @@ def test_roots_equal_brute_force(success, budget, floor, cap):
 
 
 @given(SMALL, BUDGET, CAP)
-def test_prefixes_equal_brute_force(same_outcome, budget, cap):
+def test_prefixes_equal_brute_force(same_outcome, budget, cap) -> None:
     most = budget if cap is None else min(cap, budget)
     best = brute_force(same_outcome, range(most + 1), budget, prefix_value)
     if best is None:
@@ -47,35 +47,35 @@ def test_prefixes_equal_brute_force(same_outcome, budget, cap):
 
 
 @given(st.lists(ROUND, min_size=1, max_size=5), BUDGET)
-def test_tied_prefixes_go_to_the_lower_index(same_outcome, budget):
+def test_tied_prefixes_go_to_the_lower_index(same_outcome, budget) -> None:
     best = brute_force(same_outcome, range(budget + 1), budget, prefix_value)
     assert tuple(solve_prefixes(same_outcome, budget)) == max(best[1])
 
 
-def test_tied_roots_go_to_the_lower_index():
+def test_tied_roots_go_to_the_lower_index() -> None:
     assert list(solve_roots([0.5, 0.5, 0.5], 2)) == [2, 0, 0]
     assert list(solve_roots([0.3, 0.7, 0.3], 5)) == [3, 2, 0]
     assert list(solve_roots([0.7, 0.3, 0.3], 4, floor=4)) == [4, 0, 0]
 
 
-def test_worthless_budget_is_still_spent_on_the_first():
+def test_worthless_budget_is_still_spent_on_the_first() -> None:
     assert list(solve_prefixes([1.0, 1.0, 0.0], 5)) == [4, 0, 1]
     assert solve_roots([0.0, 1.0], 5).sum() == 5
 
 
-def test_nearest_to_half_is_not_always_best_for_one_continuation():
+def test_nearest_to_half_is_not_always_best_for_one_continuation() -> None:
     # A success that was predicted to fail is the better bet than a coin flip.
     assert list(solve_prefixes([0.5, 0.1], 1)) == [0, 1]
 
 
 @pytest.mark.parametrize("values", [[-0.1], [1.1], [float("nan")], [[0.5]]])
-def test_what_is_no_probability_is_refused(values):
+def test_what_is_no_probability_is_refused(values) -> None:
     for solve in (solve_roots, solve_prefixes):
         with pytest.raises(ValueError, match=r"probabilities|dimension"):
             solve(values, 2)
 
 
-def test_a_negative_budget_is_refused():
+def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         solve_roots([0.5], -1)
 
@@ -85,7 +85,7 @@ def largest_gains(gains, budget):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 5]), st.sampled_from([None, 12]))
-def test_large_roots_are_within_one_rollouts_gain_of_the_concave_bound(seed, floor, cap):
+def test_large_roots_are_within_one_rollouts_gain_of_the_concave_bound(seed, floor, cap) -> None:
     rng = np.random.default_rng(seed)
     success, budget = rng.beta(0.5, 0.5, 400), 3000
     counts = solve_roots(success, budget, floor=floor, cap=cap)
@@ -100,7 +100,7 @@ def test_large_roots_are_within_one_rollouts_gain_of_the_concave_bound(seed, flo
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_large_prefixes_take_the_largest_gains(seed):
+def test_large_prefixes_take_the_largest_gains(seed) -> None:
     same = np.random.default_rng(seed).random(300)
     counts = solve_prefixes(same, 2000)
     gains = same[:, None] ** np.arange(2000) * (1 - same[:, None])

@@ -26,7 +26,7 @@ def enumerated(v, count, fixed=()):
 
 @pytest.mark.parametrize("v", [0.0, 0.3, 0.5, 1.0])
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_expected_variances_are_those_of_all_outcomes(v, count):
+def test_expected_variances_are_those_of_all_outcomes(v, count) -> None:
     assert root_variance(v, count) == pytest.approx(enumerated(v, count))
     for reward in (0.0, 1.0, 0.25):
         assert prefix_variance(v, reward, count) == pytest.approx(enumerated(v, count, (reward,)))
@@ -38,7 +38,7 @@ def test_expected_variances_are_those_of_all_outcomes(v, count):
     st.integers(2, 3),
     st.sampled_from([None, 4]),
 )
-def test_roots_equal_brute_force(success, budget, floor, cap):
+def test_roots_equal_brute_force(success, budget, floor, cap) -> None:
     allowed = [0, *range(floor, (cap or budget) + 1)]
     sums = [
         float(root_variance(success, counts).sum())
@@ -54,7 +54,7 @@ def test_roots_equal_brute_force(success, budget, floor, cap):
     assert root_variance(success, counts).sum() == pytest.approx(max(sums))
 
 
-def test_units_are_taken_by_gain_per_cost_while_they_fit():
+def test_units_are_taken_by_gain_per_cost_while_they_fit() -> None:
     gains = np.array([[0.6, 0.3], [0.5, 0.4]])
     assert best_units(gains, np.array([1.0, 1.0]), 3).tolist() == [1, 2]
     assert best_units(gains, np.array([3.0, 1.0]), 4).tolist() == [0, 2]

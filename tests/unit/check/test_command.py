@@ -50,7 +50,7 @@ def check(overrides: list[str], world_size: int = 1) -> Config:
     return config
 
 
-def test_a_good_config_passes_and_keeps_its_types(settings):
+def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
     config = check([*settings, "precision.train=float32", "allocation.pool=96"])
     assert config.precision.train is Precision.float32
     assert config.allocation.pool == 96
@@ -108,19 +108,19 @@ def test_a_good_config_passes_and_keeps_its_types(settings):
         ("noequals", r"override = 'noequals': write it as"),
     ],
 )
-def test_a_mistake_is_one_line_with_setting_value_and_remedy(settings, override, message):
+def test_a_mistake_is_one_line_with_setting_value_and_remedy(settings, override, message) -> None:
     with pytest.raises(SettingError) as error:
         check([*settings, override])
     assert re.search(message, str(error.value))
     assert "\n" not in str(error.value)
 
 
-def test_one_missing_part_of_a_brace_pattern_is_named(settings, tmp_path):
+def test_one_missing_part_of_a_brace_pattern_is_named(settings, tmp_path) -> None:
     with pytest.raises(SettingError, match=r"train-000001\.tar"):
         check([*settings, f"data.train={tmp_path}/train-{{000000..000001}}.tar"])
 
 
-def test_uniform_budget_must_be_whole_groups(settings):
+def test_uniform_budget_must_be_whole_groups(settings) -> None:
     with pytest.raises(
         SettingError, match=r"allocation.budget = 100: must be a multiple of allocation.group \(8\)"
     ):
@@ -128,19 +128,19 @@ def test_uniform_budget_must_be_whole_groups(settings):
 
 
 @pytest.mark.parametrize("text", ["run: [", "- a list", "run: {steps: [1]}", "run:\n  stepps: 3\n"])
-def test_a_broken_config_file_is_a_setting_error(settings, tmp_path, text):
+def test_a_broken_config_file_is_a_setting_error(settings, tmp_path, text) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(SettingError):
         load_config(str(tmp_path / "bad.yaml"))
 
 
-def test_overrides_win_over_the_file(tmp_path):
+def test_overrides_win_over_the_file(tmp_path) -> None:
     (tmp_path / "run.yaml").write_text("run: {steps: 5, seed: 3}\n")
     config = load_config(str(tmp_path / "run.yaml"), ["run.steps=7"])
     assert (config.run.steps, config.run.seed) == (7, 3)
 
 
-def test_help_lists_every_setting_with_its_meaning(capsys):
+def test_help_lists_every_setting_with_its_meaning(capsys) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse_command(["--help"])
     assert exit_.value.code == 0
@@ -153,19 +153,19 @@ def test_help_lists_every_setting_with_its_meaning(capsys):
         assert line in text
 
 
-def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path):
+def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path) -> None:
     with pytest.raises(SettingError, match="holds no trees"):
         parse_command([*settings, "--replay", str(tmp_path)])
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.name)
-def test_every_shipped_config_has_only_known_settings_of_the_right_type(file):
+def test_every_shipped_config_has_only_known_settings_of_the_right_type(file) -> None:
     load_config(str(file))
 
 
 def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
     settings, monkeypatch
-):
+) -> None:
     monkeypatch.setitem(LIBRARIES, "mlflow", "no_such_library")
     config = load_config(None, [*settings, "run.loggers=[mlflow]"])
     config.environment.options = {}
@@ -177,7 +177,7 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
         check_config(config, world_size=1)
 
 
-def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings):
+def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings) -> None:
     check(
         [
             *settings,

@@ -12,7 +12,7 @@ from megatron_trace.config import SettingError
 )
 def test_a_folder_without_weights_is_refused_with_the_command_that_fetches_them(
     tmp_path, folder, source
-):
+) -> None:
     path = tmp_path / folder
     path.mkdir()
     (path / "config.json").write_text("{}")
@@ -22,6 +22,6 @@ def test_a_folder_without_weights_is_refused_with_the_command_that_fetches_them(
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_with_weights_passes(tmp_path):
+def test_a_folder_with_weights_passes(tmp_path) -> None:
     (tmp_path / "model-00001-of-00002.safetensors").touch()
     check_weights(load_config(None, [f"model.path={tmp_path}"]))

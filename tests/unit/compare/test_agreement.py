@@ -32,7 +32,7 @@ def pair(one: dict, other: dict, variants=("uniform", "trace"), budgets=(64, 64)
 )
 def test_results_that_cannot_be_compared_are_named_with_the_setting_and_both_values(
     name, one, other
-):
+) -> None:
     with pytest.raises(
         SettingError,
         match=rf"uniform-b64-s0 and trace-b64-s0 differ in {name} \({one} and {other}\)",
@@ -42,7 +42,7 @@ def test_results_that_cannot_be_compared_are_named_with_the_setting_and_both_val
         check_agreement(FOLDER, pair({}, {name: other}))
 
 
-def test_one_variant_has_one_setting_over_its_seeds():
+def test_one_variant_has_one_setting_over_its_seeds() -> None:
     records = field(2)
     check_agreement(FOLDER, records)
     records[-1].settings["learning.learning_rate"] = 3e-4
@@ -50,11 +50,11 @@ def test_one_variant_has_one_setting_over_its_seeds():
         check_agreement(FOLDER, records)
 
 
-def test_variants_may_differ_in_what_they_learn_by():
+def test_variants_may_differ_in_what_they_learn_by() -> None:
     check_agreement(FOLDER, pair({"learning.advantage": "rloo"}, {"learning.advantage": "grpo"}))
 
 
-def test_budgets_are_evaluated_after_as_many_rollouts_and_have_one_total_of_tokens():
+def test_budgets_are_evaluated_after_as_many_rollouts_and_have_one_total_of_tokens() -> None:
     every = pair({"evaluation.every": 12}, {"evaluation.every": 6}, budgets=(64, 128))
     check_agreement(FOLDER, every)
     tokens = {"allocation.unit": "tokens"}
@@ -67,7 +67,7 @@ def test_budgets_are_evaluated_after_as_many_rollouts_and_have_one_total_of_toke
         )
 
 
-def test_results_of_the_other_kind_are_refused():
+def test_results_of_the_other_kind_are_refused() -> None:
     check_kind(FOLDER, [], "real")
     check_kind(FOLDER, field(1), "real")
     with pytest.raises(SettingError, match="holds real results, these are simulated"):

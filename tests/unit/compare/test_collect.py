@@ -6,7 +6,7 @@ from tests.unit.report.fake_run import fake_run
 CELL = Cell(strategy_variant("trace"), 64, 0)
 
 
-def test_a_records_evaluations_stand_at_what_was_sampled_before_them(tmp_path):
+def test_a_records_evaluations_stand_at_what_was_sampled_before_them(tmp_path) -> None:
     with MetricsWriter(tmp_path) as writer:
         writer.write(
             {"step": 0, "evaluation": {"a": 0.25, "mean": 0.25}, "evaluation_standard_error": 0.1}
@@ -25,7 +25,7 @@ def test_a_records_evaluations_stand_at_what_was_sampled_before_them(tmp_path):
     assert found.steps["rollouts"] == [11, 12, 13] and found.steps["seconds"] == [2.0, 2.0, 2.0]
 
 
-def test_a_metric_that_a_step_lacks_is_none_there(tmp_path):
+def test_a_metric_that_a_step_lacks_is_none_there(tmp_path) -> None:
     with MetricsWriter(tmp_path) as writer:
         for step, more in ((1, {}), (2, {"predictor_auc_root": 0.7, "gradient_norm": 1.0})):
             writer.write(
@@ -35,7 +35,7 @@ def test_a_metric_that_a_step_lacks_is_none_there(tmp_path):
     assert steps["predictor_auc_root"] == [None, 0.7] and steps["gradient_norm"] == [None, 1.0]
 
 
-def test_what_is_large_of_a_run_is_removed_and_its_numbers_stay(tmp_path):
+def test_what_is_large_of_a_run_is_removed_and_its_numbers_stay(tmp_path) -> None:
     run_dir = fake_run(tmp_path / "run", steps=2)
     (run_dir / "checkpoints" / "step_00002").mkdir(parents=True)
     prune(run_dir)

@@ -10,7 +10,7 @@ from megatron_trace.compare.grid import (
 from megatron_trace.config import SettingError
 
 
-def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds():
+def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds() -> None:
     cells = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [64, 128], [3, 1])
     assert [cell.name for cell in cells] == [
         *("uniform-b64-s3", "vip-b64-s3", "uniform-b128-s3", "vip-b128-s3"),
@@ -18,7 +18,7 @@ def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds():
     ]
 
 
-def test_a_variant_is_a_name_and_settings_whose_brackets_hold_commas():
+def test_a_variant_is_a_name_and_settings_whose_brackets_hold_commas() -> None:
     variant = parse_variant(
         "deep=allocation.strategy=trace,run.loggers=[a,b],x.y={p: 1, q: [2,3]},x.z=1"
     )
@@ -28,24 +28,24 @@ def test_a_variant_is_a_name_and_settings_whose_brackets_hold_commas():
     assert parse_variant("plain").overrides == ()
 
 
-def test_a_strategy_from_a_file_is_called_as_its_file():
+def test_a_strategy_from_a_file_is_called_as_its_file() -> None:
     assert strategy_variant("examples/mine.py") == Variant(
         "mine", ("allocation.strategy=examples/mine.py",)
     )
 
 
-def test_seeds_are_numbers_and_ranges():
+def test_seeds_are_numbers_and_ranges() -> None:
     assert parse_seeds(["0-2", "7", "9,11-12"]) == [0, 1, 2, 7, 9, 11, 12]
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "0..4", "4-0"])
-def test_other_seeds_are_refused(text):
+def test_other_seeds_are_refused(text) -> None:
     with pytest.raises(SettingError, match="--seeds"):
         parse_seeds([text])
 
 
 @pytest.mark.parametrize("text", ["=a.b=1", "a/b=c.d=1", "name=nothing"])
-def test_a_variant_without_name_or_settings_is_refused(text):
+def test_a_variant_without_name_or_settings_is_refused(text) -> None:
     with pytest.raises(SettingError, match="--variant"):
         parse_variant(text)
 
@@ -62,11 +62,11 @@ def test_a_variant_without_name_or_settings_is_refused(text):
         ("run.directory=x", "run.directory = 'x': .* --out"),
     ],
 )
-def test_a_variant_does_not_set_what_the_grid_sets(setting, message):
+def test_a_variant_does_not_set_what_the_grid_sets(setting, message) -> None:
     with pytest.raises(SettingError, match=message):
         parse_variant(f"a=allocation.strategy=trace,{setting}")
 
 
-def test_two_variants_cannot_share_a_name():
+def test_two_variants_cannot_share_a_name() -> None:
     with pytest.raises(SettingError, match="twice"):
         make_grid([Variant("a", ()), Variant("a", ("x.y=1",))], [8], [0])

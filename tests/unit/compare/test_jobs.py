@@ -17,7 +17,9 @@ CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
     ("code", "left", "expected"),
     [(1, "75\n", 75), (1, "", 1), (-9, None, -9), (0, "75\n", 0), (1, "x", 1)],
 )
-def test_the_programs_own_exit_code_counts_where_it_left_one(tmp_path, code, left, expected):
+def test_the_programs_own_exit_code_counts_where_it_left_one(
+    tmp_path, code, left, expected
+) -> None:
     file = tmp_path / "cell.exit"
     if left is not None:
         file.write_text(left)
@@ -42,12 +44,12 @@ def job(tmp_path, monkeypatch) -> ProgramJob:
         return ProgramJob(cell, Setup(CONFIG, tmp_path, tmp_path / "results"))
 
 
-def test_a_program_that_ended_well_without_its_total_has_failed(job, tmp_path):
+def test_a_program_that_ended_well_without_its_total_has_failed(job, tmp_path) -> None:
     assert job.conclude().startswith("sampled 0 of 3840 rollouts")
     assert not (tmp_path / "results").exists()
 
 
-def test_a_record_has_the_strategy_as_it_was_when_the_program_started(job, tmp_path):
+def test_a_record_has_the_strategy_as_it_was_when_the_program_started(job, tmp_path) -> None:
     before = (tmp_path / "logs" / "mine-b64-s0.strategy").read_text()
     (tmp_path / "mine.py").write_text("another strategy")
     with MetricsWriter(tmp_path / "runs" / "mine-b64-s0") as writer:
@@ -64,7 +66,7 @@ def rows(*spent):
     return [{"step": 0, "evaluation": {"mean": 0.3}}, *steps]
 
 
-def test_a_run_that_ended_before_its_total_lacks_something():
+def test_a_run_that_ended_before_its_total_lacks_something() -> None:
     run = RunConfig(rollouts=128, steps=3)
     assert shortfall(run, rows(64, 64)) == "" and shortfall(run, rows(64, 66)) == ""
     assert (
@@ -74,7 +76,7 @@ def test_a_run_that_ended_before_its_total_lacks_something():
     assert shortfall(run, []).startswith("sampled 0 of 128")
 
 
-def test_where_tokens_are_counted_a_run_has_all_its_steps():
+def test_where_tokens_are_counted_a_run_has_all_its_steps() -> None:
     run = RunConfig(steps=2)
     assert (
         shortfall(run, rows(9, 9)) == "" and shortfall(run, rows(9)) == "ended after 1 of 2 steps"

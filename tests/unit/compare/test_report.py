@@ -16,7 +16,7 @@ def page(tmp_path, records, command="") -> str:
     )
 
 
-def test_a_page_shows_the_comparison_and_asks_nothing_of_the_network(tmp_path):
+def test_a_page_shows_the_comparison_and_asks_nothing_of_the_network(tmp_path) -> None:
     text = page(tmp_path, field(), "python tools/compare_allocation.py --seeds 0-2")
     for part in (
         "2 variants, 3 seeds, on the real stack",
@@ -41,13 +41,13 @@ def test_a_page_shows_the_comparison_and_asks_nothing_of_the_network(tmp_path):
     ],
     ids=["one seed", "no baseline", "nothing measured", "no seed in common", "a gap"],
 )
-def test_a_page_does_without_what_is_missing(tmp_path, records):
+def test_a_page_does_without_what_is_missing(tmp_path, records) -> None:
     text = page(tmp_path, records)
     assert "How it was made" in text
     assert not re.search(r'd="[^"]*(nan|inf)|>nan', text)
 
 
-def test_a_dozen_variants_have_a_dozen_colours(tmp_path):
+def test_a_dozen_variants_have_a_dozen_colours(tmp_path) -> None:
     records = [record(f"v{n}", 0, [0.1, 0.2 + 0.01 * n]) for n in range(12)]
     text = page(tmp_path, [*records, record("uniform", 0, [0.1, 0.2])])
     assert (
@@ -56,11 +56,11 @@ def test_a_dozen_variants_have_a_dozen_colours(tmp_path):
     )
 
 
-def test_names_are_escaped(tmp_path):
+def test_names_are_escaped(tmp_path) -> None:
     assert "<script" not in page(tmp_path, [record("<script>", 0, [0.5, 0.6])], "<script>")
 
 
-def test_simulated_results_show_what_was_measured_with_the_policy_held_still(tmp_path):
+def test_simulated_results_show_what_was_measured_with_the_policy_held_still(tmp_path) -> None:
     records = [record(name, 0, [0.5, 0.6], kind="simulated") for name in ("uniform", "trace")]
     for one in records:
         one.numbers = {
@@ -74,7 +74,9 @@ def test_simulated_results_show_what_was_measured_with_the_policy_held_still(tmp
     assert "are exact only where all continuations are planned at once" in text
 
 
-def test_without_training_only_what_was_measured_with_the_policy_held_still_is_shown(tmp_path):
+def test_without_training_only_what_was_measured_with_the_policy_held_still_is_shown(
+    tmp_path,
+) -> None:
     records = [record(name, 0, [], kind="simulated", ratio=()) for name in ("uniform", "trace")]
     for one in records:
         one.numbers = {"mixed_by_plan": 12.5}
@@ -85,14 +87,14 @@ def test_without_training_only_what_was_measured_with_the_policy_held_still_is_s
 @pytest.mark.parametrize(
     ("seeds", "how"), [(16, "the exact sign-flip"), (17, "the sampled (9,999 flips) sign-flip")]
 )
-def test_the_notes_say_whether_the_flip_test_is_exact(seeds, how):
+def test_the_notes_say_whether_the_flip_test_is_exact(seeds, how) -> None:
     assert any(
         how in note
         for note in footnotes(summarise(field(seeds), "uniform"), "uniform", simulated=False)
     )
 
 
-def test_the_table_has_a_line_for_each_variant():
+def test_the_table_has_a_line_for_each_variant() -> None:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table(summarise(field(), "uniform")))
     text = console.export_text()

@@ -48,7 +48,7 @@ def silent() -> Console:
     return Console(file=StringIO())
 
 
-def test_cells_are_done_in_order_and_no_more_at_once_than_asked():
+def test_cells_are_done_in_order_and_no_more_at_once_than_asked() -> None:
     started = []
 
     def start(cell):
@@ -59,7 +59,7 @@ def test_cells_are_done_in_order_and_no_more_at_once_than_asked():
     assert started == CELLS and FakeJob.most_alive == 2
 
 
-def test_a_cell_that_fails_does_not_keep_the_others():
+def test_a_cell_that_fails_does_not_keep_the_others() -> None:
     console = silent()
     failures = work_through(
         CELLS,
@@ -75,7 +75,7 @@ def test_a_cell_that_fails_does_not_keep_the_others():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number):
+def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number) -> None:
     jobs = []
 
     def start(cell):
@@ -90,7 +90,7 @@ def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number):
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
-def test_under_nohup_a_terminal_that_closes_ends_nothing():
+def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
 
@@ -103,7 +103,7 @@ def test_under_nohup_a_terminal_that_closes_ends_nothing():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_an_error_leaves_nothing_at_work():
+def test_an_error_leaves_nothing_at_work() -> None:
     jobs = []
 
     def start(cell):
@@ -117,7 +117,7 @@ def test_an_error_leaves_nothing_at_work():
     assert jobs[0].interrupted
 
 
-def test_runs_that_take_long_to_save_are_named(monkeypatch):
+def test_runs_that_take_long_to_save_are_named(monkeypatch) -> None:
     monkeypatch.setattr(runner, "PATIENCE_S", 0.01)
     monkeypatch.setattr(FakeJob, "poll", lambda self: False)
     console = silent()

@@ -18,7 +18,7 @@ def setup(tmp_path) -> Setup:
     return Setup(CONFIG, tmp_path, tmp_path / "results", world={})
 
 
-def test_every_cell_may_sample_the_same_and_is_evaluated_as_often(setup):
+def test_every_cell_may_sample_the_same_and_is_evaluated_as_often(setup) -> None:
     configs = [
         cell_config(Cell(strategy_variant("uniform"), budget, 0), setup)
         for budget in (64, 128, 256)
@@ -30,13 +30,13 @@ def test_every_cell_may_sample_the_same_and_is_evaluated_as_often(setup):
     ] * 2 + [8 * 256]
 
 
-def test_a_budget_in_tokens_is_spent_in_as_many_steps_as_it_takes(tmp_path):
+def test_a_budget_in_tokens_is_spent_in_as_many_steps_as_it_takes(tmp_path) -> None:
     setup = Setup(CONFIG, tmp_path, tmp_path, overrides=("allocation.unit=tokens",), total=30_000)
     run = cell_config(Cell(strategy_variant("uniform"), 3000, 0), setup).run
     assert (run.rollouts, run.steps) == (None, 10)
 
 
-def test_a_variants_settings_stand_above_those_for_all(tmp_path):
+def test_a_variants_settings_stand_above_those_for_all(tmp_path) -> None:
     setup = Setup(
         CONFIG, tmp_path, tmp_path, overrides=("allocation.group=4", "evaluation.tasks=7")
     )
@@ -45,7 +45,7 @@ def test_a_variants_settings_stand_above_those_for_all(tmp_path):
     assert not config.run.save_trees
 
 
-def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path):
+def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path) -> None:
     setup = Setup(CONFIG, tmp_path, tmp_path, total=100)
     with pytest.raises(SettingError, match="--total = 100: is no multiple"):
         cell_config(Cell(strategy_variant("uniform"), 64, 0), setup)
@@ -67,12 +67,14 @@ def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path):
         (Variant("a", ("allocation.bugdet=3",)), 64, "did you mean allocation.budget"),
     ],
 )
-def test_a_cell_that_cannot_work_is_named_before_anything_starts(setup, variant, budget, message):
+def test_a_cell_that_cannot_work_is_named_before_anything_starts(
+    setup, variant, budget, message
+) -> None:
     with pytest.raises(SettingError, match=message):
         check_cells([Cell(variant, budget, 0)], setup)
 
 
-def test_a_result_of_other_settings_is_not_taken_for_this_one(setup):
+def test_a_result_of_other_settings_is_not_taken_for_this_one(setup) -> None:
     cell = Cell(strategy_variant("uniform"), 64, 0)
     record = Record(
         "simulated", "uniform", 64, 0, settings=settings_of(cell_config(cell, setup), setup)
@@ -89,7 +91,7 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(setup):
         check_cells([cell], other)
 
 
-def test_evaluations_that_all_cells_are_given_count_for_the_files_own_budget(tmp_path):
+def test_evaluations_that_all_cells_are_given_count_for_the_files_own_budget(tmp_path) -> None:
     setup = Setup(CONFIG, tmp_path, tmp_path, overrides=("evaluation.every=6",))
     every = [
         cell_config(Cell(strategy_variant("uniform"), b, 0), setup).evaluation.every
@@ -98,7 +100,7 @@ def test_evaluations_that_all_cells_are_given_count_for_the_files_own_budget(tmp
     assert every == [12, 6]
 
 
-def test_what_is_in_the_folder_must_be_comparable_with_what_is_planned(setup):
+def test_what_is_in_the_folder_must_be_comparable_with_what_is_planned(setup) -> None:
     cells = [Cell(strategy_variant("trace"), 64, seed) for seed in (0, 1)]
     settings = settings_of(cell_config(cells[0], setup), setup)
     there = Record("simulated", "vip", 64, 0, settings=settings | {"simulate.repeats": 7})
@@ -142,7 +144,7 @@ def begin(cell: Cell, setup: Setup) -> None:
         ),
     ],
 )
-def test_a_run_of_other_settings_does_not_go_on(real, override, message):
+def test_a_run_of_other_settings_does_not_go_on(real, override, message) -> None:
     cell = Cell(strategy_variant("uniform"), 64, 1)
     begin(cell, real)
     check_cells([replace(cell, seed=0), cell], real)
@@ -152,7 +154,7 @@ def test_a_run_of_other_settings_does_not_go_on(real, override, message):
         check_cells([replace(cell, seed=0), cell], replace(real, overrides=(override,)))
 
 
-def test_a_run_of_unknown_settings_does_not_go_on(real):
+def test_a_run_of_unknown_settings_does_not_go_on(real) -> None:
     cell = Cell(strategy_variant("uniform"), 64, 0)
     begin(cell, real)
     (real.runs / cell.name / "config.yaml").write_text("run:\n  nmae: x\n")
@@ -160,7 +162,7 @@ def test_a_run_of_unknown_settings_does_not_go_on(real):
         check_cells([cell], real)
 
 
-def test_a_strategy_that_was_edited_is_another(real, tmp_path):
+def test_a_strategy_that_was_edited_is_another(real, tmp_path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("first")
     cell = Cell(strategy_variant(str(path)), 64, 0)
@@ -178,14 +180,14 @@ def test_a_strategy_that_was_edited_is_another(real, tmp_path):
         check_cells([cell], real)
 
 
-def test_a_knob_of_the_world_that_is_as_usual_is_no_other_world(setup):
+def test_a_knob_of_the_world_that_is_as_usual_is_no_other_world(setup) -> None:
     config = cell_config(Cell(strategy_variant("uniform"), 64, 0), setup)
     usual, other = (replace(setup, world={"spread": spread}) for spread in (0.4, 0.6))
     assert settings_of(config, usual) == settings_of(config, setup)
     assert settings_of(config, other)["world.spread"] == 0.6
 
 
-def test_where_a_run_lies_makes_no_difference(setup):
+def test_where_a_run_lies_makes_no_difference(setup) -> None:
     settings = settings_of(cell_config(Cell(strategy_variant("uniform"), 64, 0), setup), setup)
     assert settings["allocation.strategy"] == "uniform"
     assert not [

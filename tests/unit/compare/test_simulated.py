@@ -9,7 +9,7 @@ WORLD = {"tasks": 32, "depth": 2}
 CELL = Cell(strategy_variant("uniform"), 16, 1)
 
 
-def test_a_simulated_cell_trains_to_its_total_and_is_measured(tmp_path):
+def test_a_simulated_cell_trains_to_its_total_and_is_measured(tmp_path) -> None:
     said: list[str] = []
     setup = Setup(CONFIG, tmp_path, tmp_path, total=48, world=WORLD, repeats=3)
     found = record_of_simulation(CELL, setup, said.append)
@@ -20,7 +20,7 @@ def test_a_simulated_cell_trains_to_its_total_and_is_measured(tmp_path):
     assert said == ["training", "measuring"]
 
 
-def test_a_budget_in_tokens_is_measured_with_the_policy_held_still(tmp_path):
+def test_a_budget_in_tokens_is_measured_with_the_policy_held_still(tmp_path) -> None:
     tokens = ("allocation.unit=tokens", "allocation.expected_tokens=20")
     setup = Setup(CONFIG, tmp_path, tmp_path, overrides=tokens, total=1000, world=WORLD, repeats=3)
     found = record_of_simulation(
@@ -29,7 +29,7 @@ def test_a_budget_in_tokens_is_measured_with_the_policy_held_still(tmp_path):
     assert found.evaluations["success"] == [] and found.numbers["gradient_snr"] is not None
 
 
-def test_variants_of_a_seed_meet_in_the_same_world(tmp_path):
+def test_variants_of_a_seed_meet_in_the_same_world(tmp_path) -> None:
     setup = Setup(CONFIG, tmp_path, tmp_path, world=WORLD)
     other = Cell(strategy_variant("trace"), 16, 1)
     assert world_config(CELL, setup) == world_config(other, setup)

@@ -5,15 +5,15 @@ import pytest
 from megatron_trace.envs.react import Action, parse
 
 
-def test_a_search_has_its_thought_and_its_query():
+def test_a_search_has_its_thought_and_its_query() -> None:
     assert parse("I need it. <search> Lyon </search>") == Action("I need it.", "search", "Lyon")
 
 
-def test_an_answer_needs_no_thought_and_no_spaces():
+def test_an_answer_needs_no_thought_and_no_spaces() -> None:
     assert parse("<answer>Paris</answer>\n") == Action("", "answer", "Paris")
 
 
-def test_a_content_may_span_lines():
+def test_a_content_may_span_lines() -> None:
     assert parse("<answer> New\nYork </answer>") == Action("", "answer", "New\nYork")
 
 
@@ -31,5 +31,5 @@ def test_a_content_may_span_lines():
         "<answer> Paris </answer> I am sure.",
     ],
 )
-def test_a_malformed_turn_has_no_action(text):
+def test_a_malformed_turn_has_no_action(text) -> None:
     assert parse(text) is None

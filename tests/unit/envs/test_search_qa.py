@@ -48,14 +48,14 @@ def make(corpus: str):
     return environment_factory("search_qa", corpus=corpus, top_k=1, max_turns=3, instruction="")
 
 
-def test_the_prompt_is_instruction_and_question(corpus):
+def test_the_prompt_is_instruction_and_question(corpus) -> None:
     episode = environment_factory("search_qa", corpus=corpus)()
     assert episode.reset(TASK) == [
         {"role": "user", "content": SEARCH_R1_INSTRUCTION + TASK["question"]}
     ]
 
 
-def test_search_then_right_answer_earns_one(make):
+def test_search_then_right_answer_earns_one(make) -> None:
     episode = make()
     episode.reset(TASK)
     found = episode.step("I need the country of Lyon. <search> Lyon </search>")
@@ -68,21 +68,21 @@ def test_search_then_right_answer_earns_one(make):
     assert (end.observation, end.done, end.reward, end.malformed) == ("", True, 1.0, False)
 
 
-def test_wrong_answer_ends_without_reward(make):
+def test_wrong_answer_ends_without_reward(make) -> None:
     episode = make()
     episode.reset(TASK)
     end = episode.step("<answer> Lyon </answer>")
     assert (end.done, end.reward, end.malformed) == (True, 0.0, False)
 
 
-def test_malformed_turn_ends_the_episode_and_says_so(make):
+def test_malformed_turn_ends_the_episode_and_says_so(make) -> None:
     episode = make()
     episode.reset(TASK)
     end = episode.step("Paris, I believe.")
     assert (end.done, end.reward, end.malformed) == (True, 0.0, True)
 
 
-def test_the_last_allowed_turn_must_answer(make):
+def test_the_last_allowed_turn_must_answer(make) -> None:
     episode = make()
     episode.reset(TASK)
     results = [episode.step("<search> Lyon </search>") for _ in range(3)]
@@ -90,7 +90,7 @@ def test_the_last_allowed_turn_must_answer(make):
     assert (results[-1].observation, results[-1].reward, results[-1].malformed) == ("", 0.0, False)
 
 
-def test_forked_episode_sees_what_the_original_saw(make):
+def test_forked_episode_sees_what_the_original_saw(make) -> None:
     original, fork = make(), make()
     original.reset(TASK)
     original.step("<search> Lyon </search>")
@@ -100,7 +100,7 @@ def test_forked_episode_sees_what_the_original_saw(make):
     assert fork.snapshot() == original.snapshot()
 
 
-def test_a_snapshot_is_not_changed_by_later_steps(make):
+def test_a_snapshot_is_not_changed_by_later_steps(make) -> None:
     episode = make()
     episode.reset(TASK)
     before = episode.snapshot()
@@ -108,13 +108,13 @@ def test_a_snapshot_is_not_changed_by_later_steps(make):
     assert before == {"task": TASK, "turns": 0}
 
 
-def test_an_exact_title_comes_first_and_words_find_the_rest(corpus):
+def test_an_exact_title_comes_first_and_words_find_the_rest(corpus) -> None:
     index = SearchIndex.from_shards(corpus)
     assert [title for title, _ in index.search("guinea", 2)] == ["Guinea", "Equatorial Guinea"]
     assert index.search("Malabo capital", 1)[0][0] == "Equatorial Guinea"
 
 
-def test_a_search_without_a_hit_says_so(make):
+def test_a_search_without_a_hit_says_so(make) -> None:
     episode = make()
     episode.reset(TASK)
     assert (
@@ -123,7 +123,7 @@ def test_a_search_without_a_hit_says_so(make):
     )
 
 
-def test_long_observations_are_cut(corpus):
+def test_long_observations_are_cut(corpus) -> None:
     episode = environment_factory("search_qa", corpus=corpus, top_k=4, max_observation_chars=10)()
     episode.reset(TASK)
     assert (
@@ -132,7 +132,7 @@ def test_long_observations_are_cut(corpus):
     )
 
 
-def test_several_documents_are_numbered(corpus):
+def test_several_documents_are_numbered(corpus) -> None:
     episode = environment_factory("search_qa", corpus=corpus, top_k=2)()
     episode.reset(TASK)
     observation = episode.step("<search> Guinea </search>").observation
@@ -141,27 +141,27 @@ def test_several_documents_are_numbered(corpus):
     )
 
 
-def test_normalisation_is_that_of_squad():
+def test_normalisation_is_that_of_squad() -> None:
     assert normalize_answer("  The  U.S. Dollar ") == "us dollar"
     assert exact_match("an Euro", ["Franc", "euro"]) and not exact_match("Euros", ["Euro"])
 
 
-def test_a_missing_corpus_is_named(tmp_path):
+def test_a_missing_corpus_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing-\*"):
         environment_factory("search_qa", corpus=str(tmp_path / "nothing-*.tar"))
 
 
 @pytest.mark.parametrize("option", ["top_k", "max_turns", "max_observation_chars"])
-def test_numbers_must_be_positive(corpus, option):
+def test_numbers_must_be_positive(corpus, option) -> None:
     with pytest.raises(ValueError, match=option):
         environment_factory("search_qa", corpus=corpus, **{option: 0})
 
 
-def test_an_unknown_environment_is_named_with_the_known_ones():
+def test_an_unknown_environment_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'chess'.*search_qa"):
         environment_factory("chess")
 
 
-def test_loading_the_environment_does_not_load_numba():
+def test_loading_the_environment_does_not_load_numba() -> None:
     code = "import sys, megatron_trace.envs as e; sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

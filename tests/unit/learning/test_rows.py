@@ -12,7 +12,7 @@ from tests.unit.trees import bare_tree, chain, grown_trees
 
 
 @given(grown_trees())
-def test_a_row_is_the_history_of_its_leaf(tree: RolloutTree):
+def test_a_row_is_the_history_of_its_leaf(tree: RolloutTree) -> None:
     rows = rows_from_tree(tree)
     assert [row.tokens.tolist() for row in rows] == [
         tree.history_ids(leaf) for leaf in tree.leaves()
@@ -20,7 +20,7 @@ def test_a_row_is_the_history_of_its_leaf(tree: RolloutTree):
 
 
 @given(grown_trees())
-def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTree):
+def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTree) -> None:
     rows = rows_from_tree(tree)
     assert sum(row.learn.sum() for row in rows) == sum(len(turn.action_ids) for turn in tree.turns)
     assert sum(row.predict.sum() for row in rows) == sum(not turn.terminal for turn in tree.turns)
@@ -31,7 +31,7 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
 @given(tree=grown_trees())
 def test_what_is_learned_carries_its_turns_numbers(
     name: str | None, backup: Backup, tree: RolloutTree
-):
+) -> None:
     learning = LearningConfig(advantage=name, backup=backup)
     advantages = ADVANTAGES[name or "trace"](tree, learning)
     _, success, _ = (
@@ -55,14 +55,14 @@ def test_what_is_learned_carries_its_turns_numbers(
 
 
 @given(grown_trees())
-def test_a_row_learns_what_its_own_rollout_sampled(tree: RolloutTree):
+def test_a_row_learns_what_its_own_rollout_sampled(tree: RolloutTree) -> None:
     for number, row in enumerate(rows_from_tree(tree)):
         own = [turn.action_ids for turn in tree.turns if turn.rollout == number]
         assert row.tokens[row.learn].tolist() == [token for ids in own for token in ids]
 
 
 @given(grown_trees())
-def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: RolloutTree):
+def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: RolloutTree) -> None:
     plain, filtered = rows_from_tree(tree), rows_from_tree(tree, LearningConfig(filter_groups=True))
     mixed = effective_ratio([tree]) == 1.0
     for before, after in zip(plain, filtered, strict=True):
@@ -73,7 +73,7 @@ def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: Rollout
         np.testing.assert_array_equal(after.target, before.target)
 
 
-def test_a_filtered_tree_has_no_advantages_of_length_either():
+def test_a_filtered_tree_has_no_advantages_of_length_either() -> None:
     tree = bare_tree([1.0, 1.0])
     tree.graft(ROOT, chain(900, 3, 1.0))
     shaped = LearningConfig(overlong_buffer=10, filter_groups=True)

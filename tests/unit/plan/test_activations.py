@@ -30,7 +30,7 @@ def of(model, settings):
     return make
 
 
-def test_a_layer_of_qwen3_14b_by_hand(of):
+def test_a_layer_of_qwen3_14b_by_hand(of) -> None:
     hidden, query, key, ffn, heads, head = 5120, 5120, 1024, 17408, 40, 128
     split = 2 * (4 * hidden + 3 * query + 3 * key + 3 * ffn)  # bf16 elements, shared by 4 ranks
     floats = 4 * 2 + 4 * heads + 4 * (heads + 8)  # deviations of the norms, attention's sums
@@ -38,7 +38,7 @@ def test_a_layer_of_qwen3_14b_by_hand(of):
     assert of("parallel.tensor=4").layers == pytest.approx(40 * 8192 * each, rel=1e-6)
 
 
-def test_megatrons_formula_says_nearly_the_same(of):
+def test_megatrons_formula_says_nearly_the_same(of) -> None:
     """megatron/training/theoretical_memory_usage.py: s·b·h·(18 + 4·f/h) bytes a layer, with sequence parallelism.
 
     It counts the MLP's activation as f in and f out, where SwiGLU takes 2f, and not our heads' norms; but keys and
@@ -48,19 +48,19 @@ def test_megatrons_formula_says_nearly_the_same(of):
     assert theirs < of("parallel.tensor=4").layers < 1.2 * theirs
 
 
-def test_a_fused_swiglu_saves_three_of_five_wide_elements(of):
+def test_a_fused_swiglu_saves_three_of_five_wide_elements(of) -> None:
     spared = of("parallel.tensor=4", fused=False).layers - of("parallel.tensor=4").layers
     assert spared == pytest.approx(40 * 8192 * 2 * (5 - 3) * 17408 / 4, rel=1e-6)
 
 
-def test_gpus_fuse_swiglu_and_float32_has_no_transformer_engine(settings):
+def test_gpus_fuse_swiglu_and_float32_has_no_transformer_engine(settings) -> None:
     single = settings("precision.train=float32")
     assert Kernels.of(settings(), "h100-80gb") == Kernels(engine=True, fused_swiglu=True)
     assert Kernels.of(single, "h100-80gb") == Kernels(engine=False, fused_swiglu=True)
     assert Kernels.of(single, "cpu") == Kernels(engine=False, fused_swiglu=False)
 
 
-def test_the_output_layer_is_on_the_last_stage_only(of):
+def test_the_output_layer_is_on_the_last_stage_only(of) -> None:
     first, last = (of("parallel.pipeline=2", stage=stage) for stage in (0, 1))
     assert first.output == 0
     assert last.output > 8192 * 152_576 * 2
@@ -69,19 +69,19 @@ def test_the_output_layer_is_on_the_last_stage_only(of):
 @pytest.mark.parametrize(
     ("stage", "parts"), [(0, 4), (1, 3), (2, 2), (3, 1)], ids=lambda value: str(value)
 )
-def test_a_stage_holds_the_micro_batches_between_its_forward_and_backward(of, stage, parts):
+def test_a_stage_holds_the_micro_batches_between_its_forward_and_backward(of, stage, parts) -> None:
     alone = of("parallel.pipeline=4", stage=3).layers
     assert of("parallel.pipeline=4", stage=stage).layers == pytest.approx(parts * alone, rel=1e-6)
 
 
-def test_the_interleaved_schedule_holds_more(of):
+def test_the_interleaved_schedule_holds_more(of) -> None:
     plain = of("parallel.pipeline=4").layers
     more = of("parallel.pipeline=4", "parallel.interleave=2").layers
     # (2·3 + 4 + 1) parts of 5 layers, against 4 of 10.
     assert more / plain == pytest.approx(11 * 5 / (4 * 10), rel=1e-6)
 
 
-def test_parallelism_divides(of):
+def test_parallelism_divides(of) -> None:
     whole = of("parallel.tensor=1").layers
     assert of("parallel.context=4").layers == pytest.approx(whole / 4, rel=1e-6)
     split = of("parallel.tensor=4").layers
@@ -89,7 +89,7 @@ def test_parallelism_divides(of):
     assert whole / 4 < split < alike < whole
 
 
-def test_recomputation_saves_memory_in_its_order(of):
+def test_recomputation_saves_memory_in_its_order(of) -> None:
     none = of().layers
     mlp = of("recompute.granularity=selective", "recompute.modules=[mlp]").layers
     full = of("recompute.granularity=full").layers
@@ -98,20 +98,20 @@ def test_recomputation_saves_memory_in_its_order(of):
     assert full < block < none
 
 
-def test_full_recomputation_by_hand(of):
+def test_full_recomputation_by_hand(of) -> None:
     layer = of().layers / 40
     assert of("recompute.granularity=full").layers == pytest.approx(
         40 * 8192 * 5120 * 2 + layer, rel=1e-6
     )
 
 
-def test_fp8_saves_inputs_of_matrix_products_in_one_byte(of):
+def test_fp8_saves_inputs_of_matrix_products_in_one_byte(of) -> None:
     ours = of().layers - of("precision.train=fp8").layers
     # The normed hidden states twice and the MLP's product, less a copy of attention's output.
     assert ours == pytest.approx(40 * 8192 * (2 * 5120 + 17408 - 5120), rel=1e-6)
 
 
-def test_experts_save_what_is_sent_to_them(model, settings):
+def test_experts_save_what_is_sent_to_them(model, settings) -> None:
     shape = Shape.of(model("Qwen3-30B-A3B"))
 
     def layers(*overrides: str) -> int:

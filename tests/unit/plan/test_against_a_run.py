@@ -65,7 +65,9 @@ def storages(tensors: Any) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(start_policy, precision):
+def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
+    start_policy, precision
+) -> None:
     config = load_config("configs/geo_hop_cpu.yaml", [f"precision.train={precision}"])
     planned = built(read_model_config(config.model.path), config, 1, rank=0)
     _, policy = start_policy(f"precision.train={precision}")
@@ -147,13 +149,13 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
     ],
     ids=" ".join,
 )
-def test_activations_are_what_autograd_saves(start_policy, precision, overrides):
+def test_activations_are_what_autograd_saves(start_policy, precision, overrides) -> None:
     saved, planned = saved_and_planned(*start_policy(f"precision.train={precision}", *overrides))
     assert planned == pytest.approx(saved, rel=0.03)
 
 
 @pytest.mark.parametrize("modules", ["[moe]", None])
-def test_so_are_those_of_experts(start_policy, sparse_model, modules):
+def test_so_are_those_of_experts(start_policy, sparse_model, modules) -> None:
     recompute = (
         ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
     )
@@ -197,7 +199,7 @@ def fuse_swiglu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]
 
 
 @pytest.mark.parametrize("modules", ["[mlp]", None])
-def test_a_fused_swiglu_saves_its_input_alone(start_policy, fuse_swiglu, modules):
+def test_a_fused_swiglu_saves_its_input_alone(start_policy, fuse_swiglu, modules) -> None:
     fuse_swiglu()
     recompute = (
         ["recompute.granularity=selective", f"recompute.modules={modules}"] if modules else []
@@ -206,14 +208,14 @@ def test_a_fused_swiglu_saves_its_input_alone(start_policy, fuse_swiglu, modules
     assert planned == pytest.approx(saved, rel=0.03)
 
 
-def test_so_does_that_of_experts(start_policy, fuse_swiglu, sparse_model):
+def test_so_does_that_of_experts(start_policy, fuse_swiglu, sparse_model) -> None:
     fuse_swiglu()
     saved, planned = saved_and_planned(*start_policy(f"model.path={sparse_model}"), fused=True)
     assert planned == pytest.approx(saved, rel=0.03)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_fused_swiglu_learns_the_same(start_policy, fuse_swiglu, sparse_model, sparse):
+def test_a_fused_swiglu_learns_the_same(start_policy, fuse_swiglu, sparse_model, sparse) -> None:
     model = [f"model.path={sparse_model}"] if sparse else []
     plain = start_policy(*model)[1].update(rows())
     fuse_swiglu()

@@ -22,7 +22,7 @@ def no_folders(monkeypatch, tmp_path):
     monkeypatch.setattr(f"{__name__}.load_config", load)
 
 
-def test_a_cluster_configuration_passes_on_a_laptop(capsys):
+def test_a_cluster_configuration_passes_on_a_laptop(capsys) -> None:
     assert dry_run(load_config("configs/qwen3_14b.yaml")) == 0
     said = capsys.readouterr().out
     assert "not so on this machine: model.path" in said
@@ -30,7 +30,7 @@ def test_a_cluster_configuration_passes_on_a_laptop(capsys):
     assert "everything fits" in said
 
 
-def test_without_torchrun_the_fewest_nodes_that_fit_are_planned():
+def test_without_torchrun_the_fewest_nodes_that_fit_are_planned() -> None:
     config = load_config("configs/qwen3_30b_a3b.yaml")
     hf = read_model_config(config.model.path)
     assert module.fewest_ranks(config, hf, GPUS["h100-80gb"]) == 16
@@ -38,38 +38,38 @@ def test_without_torchrun_the_fewest_nodes_that_fit_are_planned():
 
 
 @pytest.mark.parametrize("name", ["qwen3_8b", "qwen3_0_6b"])
-def test_what_the_fleet_leaves_of_one_node_comes_first(capsys, name):
+def test_what_the_fleet_leaves_of_one_node_comes_first(capsys, name) -> None:
     assert dry_run(load_config(f"configs/{name}.yaml")) == 0
     said = capsys.readouterr().out
     assert "planned for 4 train ranks" in said
     assert "on 1 x 8 h100-80gb" in said
 
 
-def test_a_node_has_more_gpus_than_torchrun_started_ranks_on_it(capsys, monkeypatch):
+def test_a_node_has_more_gpus_than_torchrun_started_ranks_on_it(capsys, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert dry_run(load_config("configs/qwen3_8b.yaml")) == 0
     assert "on 1 x 8" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_exit_code_2(capsys, monkeypatch):
+def test_what_does_not_fit_is_exit_code_2(capsys, monkeypatch) -> None:
     small = replace(GPUS["h100-80gb"], memory=40 * 2**30)
     monkeypatch.setattr(module, "gpu_of", lambda config: small)
     assert dry_run(load_config("configs/qwen3_14b.yaml")) == 2
     assert "does not fit" in capsys.readouterr().out
 
 
-def test_what_no_machine_can_do_is_an_error():
+def test_what_no_machine_can_do_is_an_error() -> None:
     with pytest.raises(SettingError, match=r"parallel\.tensor = 3"):
         dry_run(load_config("configs/qwen3_14b.yaml", ("parallel.tensor=3",)))
 
 
-def test_the_layout_must_divide_the_train_ranks_that_torchrun_started(monkeypatch):
+def test_the_layout_must_divide_the_train_ranks_that_torchrun_started(monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "6")
     with pytest.raises(SettingError, match="must divide the 6 train ranks"):
         dry_run(load_config("configs/qwen3_14b.yaml"))
 
 
-def test_the_cpu_configuration_is_planned_for_the_cpu(capsys):
+def test_the_cpu_configuration_is_planned_for_the_cpu(capsys) -> None:
     assert dry_run(load_config("configs/geo_hop_cpu.yaml")) == 0
     assert "cpu" in capsys.readouterr().out

@@ -26,13 +26,13 @@ def plan(settings, model, *overrides, **assumed):
     )
 
 
-def test_flops_of_a_token_by_hand(model):
+def test_flops_of_a_token_by_hand(model) -> None:
     matrices = 40 * (2 * 5120 * 5120 + 2 * 5120 * 1024 + 3 * 5120 * 17408)
     attention = 40 * 4 * 5120 * 2000  # queries times keys, weights times values, at mean depth 2000
     assert token_flops(Shape.of(model("Qwen3-14B")), 4000) == 2 * matrices + attention
 
 
-def test_training_is_three_forward_passes_and_recomputation_a_fourth(model, settings):
+def test_training_is_three_forward_passes_and_recomputation_a_fourth(model, settings) -> None:
     shape = Shape.of(model("Qwen3-14B"))
     work = replace(workload(settings(), Assumptions()), learned=0.0)
     forward = work.trained * token_flops(shape, work.history)
@@ -43,7 +43,7 @@ def test_training_is_three_forward_passes_and_recomputation_a_fourth(model, sett
     assert 3 * forward < training_flops(shape, mlp, work) < 4 * forward
 
 
-def test_a_step_of_the_workload_by_hand(settings):
+def test_a_step_of_the_workload_by_hand(settings) -> None:
     config = settings(
         *("allocation.budget=1536", "allocation.bare_share=0.66667", "allocation.pool=512"),
         *("rollout.max_history_tokens=8192", "learning.epochs=2"),
@@ -55,19 +55,19 @@ def test_a_step_of_the_workload_by_hand(settings):
     assert (work.epochs, work.passes) == (2, 1)  # the old log-probabilities
 
 
-def test_more_engines_sample_faster_and_more_train_gpus_learn_faster(settings, model):
+def test_more_engines_sample_faster_and_more_train_gpus_learn_faster(settings, model) -> None:
     few, many = plan(settings, model), plan(settings, model, "rollout.workers=2")
     assert few.seconds.sampling < many.seconds.sampling
     assert few.seconds.learning > many.seconds.learning
 
 
-def test_a_faster_peak_is_a_shorter_phase(settings, model):
+def test_a_faster_peak_is_a_shorter_phase(settings, model) -> None:
     slow, fast = plan(settings, model, train_utilisation=0.2), plan(settings, model)
     assert slow.seconds.compute == pytest.approx(2 * fast.seconds.compute)
     assert plan(settings, model, "precision.train=fp8").seconds.compute < fast.seconds.compute
 
 
-def test_a_pipeline_waits_and_interleaving_waits_less(settings, model):
+def test_a_pipeline_waits_and_interleaving_waits_less(settings, model) -> None:
     plain = plan(settings, model, "parallel.tensor=2", "parallel.pipeline=4")
     finer = plan(
         settings, model, "parallel.tensor=2", "parallel.pipeline=4", "parallel.interleave=2"
@@ -76,7 +76,7 @@ def test_a_pipeline_waits_and_interleaving_waits_less(settings, model):
     assert finer.seconds.bubble == pytest.approx(plain.seconds.bubble / 2, rel=0.05)
 
 
-def test_groups_across_nodes_wait_for_the_network(settings, model):
+def test_groups_across_nodes_wait_for_the_network(settings, model) -> None:
     near = plan(settings, model, "rollout.workers=4")
     far = make_plan(
         settings(*FLEET), model("Qwen3-14B"), Cluster(8, 2, CLUSTER.gpu), Assumptions(), exact=False
@@ -84,7 +84,7 @@ def test_groups_across_nodes_wait_for_the_network(settings, model):
     assert far.seconds.communicate > 5 * near.seconds.communicate
 
 
-def test_the_fleet_that_keeps_the_trainer_busy_samples_as_long_as_it_learns(settings):
+def test_the_fleet_that_keeps_the_trainer_busy_samples_as_long_as_it_learns(settings) -> None:
     seconds = Durations(prefill=10, decode=90, compute=40, communicate=10, bubble=0, weights=0)
     match = capacity(settings("rollout.workers=4", "rollout.tensor_parallel=2"), seconds)
     assert (match.busy_workers, match.busy_gpus) == (8, 16)

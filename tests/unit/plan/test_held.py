@@ -42,11 +42,11 @@ OTHERS = {"qwen2": TINY | {"model_type": "qwen2"}, "llama": TINY | {"model_type"
         ("Qwen3-30B-A3B", 30_532_122_624),
     ],
 )
-def test_the_models_have_their_published_numbers_of_weights(model, name, weights):
+def test_the_models_have_their_published_numbers_of_weights(model, name, weights) -> None:
     assert Shape.of(model(name)).weights == weights
 
 
-def test_qwen3_14b_on_8_gpus_by_hand(model, settings):
+def test_qwen3_14b_on_8_gpus_by_hand(model, settings) -> None:
     # A layer: q and o 2·5120·5120, k and v 2·5120·1024, MLP 3·5120·17408, two norms 5120 and two of 128.
     matrices = 40 * (2 * 5120 * 5120 + 2 * 5120 * 1024 + 3 * 5120 * 17408)
     vectors = 40 * (2 * 5120 + 2 * 128) + 5120
@@ -69,7 +69,7 @@ def test_qwen3_14b_on_8_gpus_by_hand(model, settings):
 )
 def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
     model, settings, name, tensor, pipeline, data
-):
+) -> None:
     """megatron/training/theoretical_memory_usage.py, for the most loaded shard: 6 + 12/d bytes a parameter.
 
     Without the predictor. It does not know of normalised heads, and spreads the layers' norms over the ranks.
@@ -103,7 +103,7 @@ def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
         (OTHERS["llama"], 2, []),
     ],
 )
-def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, overrides):
+def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, overrides) -> None:
     config = settings(f"precision.train={precision}", "learning.predictor_hidden=16", *overrides)
     layout = Layout.of(config, world)
     for stage, real in enumerate(built_stages(hf, config, world)):
@@ -114,14 +114,14 @@ def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, 
         assert ours.optimizer == pytest.approx(real.optimizer, rel=0.01)
 
 
-def test_all_ranks_together_hold_one_optimizer_state_and_each_the_predictors(settings):
+def test_all_ranks_together_hold_one_optimizer_state_and_each_the_predictors(settings) -> None:
     config = settings("precision.train=bf16", "parallel.tensor=2", "learning.predictor_hidden=16")
     shares = [built(TINY, config, 8, rank=rank).optimizer for rank in range(0, 8, 2)]
     count = parameters(Shape.of(TINY), Layout.of(config, 8), 0, 16)
     assert sum(shares) == 12 * count.dense + len(shares) * 12 * count.predictor
 
 
-def test_fp8_copies_are_added_or_take_the_place_of_bf16(settings):
+def test_fp8_copies_are_added_or_take_the_place_of_bf16(settings) -> None:
     hopper, blackwell = (9, 0), (10, 0)
     cases = {
         ("tensorwise", False, hopper): 200,  # and a transposed copy
@@ -148,6 +148,6 @@ def test_fp8_copies_are_added_or_take_the_place_of_bf16(settings):
 
 
 @pytest.mark.parametrize("modules", ["moe_act", "layernorm", "core_attn"])
-def test_recomputation_changes_nothing_that_a_rank_holds(settings, modules):
+def test_recomputation_changes_nothing_that_a_rank_holds(settings, modules) -> None:
     recompute = ("recompute.granularity=selective", f"recompute.modules=[{modules}]")
     assert built(SPARSE, settings(*recompute), 1, rank=0) == built(SPARSE, settings(), 1, rank=0)

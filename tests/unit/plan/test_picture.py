@@ -25,7 +25,7 @@ def drawn(model):
     return draw
 
 
-def test_every_train_rank_and_engine_has_a_cell(drawn):
+def test_every_train_rank_and_engine_has_a_cell(drawn) -> None:
     texts = drawn(2)
     assert {f"rank {rank}" for rank in range(8)} <= set(texts)
     assert [text for text in texts if text.startswith("engine ")] == [
@@ -34,12 +34,12 @@ def test_every_train_rank_and_engine_has_a_cell(drawn):
     assert "tp 3 · cp 0 · dp 1" in texts
 
 
-def test_stages_show_their_layers(drawn):
+def test_stages_show_their_layers(drawn) -> None:
     texts = drawn(2, "parallel.pipeline=2")
     assert "pp 0 · layers 1-20" in texts and "pp 1 · layers 21-40" in texts
 
 
-def test_a_gpu_with_too_much_says_so(drawn):
+def test_a_gpu_with_too_much_says_so(drawn) -> None:
     assert any(
         float(text.split(" of ")[0]) > 79.6
         for text in drawn(2, "parallel.tensor=1")
@@ -47,7 +47,7 @@ def test_a_gpu_with_too_much_says_so(drawn):
     )
 
 
-def test_a_large_cluster_is_cut_short(drawn):
+def test_a_large_cluster_is_cut_short(drawn) -> None:
     texts = drawn(32)
     assert "24 nodes between them are like these" in texts
     assert len([text for text in texts if text.startswith("node ")]) == 8

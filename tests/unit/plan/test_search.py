@@ -17,7 +17,7 @@ H100 = GPUS["h100-80gb"]
 @pytest.mark.parametrize(
     ("name", "nodes"), [("Qwen3-14B", 1), ("Qwen3-14B", 2), ("Qwen3-30B-A3B", 3)]
 )
-def test_what_is_found_fits_and_passes_the_checks_of_a_run(model, settings, name, nodes):
+def test_what_is_found_fits_and_passes_the_checks_of_a_run(model, settings, name, nodes) -> None:
     hf, cluster = model(name), Cluster(nodes, 8, H100)
     found = search(settings(), hf, cluster, Assumptions())
     assert found.best and len(found.best) <= 10
@@ -28,13 +28,13 @@ def test_what_is_found_fits_and_passes_the_checks_of_a_run(model, settings, name
     assert steps == sorted(steps)
 
 
-def test_nothing_is_found_where_the_model_is_too_large(model, settings):
+def test_nothing_is_found_where_the_model_is_too_large(model, settings) -> None:
     found = search(settings(), model("Qwen3-30B-A3B"), Cluster(1, 2, H100), Assumptions())
     assert not found.best
     assert found.too_large + found.refused == found.tried
 
 
-def test_the_best_is_no_slower_than_the_shipped_layout(model):
+def test_the_best_is_no_slower_than_the_shipped_layout(model) -> None:
     config, cluster = load_config("configs/qwen3_14b.yaml"), Cluster(2, 8, H100)
     shipped = make_plan(config, model("Qwen3-14B"), cluster, Assumptions(), exact=False)
     assert (
@@ -43,13 +43,15 @@ def test_the_best_is_no_slower_than_the_shipped_layout(model):
     )
 
 
-def test_the_overrides_give_the_plan_again(model, settings):
+def test_the_overrides_give_the_plan_again(model, settings) -> None:
     plan = search(settings(), model("Qwen3-30B-A3B"), Cluster(3, 8, H100), Assumptions()).best[0]
     assert settings(*overrides(plan).split(" ")) == plan.config
 
 
 @pytest.mark.parametrize("granularity", list(Recompute))
-def test_whatever_the_configuration_sets_the_overrides_prevail(model, settings, granularity):
+def test_whatever_the_configuration_sets_the_overrides_prevail(
+    model, settings, granularity
+) -> None:
     set_otherwise = (
         *("recompute.granularity=full", "recompute.method=block", "recompute.layers=3"),
         *("recompute.modules=[core_attn]", "parallel.tensor=2", "parallel.sequence=true"),
@@ -63,7 +65,7 @@ def test_whatever_the_configuration_sets_the_overrides_prevail(model, settings, 
     assert settings(*set_otherwise, *overrides(plan).split(" ")) == plan.config
 
 
-def test_what_refuses_all_layouts_is_said(model, settings):
+def test_what_refuses_all_layouts_is_said(model, settings) -> None:
     config = settings("learning.micro_batch_tokens=1024")
     found = search(config, model("Qwen3-14B"), Cluster(1, 8, H100), Assumptions())
     assert found.refused == found.tried == sum(count for count, _ in found.refusals)
@@ -72,12 +74,12 @@ def test_what_refuses_all_layouts_is_said(model, settings):
     )
 
 
-def test_one_gpu_leaves_nothing_to_search(model, settings):
+def test_one_gpu_leaves_nothing_to_search(model, settings) -> None:
     with pytest.raises(SettingError, match="need one each"):
         search(settings(), model("Qwen3-14B"), Cluster(1, 1, H100), Assumptions())
 
 
-def test_no_engine_spans_nodes_of_six(model, settings):
+def test_no_engine_spans_nodes_of_six(model, settings) -> None:
     found = search(settings(), model("Qwen3-0.6B"), Cluster(3, 6, H100), Assumptions(), keep=10_000)
     assert found.best
     for plan in found.best:

@@ -60,21 +60,21 @@ def settings(strategy="trace", budget=16, **others):
 
 
 @pytest.mark.parametrize("strategy", ["trace", "uniform"])
-def test_the_budget_spent_is_exactly_the_budget_set(strategy):
+def test_the_budget_spent_is_exactly_the_budget_set(strategy) -> None:
     fleet, display = CoinFleet(), Silent()
     trees, spending = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
     assert sum(len(tree.rollouts) for tree in trees) == 16 == len(fleet.requests) == display.units
     assert (spending.prompt_tokens, spending.cached_tokens) == (160, 64)
 
 
-def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes():
+def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes() -> None:
     trees, _ = sample_trees(CoinFleet(), Allocator(settings()), TASKS, "step 1", Silent())
     assert [tree.task["id"] for tree in trees] == ["t0", "t2"]
     for tree in trees:
         assert [rollout.stage for rollout in tree.rollouts] == ["bare"] * 4 + ["continuation"] * 4
 
 
-def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run():
+def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run() -> None:
     fleet, display = CoinFleet(), Silent()
     allocator = Allocator(settings(options={"running_price": True}))
     trees, _ = sample_trees(fleet, allocator, TASKS, "step 1", display)
@@ -85,7 +85,7 @@ def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run(
     )
 
 
-def test_every_rollout_of_a_run_has_its_own_name_and_continues_its_anchor():
+def test_every_rollout_of_a_run_has_its_own_name_and_continues_its_anchor() -> None:
     fleet = CoinFleet()
     trees, _ = sample_trees(
         fleet, Allocator(settings(budget=12, bare_share=2 / 3)), TASKS, "step 1", Silent()
@@ -98,7 +98,7 @@ def test_every_rollout_of_a_run_has_its_own_name_and_continues_its_anchor():
         assert request.state == tree.turns[anchor].state
 
 
-def test_evaluation_counts_each_set_and_all_tasks():
+def test_evaluation_counts_each_set_and_all_tasks() -> None:
     row = evaluate(CoinFleet(), {"easy": TASKS[:1], "hard": TASKS[1:]}, Silent())
     assert row["evaluation"] == {"easy": 0.0, "hard": pytest.approx(2 / 3), "mean": 0.5}
     assert row["evaluation_tasks"] == 4

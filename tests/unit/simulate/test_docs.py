@@ -10,7 +10,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), 
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_the_example_runs(number, capsys):
+def test_the_example_runs(number, capsys) -> None:
     exec(EXAMPLES[number], {"__name__": "example"})
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) >= 2

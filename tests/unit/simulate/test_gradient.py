@@ -18,7 +18,7 @@ def simulation(world, budget, strategy="uniform", **learning):
 
 
 @pytest.mark.parametrize("filtered", [False, True])
-def test_it_weighs_turns_as_the_training_rows_do(world, filtered):
+def test_it_weighs_turns_as_the_training_rows_do(world, filtered) -> None:
     run = simulation(world, 64, "trace", filter_groups=filtered)
     step = run.step()
     rows = [row for tree in step.trees for row in rows_from_tree(tree, run.learning)]
@@ -41,7 +41,7 @@ def test_it_weighs_turns_as_the_training_rows_do(world, filtered):
     assert step.gradient == pytest.approx(expected, abs=1e-7)
 
 
-def test_true_advantages_on_bare_rollouts_give_the_true_gradient(world):
+def test_true_advantages_on_bare_rollouts_give_the_true_gradient(world) -> None:
     run, total = simulation(world, 8 * world.config.tasks), []
     for _ in range(60):
         step = run.step()
@@ -52,7 +52,7 @@ def test_true_advantages_on_bare_rollouts_give_the_true_gradient(world):
     assert (np.abs(mean - run.policy.gradient) < 4.5 * error).all()
 
 
-def test_grpo_on_bare_rollouts_has_the_true_direction_without_its_division(world):
+def test_grpo_on_bare_rollouts_has_the_true_direction_without_its_division(world) -> None:
     run = simulation(world, 8 * world.config.tasks, advantage_std=False)
     steps = [run.step() for _ in range(60)]
     total = [step.gradient * step.turns.tokens.sum() / step.turns.terminal.sum() for step in steps]
@@ -61,7 +61,7 @@ def test_grpo_on_bare_rollouts_has_the_true_direction_without_its_division(world
     assert (np.abs(mean - run.policy.gradient * 7 / 8) < 4.5 * error).all()
 
 
-def test_quality_of_gradients_drawn_from_a_known_normal_distribution():
+def test_quality_of_gradients_drawn_from_a_known_normal_distribution() -> None:
     rng, truth = np.random.default_rng(0), np.array([3.0, 0.0, 0.0, 0.0])
     expected = np.array([2.0, 2.0, 0.0, 0.0])
     quality = gradient_quality(list(expected + rng.normal(0, 2.0, (20_000, 4))), truth)
@@ -70,7 +70,7 @@ def test_quality_of_gradients_drawn_from_a_known_normal_distribution():
     assert quality.alignment == pytest.approx(2 / np.sqrt(24), rel=0.03)
 
 
-def test_over_many_seeds_snr_and_cosine_of_few_gradients_are_right():
+def test_over_many_seeds_snr_and_cosine_of_few_gradients_are_right() -> None:
     rng, deviation = np.random.default_rng(0), np.linspace(0.5, 1.5, 200)
     truth, variance = np.ones(200), float((deviation**2).sum())
     expected = truth * np.sqrt(0.1 * variance / 200)  # in the true direction, SNR 0.1
@@ -83,7 +83,7 @@ def test_over_many_seeds_snr_and_cosine_of_few_gradients_are_right():
     assert max(quality.cosine for quality in found) > 1.0
 
 
-def test_without_a_signal_snr_is_0_on_average_and_the_cosine_unknown():
+def test_without_a_signal_snr_is_0_on_average_and_the_cosine_unknown() -> None:
     rng = np.random.default_rng(0)
     found = [gradient_quality(list(rng.normal(0, 1, (5, 200))), np.ones(200)) for _ in range(400)]
     snr = np.array([quality.snr for quality in found])

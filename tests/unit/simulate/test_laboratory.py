@@ -21,7 +21,7 @@ def without_time(numbers):
     return {name: value for name, value in numbers.items() if name != "seconds"}
 
 
-def test_the_same_seed_measures_the_same(uneven):
+def test_the_same_seed_measures_the_same(uneven) -> None:
     one, same, other = (
         measure(AllocationConfig(strategy="trace", **ALLOCATION), uneven, repeats=4, seed=seed)
         for seed in (0, 0, 1)
@@ -29,7 +29,7 @@ def test_the_same_seed_measures_the_same(uneven):
     assert without_time(one) == without_time(same) != without_time(other)
 
 
-def test_trace_finds_more_contrast_than_uniform_where_difficulties_differ(uneven):
+def test_trace_finds_more_contrast_than_uniform_where_difficulties_differ(uneven) -> None:
     found = {
         strategy: measure(AllocationConfig(strategy=strategy, **ALLOCATION), uneven, repeats=20)
         for strategy in ("uniform", "trace")
@@ -40,13 +40,13 @@ def test_trace_finds_more_contrast_than_uniform_where_difficulties_differ(uneven
     assert all(np.isfinite(value) for numbers in found.values() for value in numbers.values())
 
 
-def test_the_unbiased_backup_is_unbiased_where_the_other_is_not(uneven):
+def test_the_unbiased_backup_is_unbiased_where_the_other_is_not(uneven) -> None:
     numbers = measure(AllocationConfig(strategy="trace", **ALLOCATION), uneven, repeats=60)
     assert numbers["backup_unbiased_expanded_slope"] == pytest.approx(1.0, abs=0.12)
     assert numbers["backup_leaf_weighted_expanded_slope"] < 0.8
 
 
-def test_a_budget_of_tokens_and_graded_rewards_can_be_measured():
+def test_a_budget_of_tokens_and_graded_rewards_can_be_measured() -> None:
     world = make_world(WorldConfig(tasks=32, depth=3, graded=True))
     allocation = AllocationConfig(
         strategy="trace", unit=BudgetUnit.tokens, budget=2000, expected_tokens=40, pool=32
@@ -56,7 +56,7 @@ def test_a_budget_of_tokens_and_graded_rewards_can_be_measured():
     assert "mixed_by_plan" not in numbers and np.isfinite(numbers["gradient_snr"])
 
 
-def test_training_raises_success_and_costs_what_it_says(uneven):
+def test_training_raises_success_and_costs_what_it_says(uneven) -> None:
     run = Simulation(uneven, AllocationConfig(strategy="uniform", **ALLOCATION))
     rows = train(run, rollouts=640)
     assert [row["rollouts"] for row in rows] == list(range(0, 641, 64))
@@ -64,7 +64,7 @@ def test_training_raises_success_and_costs_what_it_says(uneven):
     assert rows[-1]["tokens"] == run.tokens > 0
 
 
-def test_a_large_world_shows_an_estimators_bias_and_deviation_too():
+def test_a_large_world_shows_an_estimators_bias_and_deviation_too() -> None:
     world = make_world(WorldConfig(tasks=1000, depth=3))
     numbers = measure(AllocationConfig(strategy="uniform", **ALLOCATION), world, repeats=10)
     assert (
@@ -73,7 +73,7 @@ def test_a_large_world_shows_an_estimators_bias_and_deviation_too():
 
 
 @pytest.mark.parametrize("strategy", ["trace", "vip", "knapsack"])
-def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, strategy):
+def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, strategy) -> None:
     allocation = AllocationConfig(strategy=strategy, **ALLOCATION)
     one, other = Simulation(uneven, allocation), Simulation(uneven, allocation)
     for _ in range(3):
@@ -93,7 +93,7 @@ def drawn(world, steps, anew):
     return [[tree.task["index"] for tree in run.step(anew=anew).trees] for _ in range(steps)]
 
 
-def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out():
+def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out() -> None:
     world = make_world(WorldConfig(tasks=16, depth=2))
     stream, anew = drawn(world, 40, anew=False), drawn(world, 40, anew=True)
     assert all(len(set(step)) == 8 for step in stream + anew)
@@ -105,14 +105,14 @@ def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out():
     assert drawn(world, 40, anew=True) == anew
 
 
-def test_more_candidates_than_tasks_are_all_tasks_again():
+def test_more_candidates_than_tasks_are_all_tasks_again() -> None:
     world = make_world(WorldConfig(tasks=3, depth=2))
     run = Simulation(world, AllocationConfig(strategy="uniform", budget=16, group=2))
     counts = np.bincount([tree.task["index"] for tree in run.step(anew=True).trees])
     assert sorted(counts) == [2, 3, 3]
 
 
-def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven):
+def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven) -> None:
     allocation = AllocationConfig(strategy="uniform", **ALLOCATION)
     learning = LearningConfig(filter_groups=True)
     numbers = measure(allocation, uneven, learning=learning, repeats=4, warmup=0)
@@ -132,7 +132,7 @@ def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven):
 @pytest.mark.parametrize(
     "run", [lambda simulation: train(simulation, rollouts=64), Simulation.step]
 )
-def test_a_strategy_that_plans_nothing_is_named(uneven, run):
+def test_a_strategy_that_plans_nothing_is_named(uneven, run) -> None:
     simulation = Simulation(uneven, AllocationConfig(strategy="uniform", **ALLOCATION))
     simulation.allocator.strategy.plan = lambda now: [{} for _ in now.trees]
     with pytest.raises(RuntimeError, match="strategy uniform planned no rollouts in step 1"):

@@ -29,7 +29,7 @@ def grown(sampler, tasks, each):
     return trees
 
 
-def test_rollouts_succeed_as_often_as_the_values_of_their_histories_say(world):
+def test_rollouts_succeed_as_often_as_the_values_of_their_histories_say(world) -> None:
     policy, each = start_policy(world), 400
     trees = grown(SimulatedSampler(policy), world.tasks(), each)
     turns = turns_of(trees, world.config.actions)
@@ -47,7 +47,7 @@ def test_rollouts_succeed_as_often_as_the_values_of_their_histories_say(world):
     assert checked > 50
 
 
-def test_log_probabilities_and_entropies_are_those_of_the_choices(world):
+def test_log_probabilities_and_entropies_are_those_of_the_choices(world) -> None:
     policy = start_policy(world)
     sampler = SimulatedSampler(policy, needs=frozenset({Need.entropies}))
     trees = grown(sampler, world.tasks(), 5)
@@ -62,7 +62,7 @@ def test_log_probabilities_and_entropies_are_those_of_the_choices(world):
         )
 
 
-def test_what_is_not_asked_for_is_not_there(world):
+def test_what_is_not_asked_for_is_not_there(world) -> None:
     tree = grown(SimulatedSampler(start_policy(world)), world.tasks()[:1], 1)[0]
     assert tree.embedding is None and not any(turn.entropies for turn in tree.turns)
     needs = frozenset({Need.embedding})
@@ -70,7 +70,7 @@ def test_what_is_not_asked_for_is_not_there(world):
     assert asked.embedding == world.embedding[0].tolist()
 
 
-def test_a_rollout_follows_from_the_seed_and_its_name_alone(world):
+def test_a_rollout_follows_from_the_seed_and_its_name_alone(world) -> None:
     def actions(seed, keep):
         sampler = SimulatedSampler(start_policy(world), seed=seed)
         _, asked = requests(sampler, world.tasks(), 3)
@@ -81,7 +81,7 @@ def test_a_rollout_follows_from_the_seed_and_its_name_alone(world):
     assert actions(1, slice(None)) != everything
 
 
-def test_a_continuation_goes_on_from_its_anchor(world):
+def test_a_continuation_goes_on_from_its_anchor(world) -> None:
     sampler = SimulatedSampler(start_policy(world))
     tree = next(tree for tree in grown(sampler, world.tasks(), 4) if tree.prefixes())
     anchor = tree.prefixes()[0]
@@ -94,7 +94,7 @@ def test_a_continuation_goes_on_from_its_anchor(world):
     assert abs(np.mean(rewards) - v) <= 5 * np.sqrt(v * (1 - v) / 500)
 
 
-def test_rollouts_end_in_the_order_of_their_lengths_and_may_bring_further_ones(world):
+def test_rollouts_end_in_the_order_of_their_lengths_and_may_bring_further_ones(world) -> None:
     sampler, ended = SimulatedSampler(start_policy(world)), []
     _, asked = requests(sampler, world.tasks(), 2)
     _, more = requests(sampler, world.tasks(), 1, name="further")
@@ -113,7 +113,7 @@ def test_rollouts_end_in_the_order_of_their_lengths_and_may_bring_further_ones(w
     assert all(time > length for index, time, length in ended if index >= len(asked))
 
 
-def test_with_one_slot_rollouts_run_one_after_another(world):
+def test_with_one_slot_rollouts_run_one_after_another(world) -> None:
     sampler = SimulatedSampler(start_policy(world), slots=1)
     _, asked = requests(sampler, world.tasks(), 1)
     rollouts = sampler.sample(asked)
@@ -122,7 +122,7 @@ def test_with_one_slot_rollouts_run_one_after_another(world):
     )
 
 
-def test_predictions_err_as_they_should_and_a_history_keeps_its_own():
+def test_predictions_err_as_they_should_and_a_history_keeps_its_own() -> None:
     world = make_world(
         replace(SMALL, tasks=3000, depth=2, noise=0.5, prefix_noise=1.0, bias=0.3, spread=0.1)
     )
@@ -141,7 +141,7 @@ def test_predictions_err_as_they_should_and_a_history_keeps_its_own():
     assert later[0].turns[ROOT].prediction != trees[0].turns[ROOT].prediction
 
 
-def test_a_predictor_that_lags_predicts_an_older_policy():
+def test_a_predictor_that_lags_predicts_an_older_policy() -> None:
     world = make_world(replace(SMALL, noise=0.0, delay=1))
     old, new = start_policy(world), SimulatedPolicy(world, np.full(world.parameters, 1.0))
     sampler = SimulatedSampler(old)
@@ -155,7 +155,7 @@ def test_a_predictor_that_lags_predicts_an_older_policy():
         )
 
 
-def test_a_band_shares_an_error_that_lasts():
+def test_a_band_shares_an_error_that_lasts() -> None:
     world = make_world(
         replace(SMALL, tasks=400, bands=40, noise=0.0, band_noise=1.0, success=0.5, spread=0.1)
     )

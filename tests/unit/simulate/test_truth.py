@@ -15,7 +15,7 @@ from megatron_trace.tree import effective_ratio
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "trace"])
-def test_trees_become_mixed_as_often_as_is_expected(world, strategy):
+def test_trees_become_mixed_as_often_as_is_expected(world, strategy) -> None:
     allocation = AllocationConfig(strategy=strategy, budget=96, group=4, pool=24, calibrate=False)
     run, rows = Simulation(world, allocation, LearningConfig()), []
     for _ in range(80):
@@ -41,7 +41,7 @@ def test_trees_become_mixed_as_often_as_is_expected(world, strategy):
     assert (np.abs(np.mean(rows, axis=0)) < 4 * error).all()
 
 
-def test_an_estimator_is_judged_up_to_the_factor_that_fits_best():
+def test_an_estimator_is_judged_up_to_the_factor_that_fits_best() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(200), 50)
     truth = rng.normal(0, 1, 200)[group]
@@ -57,13 +57,13 @@ def test_an_estimator_is_judged_up_to_the_factor_that_fits_best():
     )
 
 
-def test_of_turns_that_no_two_trees_share_neither_bias_nor_deviation_is_known():
+def test_of_turns_that_no_two_trees_share_neither_bias_nor_deviation_is_known() -> None:
     truth = np.random.default_rng(0).normal(size=100)
     found = estimator_error(2 * truth, truth, unit=np.arange(100), group=np.arange(100))
     assert found == pytest.approx({"scale": 2.0, "cosine": 1.0})
 
 
-def test_turns_of_one_tree_alone_change_neither_bias_nor_deviation():
+def test_turns_of_one_tree_alone_change_neither_bias_nor_deviation() -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(200), 20)
     truth = rng.normal(0, 1, 200)[group]
@@ -78,7 +78,7 @@ def test_turns_of_one_tree_alone_change_neither_bias_nor_deviation():
     assert found["deviation"] == pytest.approx(1.0 / np.sqrt(np.mean(truth**2)), rel=0.1)
 
 
-def test_estimates_of_one_tree_count_once():
+def test_estimates_of_one_tree_count_once() -> None:
     rng = np.random.default_rng(1)
     group, unit = np.repeat(np.arange(500), 40), np.repeat(np.arange(2000), 10)
     truth = np.ones(len(group))
@@ -86,7 +86,7 @@ def test_estimates_of_one_tree_count_once():
     assert estimator_error(shared, truth, unit, group)["bias"] < 0.15
 
 
-def test_a_backup_that_is_unbiased_has_slope_one_and_no_bias():
+def test_a_backup_that_is_unbiased_has_slope_one_and_no_bias() -> None:
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, 1, 40_000)
     outcome = (rng.random(truth.shape) < truth).astype(float)
@@ -99,7 +99,7 @@ def test_a_backup_that_is_unbiased_has_slope_one_and_no_bias():
     assert fair["rmse"] == pytest.approx(np.sqrt(1 / 6), rel=0.02)
 
 
-def test_errors_that_the_anchors_of_a_tree_share_are_no_bias():
+def test_errors_that_the_anchors_of_a_tree_share_are_no_bias() -> None:
     rng, found = np.random.default_rng(0), []
     unit, truth = np.repeat(np.arange(50), 20), np.tile([0.31, 0.39], 500)
     for _ in range(200):
@@ -109,6 +109,6 @@ def test_errors_that_the_anchors_of_a_tree_share_are_no_bias():
     assert np.mean(np.array(found) == 0.0) > 0.5
 
 
-def test_the_bias_of_a_backup_is_unknown_where_no_two_trees_have_alike_anchors():
+def test_the_bias_of_a_backup_is_unknown_where_no_two_trees_have_alike_anchors() -> None:
     found = backup_error(np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.5, 0.5]), np.array([0, 1, 1]))
     assert set(found) == {"slope", "rmse"}

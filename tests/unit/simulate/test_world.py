@@ -29,7 +29,7 @@ WORLDS = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(WORLDS)
-def test_values_are_a_martingale_whose_turns_settle_the_share_they_should(config):
+def test_values_are_a_martingale_whose_turns_settle_the_share_they_should(config) -> None:
     world = make_world(config)
     policy = start_policy(world)
     ended = np.zeros((config.tasks, 1), dtype=bool)
@@ -51,14 +51,14 @@ def test_values_are_a_martingale_whose_turns_settle_the_share_they_should(config
 
 @settings(max_examples=30, deadline=None)
 @given(WORLDS)
-def test_rewards_are_given_at_ends_only_and_are_0_or_1_unless_graded(config):
+def test_rewards_are_given_at_ends_only_and_are_0_or_1_unless_graded(config) -> None:
     world = make_world(config)
     assert not world.reward[~world.terminal].any()
     if not config.graded:
         assert np.isin(world.reward, (0.0, 1.0)).all()
 
 
-def test_difficulties_have_the_mean_and_the_spread_that_was_asked_for():
+def test_difficulties_have_the_mean_and_the_spread_that_was_asked_for() -> None:
     for success, spread in ((0.5, 0.1), (0.3, 0.4), (0.6, 0.8)):
         config = WorldConfig(tasks=4000, depth=1, success=success, spread=spread)
         root = start_policy(make_world(config)).value[:, 0]
@@ -66,7 +66,7 @@ def test_difficulties_have_the_mean_and_the_spread_that_was_asked_for():
         assert root.var() == pytest.approx(spread * success * (1 - success), rel=0.06)
 
 
-def test_a_large_spread_is_u_shaped_and_none_makes_all_tasks_alike():
+def test_a_large_spread_is_u_shaped_and_none_makes_all_tasks_alike() -> None:
     roots = [
         start_policy(make_world(WorldConfig(tasks=2000, depth=1, spread=spread))).value[:, 0]
         for spread in (0.0, 0.1, 0.8)
@@ -75,13 +75,13 @@ def test_a_large_spread_is_u_shaped_and_none_makes_all_tasks_alike():
     assert middle[0] == 1.0 and middle[1] > 0.6 and middle[2] < 0.15
 
 
-def test_lengths_have_the_mean_that_was_asked_for():
+def test_lengths_have_the_mean_that_was_asked_for() -> None:
     world = make_world(WorldConfig(tasks=2000, depth=2, action_tokens=40, observation_tokens=20))
     assert world.action_tokens.mean() == pytest.approx(40, rel=0.05)
     assert world.observation_tokens.mean() == pytest.approx(20, rel=0.05)
 
 
-def test_the_same_config_gives_the_same_world():
+def test_the_same_config_gives_the_same_world() -> None:
     config = WorldConfig(tasks=5, depth=3)
     one, same, other = make_world(config), make_world(config), make_world(replace(config, seed=1))
     assert (one.reward == same.reward).all() and (one.logits == same.logits).all()
@@ -92,6 +92,6 @@ def test_the_same_config_gives_the_same_world():
     ("name", "value"),
     [("spread", 1.5), ("success", 0.0), ("actions", 1), ("depth", 30), ("noise", -1.0)],
 )
-def test_a_world_that_cannot_be_is_refused_by_name(name, value):
+def test_a_world_that_cannot_be_is_refused_by_name(name, value) -> None:
     with pytest.raises(SettingError, match=f"world.{name} = "):
         make_world(replace(WorldConfig(), **{name: value}))

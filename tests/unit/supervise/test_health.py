@@ -14,7 +14,7 @@ HEALTHY = {
 }
 
 
-def test_without_thresholds_nothing_stops():
+def test_without_thresholds_nothing_stops() -> None:
     check_health(HEALTHY | {"logprob_gap": 100.0}, StopConfig())
 
 
@@ -26,11 +26,11 @@ def test_without_thresholds_nothing_stops():
         (StopConfig(entropy_below=0.8), r"entropy is 0.7, below stop.entropy_below = 0.8"),
     ],
 )
-def test_a_crossed_threshold_names_value_and_setting(stop, message):
+def test_a_crossed_threshold_names_value_and_setting(stop, message) -> None:
     with pytest.raises(UnhealthyRun, match=message):
         check_health(HEALTHY, stop)
 
 
-def test_a_metric_that_is_not_a_number_is_unhealthy():
+def test_a_metric_that_is_not_a_number_is_unhealthy() -> None:
     with pytest.raises(UnhealthyRun, match="logprob_gap is nan"):
         check_health(HEALTHY | {"logprob_gap": float("nan")}, StopConfig(logprob_gap=1.0))

@@ -18,19 +18,19 @@ def corpus(geo_hop):
     return load_tasks(str(geo_hop / "corpus-*.tar"))
 
 
-def test_the_same_seed_gives_the_same_bytes(load_tool, geo_hop, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(load_tool, geo_hop, tmp_path) -> None:
     load_tool("build_geo_hop").build(tmp_path, seed=0)
     for path in geo_hop.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
-def test_titles_are_unique_and_names_are_plain(corpus):
+def test_titles_are_unique_and_names_are_plain(corpus) -> None:
     titles = [document["title"] for document in corpus]
     assert len(set(titles)) == len(titles)
     assert all(title.isascii() and title == title.strip() for title in titles)
 
 
-def test_every_chain_follows_the_documents_to_the_answer(sets, corpus):
+def test_every_chain_follows_the_documents_to_the_answer(sets, corpus) -> None:
     fields = {document["title"]: document["fields"] for document in corpus}
     for tasks in sets.values():
         for task in tasks:
@@ -41,7 +41,7 @@ def test_every_chain_follows_the_documents_to_the_answer(sets, corpus):
             assert len(set(task["chain"])) == len(task["chain"])
 
 
-def test_held_out_entities_are_in_no_training_chain(sets, corpus):
+def test_held_out_entities_are_in_no_training_chain(sets, corpus) -> None:
     titles = {document["title"] for document in corpus}
     trained = {name for task in sets["train"] for name in task["chain"]} & titles
     for hops in range(1, 5):
@@ -50,7 +50,7 @@ def test_held_out_entities_are_in_no_training_chain(sets, corpus):
         assert not trained & {name for task in tasks for name in task["chain"]}
 
 
-def test_questions_and_ids_are_unique(sets):
+def test_questions_and_ids_are_unique(sets) -> None:
     tasks = [task for rows in sets.values() for task in rows]
     assert (
         len({task["id"] for task in tasks})
@@ -60,7 +60,7 @@ def test_questions_and_ids_are_unique(sets):
     assert len(sets["train"]) >= 4_000
 
 
-def test_the_environment_finds_every_document_by_its_title(geo_hop, corpus):
+def test_the_environment_finds_every_document_by_its_title(geo_hop, corpus) -> None:
     episode = environment_factory(
         "search_qa", corpus=str(geo_hop / "corpus-*.tar"), top_k=1, max_turns=9_999
     )()

@@ -69,7 +69,7 @@ def compare(load_tool, geo_hop, monkeypatch, tmp_path):
 GRID = ("--strategies", "uniform", "trace", "--seeds", "0-1", "--budgets", "64", "--total", "192")
 
 
-def test_a_grid_becomes_results_a_table_and_a_page(compare, capsys):
+def test_a_grid_becomes_results_a_table_and_a_page(compare, capsys) -> None:
     assert compare.run_tool(*GRID) == 0
     assert compare.started == ["uniform-b64-s0", "trace-b64-s0", "uniform-b64-s1", "trace-b64-s1"]
     result = json.loads(Path("out/results/trace-b64-s1.json").read_text())
@@ -80,7 +80,9 @@ def test_a_grid_becomes_results_a_table_and_a_page(compare, capsys):
     assert not list(Path("out/runs").glob("*/policy"))
 
 
-def test_a_cell_that_broke_goes_on_where_it_stood_and_no_other_is_run_again(compare, capsys):
+def test_a_cell_that_broke_goes_on_where_it_stood_and_no_other_is_run_again(
+    compare, capsys
+) -> None:
     compare.limits["trace"] = 1
     assert compare.run_tool(*GRID) == 1
     said = capsys.readouterr()
@@ -94,7 +96,7 @@ def test_a_cell_that_broke_goes_on_where_it_stood_and_no_other_is_run_again(comp
     assert compare.run_tool(*GRID) == 0 and compare.started == []
 
 
-def test_later_sittings_add_to_the_same_page(compare):
+def test_later_sittings_add_to_the_same_page(compare) -> None:
     compare.run_tool(*GRID)
     more = ("--variant", "big=allocation.strategy=uniform,allocation.group=16", *GRID[3:])
     assert compare.run_tool(*more) == 0
@@ -102,7 +104,7 @@ def test_later_sittings_add_to_the_same_page(compare):
     assert "3 variants, 2 seeds" in page and ">big<" in page
 
 
-def test_the_page_is_remade_from_the_results_alone(compare, tmp_path):
+def test_the_page_is_remade_from_the_results_alone(compare, tmp_path) -> None:
     compare.run_tool(*GRID)
     compare.started.clear()
     arguments = ("--report-only", "--results", "out/results", "--page", "again.html")
@@ -146,14 +148,16 @@ def test_the_page_is_remade_from_the_results_alone(compare, tmp_path):
         (["--report-only"], "--results = 'out/results': holds no results"),
     ],
 )
-def test_a_wrong_command_is_one_line_before_anything_starts(compare, capsys, arguments, message):
+def test_a_wrong_command_is_one_line_before_anything_starts(
+    compare, capsys, arguments, message
+) -> None:
     assert compare.run_tool(*arguments) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
     assert compare.started == []
 
 
-def test_results_of_other_runs_are_not_put_beside_these(compare, capsys):
+def test_results_of_other_runs_are_not_put_beside_these(compare, capsys) -> None:
     compare.run_tool(*GRID)
     compare.started.clear()
     path = Path("out/results/trace-b64-s1.json")
@@ -165,13 +169,13 @@ def test_results_of_other_runs_are_not_put_beside_these(compare, capsys):
     assert compare.run_tool("--strategies", "vip", *GRID[3:]) == 2 and compare.started == []
 
 
-def test_the_baseline_of_a_page_must_be_among_its_results(compare, capsys):
+def test_the_baseline_of_a_page_must_be_among_its_results(compare, capsys) -> None:
     compare.run_tool(*GRID)
     assert compare.run_tool("--report-only", "--baseline", "unifrom") == 2
     assert "name one of trace, uniform" in capsys.readouterr().err
 
 
-def test_simulations_have_a_folder_of_their_own(compare):
+def test_simulations_have_a_folder_of_their_own(compare) -> None:
     folders = [
         compare.parse(arguments)[0].out
         for arguments in ([], ["--simulate"], ["--out", "x", "--simulate"])
@@ -180,7 +184,7 @@ def test_simulations_have_a_folder_of_their_own(compare):
 
 
 @pytest.mark.slow
-def test_in_the_simulator_a_cell_trains_and_is_measured(compare):
+def test_in_the_simulator_a_cell_trains_and_is_measured(compare) -> None:
     grid = (
         "--strategies",
         "uniform",

@@ -55,13 +55,13 @@ def answered(segments):
     return found[0] if found else None
 
 
-def test_the_competent_demonstrator_is_always_right(play, tasks):
+def test_the_competent_demonstrator_is_always_right(play, tasks) -> None:
     assert [answered(segments) for segments in play(tasks, 0.0)] == [
         task["answers"][0] for task in tasks
     ]
 
 
-def test_the_noisy_demonstrator_errs_more_on_longer_tasks(play, tasks):
+def test_the_noisy_demonstrator_errs_more_on_longer_tasks(play, tasks) -> None:
     right = [
         answered(s) == t["answers"][0] for s, t in zip(play(tasks * 5, 0.4), tasks * 5, strict=True)
     ]
@@ -71,7 +71,7 @@ def test_the_noisy_demonstrator_errs_more_on_longer_tasks(play, tasks):
     assert 0.0 < sum(by_hops[4]) / len(by_hops[4]) < sum(by_hops[1]) / len(by_hops[1]) < 1.0
 
 
-def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks):
+def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks) -> None:
     for segments in play(tasks, 0.4):
         for n, segment in enumerate(segments):
             history = "".join(earlier.text for earlier in segments[:n])
@@ -79,7 +79,7 @@ def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks):
             assert all(name in history for name in named)
 
 
-def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks):
+def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks) -> None:
     rng = random.Random(0)
     for task, segments in zip(tasks, play(tasks, 0.0), strict=True):
         renamed = tool.rename(segments, world, rng, tool.names_from_titles(list(world)))
@@ -88,7 +88,7 @@ def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks
         assert any(f" {answered(renamed)} " in s.text for s in renamed if s.kind == "observation")
 
 
-def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(tool, shipped):
+def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(tool, shipped) -> None:
     assert len(shipped) == tool.VOCABULARY
     assert shipped.convert_tokens_to_ids(tool.RESERVED) == [2_046, 2_047]
     assert shipped.eos_token == "<|im_end|>" and shipped.pad_token == "<|endoftext|>"
@@ -97,13 +97,13 @@ def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(tool, shippe
         assert len(ids) == 1 and shipped.decode(ids, skip_special_tokens=True) == tag
 
 
-def test_the_shipped_chat_template_is_compact(tool, shipped):
+def test_the_shipped_chat_template_is_compact(tool, shipped) -> None:
     ids = tool.prompt_ids(shipped, "What is the country of Lyon ?")
     expected = "<|im_start|>user\nWhat is the country of Lyon ?<|im_end|>\n<|im_start|>assistant\n"
     assert shipped.decode(ids) == expected
 
 
-def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped):
+def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped) -> None:
     segments = play(tasks[:1], 0.0)[0]
     ids, learn = tool.encode(shipped, segments)
     assert len(ids) == len(learn)
@@ -114,7 +114,7 @@ def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped):
     assert shipped.decode(ids).endswith("".join(s.text for s in segments[1:]))
 
 
-def test_the_shipped_policy_is_small_and_loads_in_float32(tool):
+def test_the_shipped_policy_is_small_and_loads_in_float32(tool) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 10_000_000
     config = json.loads((SHIPPED / "config.json").read_text())
     assert (

@@ -19,12 +19,12 @@ def plan_cluster(load_tool, monkeypatch):
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if "30b" in name else name for name in NODES],
 )
-def test_every_shipped_configuration_fits_its_cluster(plan_cluster, capsys, name):
+def test_every_shipped_configuration_fits_its_cluster(plan_cluster, capsys, name) -> None:
     assert plan_cluster.main(["--config", f"configs/{name}.yaml", "--nodes", str(NODES[name])]) == 0
     assert "everything fits" in capsys.readouterr().out
 
 
-def test_all_numbers_and_the_picture_are_written(plan_cluster, tmp_path):
+def test_all_numbers_and_the_picture_are_written(plan_cluster, tmp_path) -> None:
     files = ["--json", str(tmp_path / "plan.json"), "--picture", str(tmp_path / "plan.svg")]
     assert plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", *files]) == 0
     plan = json.loads((tmp_path / "plan.json").read_text())
@@ -35,7 +35,7 @@ def test_all_numbers_and_the_picture_are_written(plan_cluster, tmp_path):
     assert (tmp_path / "plan.svg").read_text().startswith("<svg")
 
 
-def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys):
+def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys) -> None:
     arguments = ["--config", "configs/qwen3_14b.yaml", "--nodes", "2", "parallel.tensor=1"]
     assert plan_cluster.main(arguments) == 1
     assert "does not fit" in capsys.readouterr().out
@@ -74,7 +74,9 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys):
         (["--search", "run.loggers=[foo]"], "error: run.loggers = 'foo': must be of tensorboard"),
     ],
 )
-def test_a_wrong_setting_is_one_line_and_exit_code_2(plan_cluster, capsys, arguments, message):
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    plan_cluster, capsys, arguments, message
+) -> None:
     assert (
         plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", *arguments]) == 2
     )
@@ -83,14 +85,14 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(plan_cluster, capsys, argum
     assert said.count("\n") == 1
 
 
-def test_a_search_prints_overrides_to_paste(plan_cluster, capsys):
+def test_a_search_prints_overrides_to_paste(plan_cluster, capsys) -> None:
     assert (
         plan_cluster.main(["--config", "configs/qwen3_14b.yaml", "--nodes", "2", "--search"]) == 0
     )
     assert " 1  parallel.tensor=" in capsys.readouterr().out
 
 
-def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys):
+def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys) -> None:
     arguments = [
         "--config",
         "configs/qwen3_14b.yaml",
@@ -103,7 +105,7 @@ def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys):
     )
 
 
-def test_tensor_parallelism_over_nodes_is_said(plan_cluster, capsys):
+def test_tensor_parallelism_over_nodes_is_said(plan_cluster, capsys) -> None:
     nodes = ["--config", "configs/qwen3_14b.yaml", "--nodes", "4", "--gpus-per-node", "4"]
     assert plan_cluster.main([*nodes, "rollout.workers=4", "parallel.tensor=8"]) in (0, 1)
     assert "parallel.tensor = 8 crosses nodes of 4 GPUs" in capsys.readouterr().out
@@ -111,7 +113,7 @@ def test_tensor_parallelism_over_nodes_is_said(plan_cluster, capsys):
     assert "crosses" not in capsys.readouterr().out
 
 
-def test_settings_may_stand_anywhere(plan_cluster):
+def test_settings_may_stand_anywhere(plan_cluster) -> None:
     arguments = [
         "--config",
         "configs/geo_hop_cpu.yaml",
@@ -123,7 +125,7 @@ def test_settings_may_stand_anywhere(plan_cluster):
     assert plan_cluster.main(arguments) == 0
 
 
-def test_an_assumption_is_a_flag(plan_cluster, capsys):
+def test_an_assumption_is_a_flag(plan_cluster, capsys) -> None:
     arguments = [
         "--config",
         "configs/geo_hop_cpu.yaml",

@@ -27,12 +27,12 @@ def finished(tmp_path, monkeypatch) -> Command:
     return Command(config, replay=None, rollout_only=False)
 
 
-def test_a_finished_run_says_so_and_does_nothing(finished, capsys):
+def test_a_finished_run_says_so_and_does_nothing(finished, capsys) -> None:
     runs.run(finished, guard=None, stop=None)
     assert "is finished: it has all 3 steps" in capsys.readouterr().out
 
 
-def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished):
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished) -> None:
     finished.config.learning.learning_rate = 1e-4
     with pytest.raises(
         OtherRun, match=r"learning.learning_rate: 1e-06 in the checkpoint, 0.0001 now"

@@ -26,7 +26,7 @@ def recursive_backup(tree: RolloutTree, index: int) -> tuple[int, float]:
 
 
 @given(grown_trees())
-def test_backup_is_the_papers_recursion(tree: RolloutTree):
+def test_backup_is_the_papers_recursion(tree: RolloutTree) -> None:
     count, mean, _ = leaf_statistics(tree)
     for index in range(len(tree.turns)):
         leaves, value = recursive_backup(tree, index)
@@ -35,7 +35,7 @@ def test_backup_is_the_papers_recursion(tree: RolloutTree):
 
 
 @given(grown_trees())
-def test_deviation_is_that_of_the_leaf_rewards(tree: RolloutTree):
+def test_deviation_is_that_of_the_leaf_rewards(tree: RolloutTree) -> None:
     _, _, deviation = leaf_statistics(tree)
     rewards = [tree.turns[leaf].reward for leaf in tree.leaves()]
     assert deviation[ROOT] == pytest.approx(np.std(rewards), abs=1e-7)
@@ -52,7 +52,7 @@ def sampled_by_hand(tree: RolloutTree, index: int) -> tuple[list[float], list[fl
 
 
 @given(grown_trees())
-def test_sampled_backup_counts_what_was_sampled_from_a_turn(tree: RolloutTree):
+def test_sampled_backup_counts_what_was_sampled_from_a_turn(tree: RolloutTree) -> None:
     count, mean, deviation = sampled_statistics(tree)
     for index in range(len(tree.turns)):
         sampled, compared = sampled_by_hand(tree, index)
@@ -61,7 +61,7 @@ def test_sampled_backup_counts_what_was_sampled_from_a_turn(tree: RolloutTree):
         assert deviation[index] == pytest.approx(np.std(compared) if compared else 0.0, abs=1e-7)
 
 
-def test_the_outcome_that_got_an_anchor_continued_is_left_out_of_its_success():
+def test_the_outcome_that_got_an_anchor_continued_is_left_out_of_its_success() -> None:
     tree = bare_tree([0.0, 1.0], turns=3)  # turns 1, 2, 3 and 4, 5, 6
     tree.graft(2, chain(500, 2, 1.0))  # 7, 8
     tree.graft(2, chain(600, 1, 1.0))  # 9
@@ -73,17 +73,17 @@ def test_the_outcome_that_got_an_anchor_continued_is_left_out_of_its_success():
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 0.25]), min_size=1, max_size=6))
-def test_without_continuations_both_backups_agree(rewards: list[float]):
+def test_without_continuations_both_backups_agree(rewards: list[float]) -> None:
     tree = bare_tree(rewards, turns=3)
     for sampled, weighted in zip(sampled_statistics(tree), leaf_statistics(tree), strict=True):
         np.testing.assert_allclose(sampled, weighted, atol=1e-12)
 
 
-def test_nothing_is_known_of_a_root_from_which_nothing_was_sampled():
+def test_nothing_is_known_of_a_root_from_which_nothing_was_sampled() -> None:
     assert [list(values) for values in sampled_statistics(empty_tree())] == [[0], [0.0], [0.0]]
 
 
-def test_of_continued_anchors_the_sampled_backup_is_unbiased():
+def test_of_continued_anchors_the_sampled_backup_is_unbiased() -> None:
     # An anchor with V = 0.7 is continued once where its own rollout failed: the choice looks at the outcome.
     random = np.random.default_rng(0)
     sampled, weighted = [], []
@@ -97,7 +97,7 @@ def test_of_continued_anchors_the_sampled_backup_is_unbiased():
     assert np.mean(weighted) == pytest.approx(0.35, abs=0.02)
 
 
-def test_effective_ratio_counts_trees_with_both_outcomes():
+def test_effective_ratio_counts_trees_with_both_outcomes() -> None:
     flipped = bare_tree([1.0, 1.0])
     flipped.graft(1, chain(500, 1, 0.0))
     trees = [bare_tree([1.0, 1.0]), bare_tree([0.0, 0.0]), bare_tree([1.0, 0.0]), flipped]
@@ -105,7 +105,7 @@ def test_effective_ratio_counts_trees_with_both_outcomes():
     assert effective_ratio([]) == 0.0
 
 
-def test_mixed_probability_is_of_the_bare_rollouts():
+def test_mixed_probability_is_of_the_bare_rollouts() -> None:
     tree = empty_tree(prediction=0.3)
     for start in (100, 200):
         tree.graft(ROOT, chain(start, 2, 0.0))

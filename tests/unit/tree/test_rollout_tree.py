@@ -7,7 +7,7 @@ from megatron_trace.tree import ROOT, RolloutTree, load_trees, save_trees
 from tests.unit.trees import PROMPT, bare_tree, chain, empty_tree, grown_trees, turn
 
 
-def test_history_is_the_very_ids_along_the_path():
+def test_history_is_the_very_ids_along_the_path() -> None:
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 3, 1.0))
     tree.graft(1, chain(500, 1, 0.0))
@@ -16,13 +16,13 @@ def test_history_is_the_very_ids_along_the_path():
     assert tree.history_ids(4) == [*PROMPT, 100, 101, 102, 103, 500, 501]
 
 
-def test_only_bare_nonterminal_turns_below_the_root_may_be_expanded():
+def test_only_bare_nonterminal_turns_below_the_root_may_be_expanded() -> None:
     tree = bare_tree([1.0, 0.0], turns=3)
     tree.graft(1, chain(500, 2, 0.0))
     assert tree.prefixes() == [1, 2, 4, 5]
 
 
-def test_outcome_below_a_prefix_is_its_own_rollouts():
+def test_outcome_below_a_prefix_is_its_own_rollouts() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     tree.graft(1, chain(500, 1, 0.0))
     assert tree.outcome_below(1) == 1.0
@@ -30,25 +30,25 @@ def test_outcome_below_a_prefix_is_its_own_rollouts():
 
 
 @pytest.mark.parametrize("turns", [[], [turn(5)], [turn(5, reward=0.0), turn(6, reward=1.0)]])
-def test_a_rollout_that_is_no_chain_to_one_terminal_turn_is_refused(turns):
+def test_a_rollout_that_is_no_chain_to_one_terminal_turn_is_refused(turns) -> None:
     with pytest.raises(ValueError, match="terminal"):
         empty_tree().graft(ROOT, turns)
 
 
-def test_a_terminal_turn_cannot_be_continued():
+def test_a_terminal_turn_cannot_be_continued() -> None:
     tree = bare_tree([1.0], turns=1)
     with pytest.raises(ValueError, match="turn 1 is terminal"):
         tree.graft(1, chain(7, 1, 0.0))
 
 
 @given(grown_trees())
-def test_every_rollout_has_one_leaf_and_parents_come_first(tree: RolloutTree):
+def test_every_rollout_has_one_leaf_and_parents_come_first(tree: RolloutTree) -> None:
     assert len(tree.leaves()) == len(tree.rollouts)
     assert all(turn.parent < index for index, turn in enumerate(tree.turns))
 
 
 @given(tree=grown_trees())
-def test_saved_trees_come_back_the_same(tmp_path_factory, tree: RolloutTree):
+def test_saved_trees_come_back_the_same(tmp_path_factory, tree: RolloutTree) -> None:
     file = tmp_path_factory.mktemp("trees") / "step_00001.jsonl.gz"
     save_trees(file, [tree, tree])
     assert load_trees(file) == [tree, tree]

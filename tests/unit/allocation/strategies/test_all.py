@@ -89,7 +89,7 @@ def tokens(trees):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_the_budget_is_spent_and_never_exceeded(name, options):
+def test_the_budget_is_spent_and_never_exceeded(name, options) -> None:
     spender = allocator(name, options)
     for step in range(4):
         trees, _ = run_step(spender, step)
@@ -98,13 +98,13 @@ def test_the_budget_is_spent_and_never_exceeded(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_plans_follow_from_seed_and_step(name, options):
+def test_plans_follow_from_seed_and_step(name, options) -> None:
     once, again = (run_step(allocator(name, options), 1)[1] for _ in range(2))
     assert once == again
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_a_resumed_run_plans_as_one_that_went_on(name, options):
+def test_a_resumed_run_plans_as_one_that_went_on(name, options) -> None:
     went_on, resumed = allocator(name, options), allocator(name, options)
     for step in range(2):
         run_step(went_on, step)
@@ -115,7 +115,7 @@ def test_a_resumed_run_plans_as_one_that_went_on(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_a_budget_of_tokens_is_met_over_the_steps(name, options):
+def test_a_budget_of_tokens_is_met_over_the_steps(name, options) -> None:
     steps, budget = 8, 400
     spender = allocator(name, options, unit=BudgetUnit.tokens, budget=budget)
     spent = [tokens(run_step(spender, step)[0]) for step in range(steps)]
@@ -126,20 +126,20 @@ def test_a_budget_of_tokens_is_met_over_the_steps(name, options):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_only_strategies_that_branch_take_continuations(name):
+def test_only_strategies_that_branch_take_continuations(name) -> None:
     trees, _ = run_step(allocator(name, {}), 1)
     branches = any(rollout.anchor != ROOT for tree in trees for rollout in tree.rollouts)
     assert branches == strategy_class(name).branches
 
 
 @pytest.mark.parametrize("name", ["arpo", "at2po", "infotree", "tree_grpo", "treepo"])
-def test_every_task_gets_its_group_continuations_included(name):
+def test_every_task_gets_its_group_continuations_included(name) -> None:
     trees, _ = run_step(allocator(name, {"infotree": {"rescue": 0.0}}), 1)
     assert [len(tree.rollouts) for tree in trees] == [GROUP] * (BUDGET // GROUP)
 
 
 @pytest.mark.parametrize("name", ["arpo", "at2po", "infotree", "tree_grpo", "treepo"])
-def test_a_group_without_chains_or_contrast_is_refused(name):
+def test_a_group_without_chains_or_contrast_is_refused(name) -> None:
     with pytest.raises(SettingError, match=r"allocation.bare_share = 0.0: must be above 0"):
         allocator(name, {}, bare_share=0.0)
     with pytest.raises(SettingError, match=r"allocation.group = 1: must be at least 2"):

@@ -28,7 +28,7 @@ def with_surprisal(tree, nats):
     return tree
 
 
-def test_the_score_is_the_mean_surprisal_less_a_penalty_for_each_sibling():
+def test_the_score_is_the_mean_surprisal_less_a_penalty_for_each_sibling() -> None:
     tree = bare_tree([1.0, 0.0, 1.0], turns=3)  # 1 to 3, 4 to 6 and 7 to 9
     tree.graft(1, chain(900, 2, 0.0))  # 10, 11
     with_surprisal(tree, {1: 0.5, 2: 0.7, 4: 0.2, 5: 0.9, 7: 0.4, 8: 0.1, 10: 0.3})
@@ -44,7 +44,7 @@ def test_the_score_is_the_mean_surprisal_less_a_penalty_for_each_sibling():
     assert scores(tree, penalty=0.05) == pytest.approx(expected)
 
 
-def test_the_papers_trees_have_ten_chains_and_twice_six_nodes():
+def test_the_papers_trees_have_ten_chains_and_twice_six_nodes() -> None:
     strategy = at2po(group=22, bare_share=10 / 22)
     assert strategy.plan(situation(roots(0.5), total=22)) == [{ROOT: 10}]
     tree = bare_tree([1.0, 0.0] * 5, turns=3)
@@ -56,7 +56,7 @@ def test_the_papers_trees_have_ten_chains_and_twice_six_nodes():
     assert len(tree.rollouts) == 22
 
 
-def test_a_smaller_group_expands_the_most_surprising_first():
+def test_a_smaller_group_expands_the_most_surprising_first() -> None:
     tree = with_surprisal(bare_tree([1.0, 0.0], turns=3), {1: 0.5, 2: 0.9, 4: 0.6, 5: 0.1})
     strategy = at2po(group=4)  # two chains, then two rounds of one node
     assert strategy.plan(situation([tree], total=4, round=1)) == [{2: 1}]
@@ -66,7 +66,7 @@ def test_a_smaller_group_expands_the_most_surprising_first():
     assert strategy.plan(situation([tree], total=4, round=2)) == [{2: 1}]
 
 
-def test_branching_a_node_makes_its_children_less_attractive():
+def test_branching_a_node_makes_its_children_less_attractive() -> None:
     tree = with_surprisal(bare_tree([1.0], turns=3), {1: 0.1, 2: 0.52})
     assert at2po(group=2).plan(situation([tree], total=2, round=1)) == [{2: 1}]
     for number in range(2):
@@ -75,7 +75,7 @@ def test_branching_a_node_makes_its_children_less_attractive():
     assert scores(tree, penalty=0.25)[2] < scores(tree, penalty=0.25)[1]
 
 
-def test_with_more_rollouts_than_nodes_the_best_get_a_second():
+def test_with_more_rollouts_than_nodes_the_best_get_a_second() -> None:
     tree = with_surprisal(bare_tree([1.0, 1.0], turns=2), {1: 0.5, 3: 0.9})
     assert at2po(group=5, bare_share=0.4, rounds=1).plan(situation([tree], total=5, round=1)) == [
         {3: 2, 1: 1}
@@ -83,7 +83,7 @@ def test_with_more_rollouts_than_nodes_the_best_get_a_second():
 
 
 @pytest.mark.parametrize("option", ["rounds", "nodes"])
-def test_no_rounds_and_no_nodes_are_refused(option):
+def test_no_rounds_and_no_nodes_are_refused(option) -> None:
     with pytest.raises(
         SettingError, match=rf"allocation.options.at2po.{option} = 0: must be at least 1"
     ):

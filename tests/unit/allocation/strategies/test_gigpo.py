@@ -3,7 +3,7 @@ from megatron_trace.config import AllocationConfig
 from tests.unit.allocation.situations import roots, situation
 
 
-def test_it_samples_as_uniform_and_learns_otherwise():
+def test_it_samples_as_uniform_and_learns_otherwise() -> None:
     now = situation(roots(0.0, 0.5, 1.0), total=24)
     gigpo, uniform = (
         make_strategy(AllocationConfig(strategy=name, budget=24)) for name in ("gigpo", "uniform")

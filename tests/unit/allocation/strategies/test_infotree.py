@@ -34,7 +34,7 @@ def total(states, expansions, c, weight):
     )
 
 
-def test_the_objective_by_hand():
+def test_the_objective_by_hand() -> None:
     value = informativeness(
         np.float64(0.5),
         np.int64(1),
@@ -48,7 +48,9 @@ def test_the_objective_by_hand():
 
 
 @given(st.data(), st.lists(STATE, min_size=1, max_size=4), WEIGHT, WEIGHT)
-def test_a_further_expansion_never_harms_and_adds_no_more_to_a_larger_set(data, states, c, weight):
+def test_a_further_expansion_never_harms_and_adds_no_more_to_a_larger_set(
+    data, states, c, weight
+) -> None:
     some = data.draw(st.lists(st.integers(0, 4), min_size=len(states), max_size=len(states)))
     more = [k + data.draw(st.integers(0, 3)) for k in some]
     one = np.eye(len(states), dtype=int)[data.draw(st.integers(0, len(states) - 1))]
@@ -66,7 +68,7 @@ def test_a_further_expansion_never_harms_and_adds_no_more_to_a_larger_set(data, 
     ),
     st.integers(1, 4),
 )
-def test_the_greedy_choice_is_the_best_of_all(chains, share):
+def test_the_greedy_choice_is_the_best_of_all(chains, share) -> None:
     tree = bare_tree([reward for reward, _, _ in chains], turns=2)
     for number, (_, nats, prediction) in enumerate(chains):
         tree.turns[2 * number + 1].prediction = prediction
@@ -85,7 +87,7 @@ def test_the_greedy_choice_is_the_best_of_all(chains, share):
     )
 
 
-def test_entropy_is_that_of_what_was_sampled_at_a_history():
+def test_entropy_is_that_of_what_was_sampled_at_a_history() -> None:
     tree = bare_tree([1.0], turns=2)
     tree.graft(1, chain(900, 1, 0.0))
     tree.turns[1].entropies, tree.turns[2].entropies, tree.turns[3].entropies = (
@@ -97,7 +99,7 @@ def test_entropy_is_that_of_what_was_sampled_at_a_history():
     assert infotree().needs == {Need.entropies}
 
 
-def test_of_equal_states_the_more_uncertain_is_expanded():
+def test_of_equal_states_the_more_uncertain_is_expanded() -> None:
     tree = bare_tree([1.0, 1.0, 1.0], turns=2)
     for anchor, prediction in ((1, 0.9), (3, 0.1), (5, 0.9)):
         tree.turns[anchor].prediction = prediction
@@ -107,7 +109,7 @@ def test_of_equal_states_the_more_uncertain_is_expanded():
     assert infotree(entropy_weight=1.0).expand(now, 0, 1) == {5: 1}
 
 
-def test_no_more_than_the_staleness_is_unseen():
+def test_no_more_than_the_staleness_is_unseen() -> None:
     tree = bare_tree([1.0, 0.0, 1.0, 0.0], turns=3)
     strategy = infotree(group=8, rescue=0.0, staleness=3, speculative=True)
     assert strategy.streams and not infotree().streams
@@ -119,7 +121,7 @@ def test_no_more_than_the_staleness_is_unseen():
     assert strategy.plan(now) == [{}]
 
 
-def test_what_is_pending_counts_as_done():
+def test_what_is_pending_counts_as_done() -> None:
     tree = bare_tree([1.0, 1.0], turns=2)
     now = situation([tree], total=8, round=1)
     strategy = infotree(group=8)
@@ -128,7 +130,7 @@ def test_what_is_pending_counts_as_done():
     assert strategy.expand(now, 0, 1) == {3: 1}
 
 
-def test_what_was_expanded_before_counts_as_done():
+def test_what_was_expanded_before_counts_as_done() -> None:
     tree = bare_tree([1.0, 1.0], turns=2)
     tree.turns[1].prediction = tree.turns[3].prediction = 1.0
     tree.turns[2].entropies = [4.0]
@@ -142,7 +144,7 @@ def test_what_was_expanded_before_counts_as_done():
     assert chosen[0] == 1 and 3 in chosen
 
 
-def test_a_tree_without_prefixes_waits_for_its_chains():
+def test_a_tree_without_prefixes_waits_for_its_chains() -> None:
     tree = bare_tree([1.0], turns=1)
     strategy = infotree(group=4, rescue=0.0, staleness=2, speculative=True)
     now = situation([tree], total=4, round=1)
@@ -152,7 +154,7 @@ def test_a_tree_without_prefixes_waits_for_its_chains():
     assert strategy.plan(now) == [{ROOT: 2}]
 
 
-def test_the_reserve_goes_to_trees_that_are_still_uniform():
+def test_the_reserve_goes_to_trees_that_are_still_uniform() -> None:
     strategy = infotree(group=8, budget=48, rescue=0.045, staleness=4)  # 2 of 48 rollouts
     trees = [bare_tree([1.0, 0.0] * 4, turns=2) for _ in range(4)]
     trees += [bare_tree([1.0] * 7, turns=2), bare_tree([1.0, 0.0] * 3 + [1.0], turns=2)]
@@ -160,7 +162,7 @@ def test_the_reserve_goes_to_trees_that_are_still_uniform():
     assert [sum(p.values()) for p in plan] == [0, 0, 0, 0, 2, 0]
 
 
-def test_without_a_uniform_tree_the_reserve_fills_the_groups():
+def test_without_a_uniform_tree_the_reserve_fills_the_groups() -> None:
     strategy = infotree(group=8, budget=48, rescue=0.045, staleness=4)
     trees = [bare_tree([1.0, 0.0] * 4, turns=2) for _ in range(4)]
     trees += [bare_tree([1.0, 0.0] * 3 + [1.0], turns=2) for _ in range(2)]
@@ -168,13 +170,13 @@ def test_without_a_uniform_tree_the_reserve_fills_the_groups():
     assert [sum(p.values()) for p in plan] == [0, 0, 0, 0, 1, 1]
 
 
-def test_chains_come_first():
+def test_chains_come_first() -> None:
     assert infotree(group=8).plan(situation(roots(0.5), total=8)) == [{ROOT: 4}]
 
 
 @pytest.mark.parametrize(
     "option", [{"staleness": 0}, {"rescue": 0.05}, {"count_weight": -1.0}, {"entropy_weight": -1.0}]
 )
-def test_options_that_cannot_work_are_refused(option):
+def test_options_that_cannot_work_are_refused(option) -> None:
     with pytest.raises(SettingError, match=f"allocation.options.infotree.{next(iter(option))} = "):
         infotree(**option)

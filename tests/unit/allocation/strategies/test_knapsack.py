@@ -24,14 +24,14 @@ def counts(plan):
     return [anchors.get(ROOT, 0) for anchors in plan]
 
 
-def test_the_value_is_the_papers():
+def test_the_value_is_the_papers() -> None:
     # p = 0.4, N = 3: [1 - 0.064 - 0.216] * 0.4 * 0.36
     assert knapsack_value(0.4, 3) == pytest.approx(0.72 * 0.144)
     assert list(knapsack_value([0.0, 1.0, 0.5], 4)) == [0.0, 0.0, pytest.approx(0.875 * 0.125)]
     assert list(knapsack_value(0.5, [0, 1])) == [0.0, 0.0]
 
 
-def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half():
+def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half() -> None:
     assert counts(make_strategy(settings(budget=4)).plan(situation(roots(0.8, 0.2), total=4))) == [
         0,
         4,
@@ -44,7 +44,7 @@ def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half():
     st.integers(2, 3),
     st.integers(5, 8),
 )
-def test_choosing_among_candidates_equals_brute_force(success, budget, lower, upper):
+def test_choosing_among_candidates_equals_brute_force(success, budget, lower, upper) -> None:
     assume(lower <= budget <= upper * len(success))
     strategy = make_strategy(settings(budget=budget, pool=len(success), lower=lower, upper=upper))
     found = counts(strategy.plan(situation(roots(*success), total=budget)))
@@ -55,7 +55,7 @@ def test_choosing_among_candidates_equals_brute_force(success, budget, lower, up
 @given(
     st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3), st.integers(3, 4), st.integers(2, 3)
 )
-def test_with_every_task_sampled_it_equals_brute_force_too(success, group, lower):
+def test_with_every_task_sampled_it_equals_brute_force_too(success, group, lower) -> None:
     budget = group * len(success)
     strategy = make_strategy(settings(budget=budget, group=group, every=True, lower=lower, upper=6))
     assert strategy.candidates(budget) == len(success)
@@ -63,7 +63,7 @@ def test_with_every_task_sampled_it_equals_brute_force_too(success, group, lower
     assert tuple(found) in brute_force(success, range(lower, 7), budget, knapsack_value)[1]
 
 
-def test_what_was_observed_counts_more_than_what_is_predicted():
+def test_what_was_observed_counts_more_than_what_is_predicted() -> None:
     allocator = Allocator(settings(budget=4, pool=2, upper=4))
     first = sample_step(allocator, roots(0.3, 0.9), never)[1]
     assert counts(first[0]) == [4, 0]
@@ -76,13 +76,13 @@ def test_what_was_observed_counts_more_than_what_is_predicted():
     assert counts(sample_step(resumed, roots(0.3, 0.9), half)[1][0]) == [0, 4]
 
 
-def test_what_the_others_have_no_use_for_goes_to_tasks_that_never_succeeded():
+def test_what_the_others_have_no_use_for_goes_to_tasks_that_never_succeeded() -> None:
     strategy = make_strategy(settings(budget=100, pool=4))
     found = counts(strategy.plan(situation(roots(1.0, 0.5, 0.0, 0.0), total=100)))
     assert found[1] < 25 < found[2] and abs(found[2] - found[3]) <= 1 and found[0] < 2
 
 
-def test_bounds_hold_and_the_budget_is_spent():
+def test_bounds_hold_and_the_budget_is_spent() -> None:
     success = np.random.default_rng(0).beta(0.5, 0.5, 64)
     strategy = make_strategy(settings(budget=256, pool=64, lower=3, upper=16))
     found = np.array(counts(strategy.plan(situation(roots(*success), total=256))))
@@ -105,6 +105,6 @@ def test_bounds_hold_and_the_budget_is_spent():
         ),
     ],
 )
-def test_what_cannot_work_is_one_line(options, said):
+def test_what_cannot_work_is_one_line(options, said) -> None:
     with pytest.raises(SettingError, match=said):
         make_strategy(settings(**options))

@@ -31,7 +31,7 @@ def expanded(tree_list, budget, **options):
     return trace(budget=budget, **options).plan(situation(tree_list, total=budget, round=1))
 
 
-def test_certain_tasks_get_nothing():
+def test_certain_tasks_get_nothing() -> None:
     plan = trace(budget=16, floor=4).plan(situation(roots(0.99, 0.5, 0.01, 0.4), total=16))
     assert plan == [{}, {ROOT: 4}, {}, {ROOT: 4}]
 
@@ -40,7 +40,9 @@ def test_certain_tasks_get_nothing():
     ("doubt", "deviation", "expected"),
     [(1.0, 0.0, {0, 1, 2}), (None, 1.0, {0, 1, 2}), (None, 0.0, {0, 1}), (0.0, 1.0, {0, 1})],
 )
-def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(doubt, deviation, expected):
+def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(
+    doubt, deviation, expected
+) -> None:
     strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=doubt), set()
     trees = roots(0.5, 0.45, 0.4, 0.999)
     for number in range(20):
@@ -51,19 +53,19 @@ def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(doubt, devia
     assert chosen == expected
 
 
-def test_uniform_roots_get_the_floor_one_after_another():
+def test_uniform_roots_get_the_floor_one_after_another() -> None:
     strategy = trace(budget=20, floor=4, roots="uniform")
     assert strategy.candidates(20) == 2
     assert strategy.plan(situation(roots(0.99, 0.01), total=20)) == [{ROOT: 5}, {ROOT: 5}]
 
 
-def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome():
+def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)  # turns 1, 2 and 3, 4
     tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
     assert expanded([tree], budget=3) == [{1: 1}]
 
 
-def test_gains_fall_with_each_continuation_of_a_prefix():
+def test_gains_fall_with_each_continuation_of_a_prefix() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     tree.turns[1].prediction, tree.turns[3].prediction = (
         0.5,
@@ -72,20 +74,20 @@ def test_gains_fall_with_each_continuation_of_a_prefix():
     assert expanded([tree], budget=6) == [{1: 2, 3: 2}]
 
 
-def test_a_flipped_prefix_gets_no_more_in_the_next_round():
+def test_a_flipped_prefix_gets_no_more_in_the_next_round() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
     tree.graft(1, chain(900, 1, 0.0))
     assert expanded([tree], budget=5, rounds=2) == [{3: 1}]
 
 
-def test_what_is_left_is_spread_over_the_rounds_left():
+def test_what_is_left_is_spread_over_the_rounds_left() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     plan = expanded([tree], budget=8, rounds=3)
     assert sum(plan[0].values()) == 2
 
 
-def test_continuations_own_prefixes_are_expanded_only_when_asked():
+def test_continuations_own_prefixes_are_expanded_only_when_asked() -> None:
     tree = bare_tree([1.0], turns=2)
     tree.turns[1].prediction = 0.9
     tree.graft(1, chain(900, 2, 1.0))  # turns 3, 4
@@ -94,7 +96,7 @@ def test_continuations_own_prefixes_are_expanded_only_when_asked():
     assert expanded([tree], budget=3, deep=True, rounds=2) == [{3: 1}]
 
 
-def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one():
+def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one() -> None:
     sure, unsure = bare_tree([1.0, 1.0], turns=2), bare_tree([1.0, 1.0], turns=2)
     for tree, v in ((sure, 0.99), (unsure, 0.5)):
         tree.turns[1].prediction = tree.turns[3].prediction = v
@@ -102,7 +104,7 @@ def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one():
     assert expanded([sure, unsure], budget=8, over_tasks=True) == [{}, {1: 2, 3: 2}]
 
 
-def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more():
+def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more() -> None:
     tree = bare_tree([1.0], turns=3)  # prefixes 1 and 2
     tree.turns[1].prediction, tree.turns[2].prediction = 0.4, 0.5  # flips with 0.6 and 0.5
     dear = {1: 30.0, 2: 10.0}
@@ -115,7 +117,7 @@ def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more():
     assert plan(lambda tree, anchor: dear.get(anchor, 40.0)) == {2: 2}
 
 
-def test_variance_prefers_more_than_one_flip_where_outcomes_are_open():
+def test_variance_prefers_more_than_one_flip_where_outcomes_are_open() -> None:
     tree = bare_tree([1.0, 1.0], turns=2)
     tree.turns[1].prediction, tree.turns[3].prediction = 0.5, 0.01
     # Of 1 and k others: (k/4 + k²/4) / (k+1)² = k / (4(k+1)) at ½, and about k / (k+1)², no more, near 0.
@@ -132,7 +134,7 @@ def test_variance_prefers_more_than_one_flip_where_outcomes_are_open():
 )
 def test_all_continuations_are_spent_even_without_prefixes(
     turns, more, cap, over_tasks, prefixes, contrast
-):
+) -> None:
     trees = [bare_tree([1.0, 0.0], turns=n) for n in turns]
     plans = expanded(
         trees,
@@ -149,7 +151,7 @@ def test_all_continuations_are_spent_even_without_prefixes(
         assert cap is None or all(count <= cap for anchor, count in plan.items() if anchor != ROOT)
 
 
-def test_the_running_price_remembers_offers_over_a_resume():
+def test_the_running_price_remembers_offers_over_a_resume() -> None:
     strategy = trace(running_price=True)
     strategy.restore({"offers": [0.1, 0.4], "rate": 3.5})
     assert strategy.state() == {"offers": [0.1, 0.4], "rate": 3.5}
@@ -186,12 +188,12 @@ def test_the_running_price_remembers_offers_over_a_resume():
         ),
     ],
 )
-def test_options_that_cannot_work_are_one_line(options, said):
+def test_options_that_cannot_work_are_one_line(options, said) -> None:
     with pytest.raises(SettingError, match=said):
         trace(pool=1 if "root_cap" in options and options["root_cap"] == 2 else 4, **options)
 
 
-def test_more_predictions_than_the_policy_gave_are_not_needed():
+def test_more_predictions_than_the_policy_gave_are_not_needed() -> None:
     tree = bare_tree([1.0], turns=3)
     tree.turns[2].prediction = None
     plan = expanded([tree], budget=4)
@@ -199,7 +201,7 @@ def test_more_predictions_than_the_policy_gave_are_not_needed():
 
 
 @pytest.mark.parametrize("cap", [4, 6])
-def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap):
+def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap) -> None:
     settings = AllocationConfig(
         strategy="trace",
         unit=BudgetUnit.tokens,
@@ -214,7 +216,7 @@ def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap):
         assert all(4 <= count <= cap for count in counts) and sum(counts) > min(total, 9 * cap) - 4
 
 
-def test_a_prefix_gets_no_more_than_its_cap_where_tokens_would_pay_for_more():
+def test_a_prefix_gets_no_more_than_its_cap_where_tokens_would_pay_for_more() -> None:
     cheap, dear = bare_tree([1.0, 0.0], turns=3), bare_tree([1.0, 0.0], turns=3)
     now = situation([cheap, dear], total=1000, round=1)
     now = replace(

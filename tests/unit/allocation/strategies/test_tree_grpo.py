@@ -29,7 +29,7 @@ def per_chain(tree, plan):
     return [sum(plan.get(anchor, 0) for anchor in nodes) for nodes in nodes_by_chain(tree).values()]
 
 
-def test_m_chains_and_n_nodes_of_each_tree_fill_the_group():
+def test_m_chains_and_n_nodes_of_each_tree_fill_the_group() -> None:
     strategy = tree_grpo(group=12, bare_share=1 / 3)  # M = 4, L = 1, N = 2
     assert strategy.plan(situation(roots(0.5), total=12)) == [{ROOT: 4}]
     tree = bare_tree([1.0, 0.0, 0.0, 1.0], turns=4)
@@ -37,7 +37,7 @@ def test_m_chains_and_n_nodes_of_each_tree_fill_the_group():
     assert per_chain(tree, plan) == [2, 2, 2, 2]
 
 
-def test_rounds_expand_what_earlier_rounds_have_grown():
+def test_rounds_expand_what_earlier_rounds_have_grown() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)  # 1, 2 and 3, 4
     strategy = tree_grpo(group=6, bare_share=1 / 3, rounds=2)
     assert strategy.plan(situation([tree], total=6, round=1)) == [{1: 1, 3: 1}]
@@ -48,7 +48,7 @@ def test_rounds_expand_what_earlier_rounds_have_grown():
     assert per_chain(tree, plan) == [1, 1]
 
 
-def test_every_node_is_as_likely_as_another():
+def test_every_node_is_as_likely_as_another() -> None:
     tree = bare_tree([1.0, 1.0], turns=5)
     strategy, now = tree_grpo(group=4), situation([tree], total=4, round=1)
     drawn = Counter()
@@ -58,23 +58,23 @@ def test_every_node_is_as_likely_as_another():
     assert np.allclose(np.array(list(drawn.values())) / 4000, 1 / 8, atol=0.02)
 
 
-def test_fewer_nodes_a_round_take_more_rounds():
+def test_fewer_nodes_a_round_take_more_rounds() -> None:
     tree = bare_tree([1.0, 0.0], turns=4)
     [plan] = tree_grpo(group=8, bare_share=0.25, nodes=1).plan(situation([tree], total=8, round=1))
     assert per_chain(tree, plan) == [1, 1]
 
 
-def test_trees_need_a_sibling_to_be_compared_with():
+def test_trees_need_a_sibling_to_be_compared_with() -> None:
     assert tree_grpo(group=8, bare_share=0.1).plan(situation(roots(0.5), total=8)) == [{ROOT: 2}]
 
 
-def test_a_tree_of_single_turns_is_sampled_from_the_root():
+def test_a_tree_of_single_turns_is_sampled_from_the_root() -> None:
     tree = bare_tree([1.0, 0.0], turns=1)
     assert tree_grpo(group=4).plan(situation([tree], total=4, round=1)) == [{ROOT: 2}]
 
 
 @pytest.mark.parametrize("option", ["rounds", "nodes"])
-def test_no_rounds_and_no_nodes_are_refused(option):
+def test_no_rounds_and_no_nodes_are_refused(option) -> None:
     with pytest.raises(
         SettingError, match=rf"allocation.options.tree_grpo.{option} = -1: must be at least 1"
     ):

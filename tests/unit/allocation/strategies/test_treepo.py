@@ -15,7 +15,7 @@ def treepo(group=8, **options):
     )
 
 
-def test_a_tree_doubles_with_every_level():
+def test_a_tree_doubles_with_every_level() -> None:
     strategy, [tree] = treepo(group=16), roots(0.5)
     leaves, depths = [], []
     for number in range(4):
@@ -28,13 +28,13 @@ def test_a_tree_doubles_with_every_level():
     assert leaves == [2, 4, 8, 16] and depths == [{0}, {1}, {2}, {3}]
 
 
-def test_a_level_that_cannot_all_be_paid_is_paid_in_part():
+def test_a_level_that_cannot_all_be_paid_is_paid_in_part() -> None:
     tree = bare_tree([1.0, 0.0], turns=3)
     [plan] = treepo(group=3).plan(situation([tree], total=3, round=1))
     assert plan in ({1: 1}, {4: 1})
 
 
-def test_paths_that_ended_early_leave_their_share_to_the_root():
+def test_paths_that_ended_early_leave_their_share_to_the_root() -> None:
     tree = bare_tree([1.0, 0.0], turns=1)
     assert treepo(group=8).plan(situation([tree], total=8, round=1)) == [{ROOT: 2}]
     for _ in range(2):
@@ -42,14 +42,14 @@ def test_paths_that_ended_early_leave_their_share_to_the_root():
     assert treepo(group=8).plan(situation([tree], total=8, round=2)) == [{3: 1, 5: 1}]
 
 
-def test_a_wider_tree_has_more_children_at_every_node():
+def test_a_wider_tree_has_more_children_at_every_node() -> None:
     strategy = treepo(group=9, width=3)
     assert strategy.plan(situation(roots(0.5), total=9)) == [{ROOT: 3}]
     tree = bare_tree([1.0, 0.0, 0.0], turns=2)
     assert strategy.plan(situation([tree], total=9, round=1)) == [{1: 2, 3: 2, 5: 2}]
 
 
-def test_a_node_must_branch():
+def test_a_node_must_branch() -> None:
     with pytest.raises(
         SettingError, match=r"allocation.options.treepo.width = 1: must be at least 2"
     ):

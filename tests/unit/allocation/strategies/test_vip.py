@@ -38,13 +38,13 @@ def by_place(tree, number):
     return half(tree, number) if 3 < place < 6 else float(place > 6)
 
 
-def test_it_asks_for_embeddings_and_a_batch_of_groups():
+def test_it_asks_for_embeddings_and_a_batch_of_groups() -> None:
     strategy = make_strategy(settings())
     assert strategy.needs == {Need.embedding} and strategy.candidates(24) == 3
     assert strategy.advantage == "rloo"
 
 
-def test_knowing_nothing_it_is_uniform():
+def test_knowing_nothing_it_is_uniform() -> None:
     assert counts(make_strategy(settings()).plan(situation(prompts(1, 2, 3), total=24))) == [
         8,
         8,
@@ -53,7 +53,7 @@ def test_knowing_nothing_it_is_uniform():
 
 
 @pytest.mark.parametrize("objective", ["rloo", "dr_grpo"])
-def test_it_learns_which_prompts_are_open(objective):
+def test_it_learns_which_prompts_are_open(objective) -> None:
     allocator = Allocator(settings(objective=objective))
     for number in range(3):
         sample_step(allocator, prompts(0.1, 4.5, 9.1), by_place, f"step {number}")
@@ -77,13 +77,13 @@ def test_it_learns_which_prompts_are_open(objective):
         ({"upper": 8}, [8, 8, 8]),
     ],
 )
-def test_the_split_is_that_of_the_objective_within_the_bounds(options, split, monkeypatch):
+def test_the_split_is_that_of_the_objective_within_the_bounds(options, split, monkeypatch) -> None:
     strategy = make_strategy(settings(**options))
     monkeypatch.setattr(strategy._process, "predict", lambda embeddings: np.array([0.1, 0.5, 0.3]))
     assert counts(strategy.plan(situation(prompts(1, 2, 3), total=24))) == split
 
 
-def test_a_resumed_run_plans_as_one_that_went_on():
+def test_a_resumed_run_plans_as_one_that_went_on() -> None:
     one, other = Allocator(settings()), Allocator(settings())
     sample_step(one, prompts(0, 4, 9), by_place)
     other.restore(json.loads(json.dumps(one.state())))
@@ -91,7 +91,7 @@ def test_a_resumed_run_plans_as_one_that_went_on():
     assert again[0] == again[1]
 
 
-def test_a_budget_of_tokens_is_shared_too():
+def test_a_budget_of_tokens_is_shared_too() -> None:
     allocator = Allocator(settings(budget=96, unit=BudgetUnit.tokens))  # a rollout takes 4 tokens
     for number in range(3):
         places = np.linspace(0, 9, allocator.candidates())
@@ -114,6 +114,6 @@ def test_a_budget_of_tokens_is_shared_too():
         ({"memory": 0}, r"allocation.options.vip.memory = 0: must be at least 1"),
     ],
 )
-def test_what_cannot_work_is_one_line(given, said):
+def test_what_cannot_work_is_one_line(given, said) -> None:
     with pytest.raises(SettingError, match=said):
         make_strategy(settings(**given))

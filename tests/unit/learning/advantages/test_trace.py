@@ -12,7 +12,7 @@ from tests.unit.trees import bare_tree, chain, empty_tree
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=8))
-def test_on_bare_rollouts_it_is_grpo(rewards):
+def test_on_bare_rollouts_it_is_grpo(rewards) -> None:
     tree = bare_tree(rewards, turns=2)
     grpo = (np.array(rewards) - np.mean(rewards)) / (np.std(rewards) + 1e-6)
     expected = [0.0, *np.repeat(grpo, 2)]
@@ -20,13 +20,13 @@ def test_on_bare_rollouts_it_is_grpo(rewards):
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=8))
-def test_without_the_deviation_it_is_dr_grpo(rewards):
+def test_without_the_deviation_it_is_dr_grpo(rewards) -> None:
     advantages = trace(bare_tree(rewards, turns=2), LearningConfig(advantage_std=False))
     expected = [0.0, *np.repeat(np.array(rewards) - np.mean(rewards), 2)]
     np.testing.assert_allclose(advantages, expected, atol=1e-9)
 
 
-def test_a_contrast_credits_only_what_comes_after_it():
+def test_a_contrast_credits_only_what_comes_after_it() -> None:
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 3, 1.0))  # turns 1, 2, 3
     tree.graft(2, chain(500, 1, 0.0))  # turn 4
@@ -37,7 +37,7 @@ def test_a_contrast_credits_only_what_comes_after_it():
     assert advantages[4] == pytest.approx(-1.0, abs=1e-5)
 
 
-def test_two_contrasts_above_a_turn_are_averaged():
+def test_two_contrasts_above_a_turn_are_averaged() -> None:
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 2, 1.0))  # 1, 2
     tree.graft(ROOT, chain(200, 2, 0.0))  # 3, 4
@@ -53,7 +53,7 @@ def test_two_contrasts_above_a_turn_are_averaged():
     )
 
 
-def test_a_history_where_nothing_branches_is_no_contrast():
+def test_a_history_where_nothing_branches_is_no_contrast() -> None:
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 3, 1.0))  # 1, 2, 3
     tree.graft(ROOT, chain(200, 1, 0.0))  # 4
@@ -64,7 +64,7 @@ def test_a_history_where_nothing_branches_is_no_contrast():
     )
 
 
-def test_with_the_unbiased_backup_the_continuations_are_the_baseline():
+def test_with_the_unbiased_backup_the_continuations_are_the_baseline() -> None:
     tree = empty_tree()
     tree.graft(ROOT, chain(100, 2, 1.0))  # 1, 2
     tree.graft(ROOT, chain(200, 2, 0.0))  # 3, 4
@@ -80,7 +80,7 @@ def test_with_the_unbiased_backup_the_continuations_are_the_baseline():
         assert advantages[turn] == pytest.approx(expected, abs=1e-5)
 
 
-def test_one_continuation_that_flips_the_outcome_is_a_contrast_to_both_backups():
+def test_one_continuation_that_flips_the_outcome_is_a_contrast_to_both_backups() -> None:
     tree = bare_tree([0.0])
     tree.graft(1, chain(500, 1, 1.0))  # 3
     assert list(trace(tree, LearningConfig())) == pytest.approx([0, 0, -1, 1], abs=1e-5)
