@@ -6,7 +6,7 @@ from typing import Any
 
 from megatron_trace.config import Config, SettingError
 from megatron_trace.models.architecture import ARCHITECTURES, check_architecture
-from megatron_trace.models.folders import companions
+from megatron_trace.models.folders import hf_assets_dir
 
 
 def read_model_config(path: str) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def read_model_config(path: str) -> dict[str, Any]:
     Raises:
         SettingError: there is none, or it is no JSON.
     """
-    file = companions(Path(path)) / "config.json"
+    file = hf_assets_dir(Path(path)) / "config.json"
     try:
         return json.loads(file.read_text())
     except OSError:

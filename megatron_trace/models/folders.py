@@ -11,6 +11,6 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / HF / "config.json").exists() and not (folder / "config.json").exists()
 
 
-def companions(folder: Path) -> Path:
-    """Where configuration and tokenizer lie."""
+def hf_assets_dir(folder: Path) -> Path:
+    """The folder that holds config.json, tokenizer and chat template of the policy at `folder`."""
     return folder / HF if is_checkpoint(folder) else folder

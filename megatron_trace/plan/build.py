@@ -19,7 +19,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron_trace.config import Config, Recompute
 from megatron_trace.plan.held import Held
-from megatron_trace.policy.distributed import Place, start, stop
+from megatron_trace.policy.distributed import ParallelState, start, stop
 
 
 def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[Held]:
@@ -39,11 +39,13 @@ def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> Held:
     """What train rank `rank` of `world` holds of the model that `hf` (config.json) describes."""
     # It changes no parameter, and some of it Megatron grants to Transformer Engine's modules only.
     config = replace(config, recompute=replace(config.recompute, granularity=Recompute.none))
-    with _pretended(config, world, rank) as place:
+    with _pretended(config, world, rank) as parallel:
         from megatron_trace.policy import model, optimizer
 
         with FakeTensorMode(allow_non_fake_inputs=True), patch.object(nn.Module, "to", _cast):
-            chunks = [model.make_model(hf, config, place, number) for number in range(place.chunks)]
+            chunks = [
+                model.make_model(hf, config, parallel, number) for number in range(parallel.chunks)
+            ]
             wrapped = optimizer.wrap(chunks, config)
             return held_by(wrapped, optimizer.Optimizer(wrapped, config.learning))
 
@@ -81,7 +83,7 @@ def held_by(wrapped: list[Any], optimizer: Any) -> Held:
 
 
 @contextmanager
-def _pretended(config: Config, world: int, rank: int) -> Iterator[Place]:
+def _pretended(config: Config, world: int, rank: int) -> Iterator[ParallelState]:
     """Claim to be train rank `rank` of `world`; nothing is sent anywhere."""
     if distributed.is_initialized():
         raise ValueError("this process is a train rank; a plan needs a process of its own")
@@ -94,12 +96,12 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[Place]:
             patch.object(distributed, "new_group", _fake_group(distributed.new_group))
         )
         stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
-        place = start(config.parallel, config.run.seed)
+        parallel = start(config.parallel, config.run.seed)
         # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
         stack.enter_context(
             patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False)
         )
-        yield place
+        yield parallel
 
 
 def _fake_group(new_group: Any) -> Any:

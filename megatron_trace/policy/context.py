@@ -27,7 +27,7 @@ def own_tokens(starts: Tensor, rank: int, size: int) -> Tensor:
     return torch.cat(parts).to(starts.device)
 
 
-def place_of(tokens: Tensor, total: int) -> Tensor:
+def local_index(tokens: Tensor, total: int) -> Tensor:
     """Where each of `total` tokens stands among `tokens`, int64 [total]; −1 for those that are not there."""
     place = torch.full((total,), -1, dtype=torch.int64, device=tokens.device)
     place[tokens] = torch.arange(len(tokens), device=tokens.device)
@@ -37,4 +37,4 @@ def place_of(tokens: Tensor, total: int) -> Tensor:
 def gathered_order(starts: Tensor, size: int) -> Tensor:
     """For every token of the whole sequence its place among the tokens of rank 0, rank 1, …, int64 [s]."""
     together = torch.cat([own_tokens(starts, rank, size) for rank in range(size)])
-    return place_of(together, len(together))
+    return local_index(together, len(together))

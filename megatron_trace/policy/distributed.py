@@ -1,4 +1,4 @@
-"""The process group of the train ranks and each rank's place in it."""
+"""The process group of the train ranks, and where each rank stands in the parallel layout."""
 
 import os
 import warnings
@@ -12,15 +12,16 @@ from megatron_trace.policy import cpu_adapter
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where this train rank stands.
+class ParallelState:
+    """This train rank's coordinates in the parallel layout, read once from Megatron's `parallel_state`.
 
     Attributes:
-        device: where its tensors live.
-        tensor, pipeline, context, data, expert: its rank in each kind of parallelism, and `*_size` the number of such
-            ranks. Expert-parallel ranks are data- and context-parallel ranks that share the experts among them.
-        expert_tensor, expert_tensor_size: this rank among those over which an expert is split, and their number.
-        chunks: parts of the model on each pipeline stage.
+        device: device of the rank's tensors.
+        tensor, pipeline, context, data, expert: the rank in each kind of parallelism; `*_size` is
+            the number of ranks. Expert parallelism divides the experts among data- and
+            context-parallel ranks.
+        expert_tensor, expert_tensor_size: the rank within the tensor parallelism of one expert.
+        chunks: parts of the model on each pipeline stage (virtual pipeline stages).
     """
 
     device: torch.device
@@ -44,12 +45,16 @@ class Place:
         return self.pipeline == self.pipeline_size - 1
 
     @property
-    def speaks(self) -> bool:
-        """Whether this rank reports results: one of the tensor- and context-parallel ranks of the last stage."""
+    def is_output_rank(self) -> bool:
+        """Whether this rank reports results.
+
+        All tensor- and context-parallel ranks of the last stage compute the same scores. Exactly one
+        of them reports, or sums over ranks would count the scores several times.
+        """
         return self.last_stage and self.tensor == 0 and self.context == 0
 
 
-def start(config: ParallelConfig, seed: int) -> Place:
+def start(config: ParallelConfig, seed: int) -> ParallelState:
     """Join the train ranks of this run (torchrun's environment, or a single process) and lay them out."""
     on_cpu = cpu_adapter.install()
     _hush()
@@ -71,7 +76,7 @@ def start(config: ParallelConfig, seed: int) -> Place:
     )
 
 
-def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
+def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> ParallelState:
     from megatron.core import parallel_state, tensor_parallel
 
     if parallel_state.model_parallel_is_initialized():
@@ -85,7 +90,7 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Place:
         expert_tensor_parallel_size=config.expert_tensor,
     )
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
-    return Place(
+    return ParallelState(
         device=device,
         tensor=parallel_state.get_tensor_model_parallel_rank(),
         tensor_size=parallel_state.get_tensor_model_parallel_world_size(),

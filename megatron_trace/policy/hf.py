@@ -160,7 +160,7 @@ def write_folder(
         ValueError: a piece is not the one that is due.
     """
     with replacing(path) as partial:
-        copy_companions(source, partial, config_dtype)
+        copy_hf_assets(source, partial, config_dtype)
         _write_shards(partial, tensors, metadata, max_shard_bytes)
         for name, content in extra.items():
             save_file(
@@ -187,7 +187,7 @@ def replacing(path: Path) -> Iterator[Path]:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def copy_companions(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:
+def copy_hf_assets(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:
     """Copy what travels with the weights to the folder `target`, which is made if need be. Nothing is changed but the
     dtype that config.json states, where one is given."""
     for pattern in TRAVELS:

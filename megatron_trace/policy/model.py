@@ -18,11 +18,11 @@ from torch import Tensor
 from megatron_trace.config import Config
 from megatron_trace.learning.batches import Batch
 from megatron_trace.models.architecture import check_architecture, padded_vocabulary
-from megatron_trace.models.folders import companions, is_checkpoint
+from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.models.predictor import PredictorHead, load_predictor
 from megatron_trace.models.weight_map import expand, family_of, shape_of
-from megatron_trace.policy.context import own_tokens, place_of
-from megatron_trace.policy.distributed import Place
+from megatron_trace.policy.context import local_index, own_tokens
+from megatron_trace.policy.distributed import ParallelState
 from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
@@ -90,13 +90,13 @@ class PolicyModel(GPTModel):
             return hidden
         if self.config.sequence_parallel:
             hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
-        hidden, place = hidden.squeeze(1), place_of(own, len(batch.position))
+        hidden, local = hidden.squeeze(1), local_index(own, len(batch.position))
         logprob, entropy = self._everywhere(
-            place[batch.learn_at],
+            local[batch.learn_at],
             lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen]),
         )
         with torch.no_grad():
-            anchors = self._states(hidden, place[batch.predict_at])
+            anchors = self._states(hidden, local[batch.predict_at])
             return Scores(logprob, entropy, self.predictor(anchors), anchors)
 
     def _sight(self, batch: Batch, position: Tensor) -> dict[str, Any]:
@@ -116,29 +116,29 @@ class PolicyModel(GPTModel):
         )
         return {"attention_mask": None, "packed_seq_params": packed}
 
-    def _states(self, hidden: Tensor, place: Tensor) -> Tensor:
-        """The hidden states [m, hidden] at `place` [m], float32, with context parallelism from whichever rank has them
+    def _states(self, hidden: Tensor, local: Tensor) -> Tensor:
+        """The hidden states [m, hidden] at `local` [m], float32, with context parallelism from whichever rank has them
         (where this one has −1)."""
-        states = torch.where(place[:, None] >= 0, hidden[place].float(), 0.0)
+        states = torch.where(local[:, None] >= 0, hidden[local].float(), 0.0)
         if self.context.size() == 1:
             return states
         return reduce_from_tensor_model_parallel_region(states, self.context)
 
     def _everywhere(
-        self, place: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+        self, local: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """The scores that this rank's hidden states give, and with context parallelism those of the other ranks.
 
         Args:
-            place: which hidden state each score comes from, [n]; −1 for another rank's.
+            local: which hidden state each score comes from, [n]; −1 for another rank's.
             score: scores from places and which of the n these are.
         """
         if self.context.size() == 1:
-            return score(place, torch.arange(len(place), device=place.device))
-        chosen = torch.nonzero(place >= 0).squeeze(1)
+            return score(local, torch.arange(len(local), device=local.device))
+        chosen = torch.nonzero(local >= 0).squeeze(1)
         parts = [
-            values.new_zeros(len(place)).index_put((chosen,), values)
-            for values in score(place[chosen], chosen)
+            values.new_zeros(len(local)).index_put((chosen,), values)
+            for values in score(local[chosen], chosen)
         ]
         # Each is set on one rank, so the sum is a gathering; every rank computes the same loss from it, and so sends
         # its own scores their whole gradient.
@@ -169,29 +169,31 @@ class PolicyModel(GPTModel):
         return hidden_states
 
 
-def build_model(config: Config, place: Place) -> tuple[list[PolicyModel], ModelWeights]:
+def build_model(config: Config, parallel: ParallelState) -> tuple[list[PolicyModel], ModelWeights]:
     """This rank's parts of the policy at `model.path`, and the way to move its weights; a HF folder's are loaded."""
     folder = Path(config.model.path)
-    hf = read_config(companions(folder))
+    hf = read_config(hf_assets_dir(folder))
     check_architecture(hf)
     family, tied = family_of(hf["model_type"]), bool(hf.get("tie_word_embeddings", False))
-    chunks = [make_model(hf, config, place, chunk) for chunk in range(place.chunks)]
+    chunks = [make_model(hf, config, parallel, chunk) for chunk in range(parallel.chunks)]
     for chunk in chunks:
         if chunk.post_process:
             load_predictor(chunk.predictor, folder)
-    weights = ModelWeights(chunks, expand(family, hf, tied=tied), shape_of(hf), place, tied=tied)
+    weights = ModelWeights(chunks, expand(family, hf, tied=tied), shape_of(hf), parallel, tied=tied)
     if not is_checkpoint(folder):
         weights.load(HFReader(folder))
     return chunks, weights
 
 
-def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> PolicyModel:
+def make_model(
+    hf: dict[str, Any], config: Config, parallel: ParallelState, chunk: int
+) -> PolicyModel:
     """Part `chunk` of this rank's pipeline stage of the model that `hf` (config.json) describes, without weights."""
     megatron = transformer_config(hf, config, family_of(hf["model_type"]))
     frequencies, factor = rotary_frequencies(hf)
     scale_rotation(megatron, factor)
     megatron.apply_rope_fusion = factor == 1.0 and uses_transformer_engine(megatron.params_dtype)
-    number = chunk if place.chunks > 1 else None
+    number = chunk if parallel.chunks > 1 else None
     model = PolicyModel(
         config=megatron,
         transformer_layer_spec=block_spec(megatron, number),
@@ -200,25 +202,25 @@ def make_model(hf: dict[str, Any], config: Config, place: Place, chunk: int) -> 
         temperature=config.rollout.temperature,
         entropy_gradient=config.learning.entropy_bonus != 0,
         max_sequence_length=hf["max_position_embeddings"],
-        pre_process=place.pipeline == 0 and chunk == 0,
-        post_process=place.last_stage and chunk == place.chunks - 1,
+        pre_process=parallel.pipeline == 0 and chunk == 0,
+        post_process=parallel.last_stage and chunk == parallel.chunks - 1,
         share_embeddings_and_output_weights=bool(hf.get("tie_word_embeddings", False)),
         position_embedding_type="rope",
         vp_stage=number,
     )
     put_into(model, frequencies, by_position=not uses_transformer_engine(megatron.params_dtype))
     if megatron.fp8_param:
-        model.to(device=place.device)  # what is FP8 must stay so
+        model.to(device=parallel.device)  # what is FP8 must stay so
     else:
-        model.to(device=place.device, dtype=parameter_dtype(config.precision))
+        model.to(device=parallel.device, dtype=parameter_dtype(config.precision))
     if model.post_process:
-        _add_predictor(model, config, place)
+        _add_predictor(model, config, parallel)
     return model
 
 
-def _add_predictor(model: PolicyModel, config: Config, place: Place) -> None:
+def _add_predictor(model: PolicyModel, config: Config, parallel: ParallelState) -> None:
     hidden = model.config.hidden_size
     head = PredictorHead(hidden, config.learning.predictor_hidden, config.run.seed)
-    model.predictor = head.to(place.device)
+    model.predictor = head.to(parallel.device)
     # Megatron's wrapper and optimizer leave out what has no gradient: `PredictorOptimizer` trains it.
     head.requires_grad_(False)

@@ -19,7 +19,7 @@ from megatron_trace.learning.diagnostics import token_metrics
 from megatron_trace.learning.packing import longest_micro_batch, plan_micro_batches, split_updates
 from megatron_trace.learning.rows import Row
 from megatron_trace.learning.schedule import learning_rate_factor
-from megatron_trace.models.folders import companions, is_checkpoint
+from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.policy.anchors import states_in_order, targets
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
@@ -42,16 +42,16 @@ class Policy:
             ValueError: the precision, the parallel sizes or the folder do not fit; the message says how.
         """
         folder = Path(config.model.path)
-        hf = read_config(companions(folder))
+        hf = read_config(hf_assets_dir(folder))
         check_layout(config, hf, int(os.environ.get("WORLD_SIZE", 1)))
         self.config = config
-        self.place = start(config.parallel, config.run.seed)
+        self.parallel = start(config.parallel, config.run.seed)
         # These import Megatron-Core, which needs the CPU adapter that `start` installs.
         from megatron_trace.policy.checkpoint import CheckpointWriter, load_start
         from megatron_trace.policy.model import build_model
         from megatron_trace.policy.optimizer import Optimizer, wrap
 
-        chunks, self._weights = build_model(config, self.place)
+        chunks, self._weights = build_model(config, self.parallel)
         self._chunks = wrap(chunks, config)
         if is_checkpoint(folder):
             if problem := self.verify_checkpoint(folder):
@@ -132,7 +132,7 @@ class Policy:
                     else:
                         yield name, tensor
 
-            source, dtype = companions(Path(self.config.model.path)), metadata[0][1]
+            source, dtype = hf_assets_dir(Path(self.config.model.path)), metadata[0][1]
             write_folder(
                 path, source, model_only(), metadata, {FILE: predictor}, config_dtype=dtype
             )
@@ -218,9 +218,9 @@ class Policy:
     def _teach_predictor(self, rows: Sequence[Row], seen: Sequence[Seen]) -> None:
         if (predictor := self._optimizer.predictor) is None:
             return
-        width, device = self._chunks[-1].config.hidden_size, self.place.device
+        width, device = self._chunks[-1].config.hidden_size, self.parallel.device
         # With tensor and context parallelism several ranks have seen the same.
-        hidden = states_in_order(rows, seen if self.place.speaks else [], width, device)
+        hidden = states_in_order(rows, seen if self.parallel.is_output_rank else [], width, device)
         updates = self._optimizer.updates
         generator = np.random.default_rng([*b"predictor", self.config.run.seed, updates])
         factor = learning_rate_factor(updates - 1, self.config.learning)
@@ -231,16 +231,16 @@ class Policy:
         `known`."""
         lengths = [len(row.tokens) for row in rows]
         plan = plan_micro_batches(
-            lengths, selected, ranks=self.place.data_size, packing=self._packing
+            lengths, selected, ranks=self.parallel.data_size, packing=self._packing
         )
         # Pipeline stages hand on hidden states of one shape.
-        pipelined = self.place.pipeline_size > 1
+        pipelined = self.parallel.pipeline_size > 1
         length = longest_micro_batch(lengths, plan, self._packing) if pipelined else 0
-        chosen = plan[self.place.data] or [[] for _ in range(self._packing.count_multiple)]
+        chosen = plan[self.parallel.data] or [[] for _ in range(self._packing.count_multiple)]
         batches = [
             make_batch(rows, indices, self._packing, length=length, **known) for indices in chosen
         ]
-        return [batch.to(self.place.device) for batch in batches]
+        return [batch.to(self.parallel.device) for batch in batches]
 
     def _sum_over_ranks(
         self, results: Sequence[tuple[dict[str, Tensor], Batch, Tensor]]
@@ -248,7 +248,7 @@ class Policy:
         """Totals over micro-batches and data-parallel ranks, on every rank."""
         everyone: list[dict[str, float] | None] = [None] * distributed.get_world_size()
         mine = None
-        if self.place.speaks:
+        if self.parallel.is_output_rank:
             names = sorted(results[0][0])
             table = torch.stack(
                 [torch.stack([sums[name] for name in names]) for sums, _, _ in results]
@@ -288,11 +288,11 @@ class Policy:
         batches = self._batches(rows, range(len(rows)))
         results = run_schedule(self._chunks, batches, keep_scores, forward_only=True)
         starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
-        values = torch.zeros(2, int(starts[-1]), device=self.place.device)
-        if self.place.speaks:
+        values = torch.zeros(2, int(starts[-1]), device=self.parallel.device)
+        if self.parallel.is_output_rank:
             for batch, logprob, prediction in results:
                 # From places in the micro-batch to places in all rows laid end to end.
-                shift = torch.tensor([*starts[batch.rows], 0], device=self.place.device)[
+                shift = torch.tensor([*starts[batch.rows], 0], device=self.parallel.device)[
                     : len(batch.starts) - 1
                 ]
                 moved = torch.repeat_interleave(shift - batch.starts[:-1], batch.starts.diff())

@@ -21,7 +21,7 @@ from megatron_trace.models.weight_map import (
     Shape,
     WeightRow,
 )
-from megatron_trace.policy.distributed import Place
+from megatron_trace.policy.distributed import ParallelState
 from megatron_trace.policy.hf import HFReader, TensorMeta
 from megatron_trace.policy.precision import fill, plain
 
@@ -56,7 +56,7 @@ class ModelWeights:
         chunks: Sequence[Any],
         rows: list[WeightRow],
         shape: Shape,
-        place: Place,
+        parallel: ParallelState,
         *,
         tied: bool,
     ) -> None:
@@ -70,17 +70,17 @@ class ModelWeights:
         Raises:
             ValueError: a parameter has no row, or a row no parameter on any rank.
         """
-        self.shape, self.place, self.tied = shape, place, tied
+        self.shape, self.parallel, self.tied = shape, parallel, tied
         rows = [*rows, *(WeightRow((name,), (name,), DIRECT) for name in PREDICTOR)]
         experts = chunks[0].config.num_moe_experts or 0
-        first_expert = place.expert * experts // place.expert_size
+        first_expert = parallel.expert * experts // parallel.expert_size
         self._parameters = {
             _global_name(name, chunk.decoder.layers[0].layer_number - 1, first_expert): parameter
             for chunk in chunks
             for name, parameter in chunk.named_parameters()
         }
         self._groups: dict[str, Any] = {}
-        self._blocks = _in_blocks(self._survey(rows), place)
+        self._blocks = _in_blocks(self._survey(rows), parallel)
         self._held = [held for block in self._blocks for held in block]
         self._mark_shards()
 
@@ -98,7 +98,7 @@ class ModelWeights:
         everyone: list[Any] = [None] * replica.size()
         own = {name: (tuple(p.shape), p.dtype) for name, p in self._parameters.items()}
         distributed.all_gather_object(
-            everyone, (self.place.pipeline, self.place.expert, own), group=replica
+            everyone, (self.parallel.pipeline, self.parallel.expert, own), group=replica
         )
         found = {
             name: (stage, rank, *meta)
@@ -170,15 +170,15 @@ class ModelWeights:
                 )
         full = held.row.rule.merge(parts, self.shape)
         if held.row.rule is VOCABULARY:
-            padding = parameter.shape[0] * self.place.tensor_size - full.shape[0]
+            padding = parameter.shape[0] * self.parallel.tensor_size - full.shape[0]
             full = nn.functional.pad(full, (0, 0, 0, padding))
         fill(parameter, held.row.rule.shard(full, *self._slice(held)))
 
     def _slice(self, held: _Held) -> tuple[int, int]:
         """Which of how many tensor-parallel slices of a row this rank holds."""
         if held.expert_rank is None:
-            return self.place.tensor, self.place.tensor_size
-        return self.place.expert_tensor, self.place.expert_tensor_size
+            return self.parallel.tensor, self.parallel.tensor_size
+        return self.parallel.expert_tensor, self.parallel.expert_tensor_size
 
     def stream(self, *, with_tied_head: bool, with_predictor: bool) -> Iterator[tuple[str, Tensor]]:
         """Every HF tensor, whole, on every train rank, in the order of `metadata`; one, or one block of experts, is
@@ -218,11 +218,11 @@ class ModelWeights:
 
     def _gather(self, block: list[_Held]) -> list[Tensor]:
         """The whole Megatron tensors of a block's rows, on every rank: one collective for each kind of parallelism."""
-        first, place = block[0], self.place
-        experts = 1 if first.expert_rank is None else place.expert_size
+        first, parallel = block[0], self.parallel
+        experts = 1 if first.expert_rank is None else parallel.expert_size
         shards = 1 if first.row.rule is DIRECT else self._slice(first)[1]
         length = sum(torch.Size(held.shape).numel() for held in block) // experts
-        if place.pipeline == first.stage:
+        if parallel.pipeline == first.stage:
             mine = [self._parameters.get(held.row.megatron[0]) for held in block]
             parts = [plain(parameter).flatten() for parameter in mine if parameter is not None]
             flat = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -231,8 +231,8 @@ class ModelWeights:
             )
             flat = self._gathered(flat, experts, "expert")
         else:
-            flat = torch.empty(experts * shards * length, dtype=first.dtype, device=place.device)
-        if place.pipeline_size > 1:
+            flat = torch.empty(experts * shards * length, dtype=first.dtype, device=parallel.device)
+        if parallel.pipeline_size > 1:
             source = distributed.get_global_rank(self._groups["pipeline"], first.stage)
             distributed.broadcast(flat, src=source, group=self._groups["pipeline"])
         return _joined(block, flat.view(experts, shards, length))
@@ -245,7 +245,7 @@ class ModelWeights:
         return whole
 
 
-def _in_blocks(rows: list[_Held], place: Place) -> list[list[_Held]]:
+def _in_blocks(rows: list[_Held], parallel: ParallelState) -> list[list[_Held]]:
     """Rows that are gathered together: every row by itself, and a layer's experts in blocks to which every
     expert-parallel rank gives rows of the same shapes."""
     blocks: list[list[_Held]] = []
@@ -253,11 +253,11 @@ def _in_blocks(rows: list[_Held], place: Place) -> list[list[_Held]]:
         if not of_experts:
             blocks += [[held] for held in found]
             continue
-        ranks: list[list[_Held]] = [[] for _ in range(place.expert_size)]
+        ranks: list[list[_Held]] = [[] for _ in range(parallel.expert_size)]
         for held in found:
             ranks[held.expert_rank or 0].append(held)
         largest = max(torch.Size(held.shape).numel() * held.dtype.itemsize for held in ranks[0])
-        step = max(1, BLOCK_BYTES // (largest * place.expert_tensor_size * place.expert_size))
+        step = max(1, BLOCK_BYTES // (largest * parallel.expert_tensor_size * parallel.expert_size))
         for start in range(0, len(ranks[0]), step):
             blocks.append([held for own in ranks for held in own[start : start + step]])
     return blocks

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from megatron_trace.models.folders import companions
+from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.report.metrics import CALIBRATION_BINS, Row, read_metrics
 from megatron_trace.report.words import seconds_text
 
@@ -137,7 +137,7 @@ def decoder(run_dir: Path | str, tokenizer: str | None = None) -> Callable[[list
     path = tokenizer or (read_history(run_dir).config.get("model") or {}).get("path")
     if not path:
         raise ValueError(f"{run_dir}/config.yaml names no model; name a tokenizer")
-    return AutoTokenizer.from_pretrained(companions(Path(path))).decode
+    return AutoTokenizer.from_pretrained(hf_assets_dir(Path(path))).decode
 
 
 def _score(scores: Mapping[str, float], name: str) -> float:

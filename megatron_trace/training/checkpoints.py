@@ -19,7 +19,7 @@ import torch
 
 from megatron_trace.config import CheckpointConfig
 from megatron_trace.models.folders import HF
-from megatron_trace.policy.hf import copy_companions
+from megatron_trace.policy.hf import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest, written_checksums
 from megatron_trace.training.trainer import Trainer
 
@@ -91,7 +91,7 @@ class Checkpoints:
         partial = self._path(state.step).with_suffix(".partial")
         try:
             partial.mkdir(parents=True)
-            copy_companions(self._model, partial / HF, self._dtype)
+            copy_hf_assets(self._model, partial / HF, self._dtype)
             write_json(partial / STATE, asdict(state))
             self._check_room()
         except OSError as error:

@@ -13,7 +13,7 @@ from megatron_trace.allocation import Allocator
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.models.folders import companions
+from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.hf import read_config
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype
@@ -79,7 +79,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
 def lead(command: Command, trainer: Trainer | None, guard: Guard, stop: Stop) -> None:
     """Rank 0's part of `run`."""
     config, console = command.config, Console()
-    run_dir, model = run_folder(config), companions(Path(config.model.path))
+    run_dir, model = run_folder(config), hf_assets_dir(Path(config.model.path))
     tasks = training_tasks(command)
     same = identity_of(command, tasks)
     notes: list[str] = []
@@ -135,7 +135,7 @@ def train_with_fleet(session: Session, trainer: Trainer | None, tasks: loop.Task
     }
     session.progress.phase("starting the fleet")
     model = str(
-        companions(Path(config.model.path))
+        hf_assets_dir(Path(config.model.path))
     )  # without weights in a checkpoint, but they are pushed
     allocator = Allocator(config.allocation, config.run.seed)
     resync = None if trainer is None else trainer.resync
@@ -159,7 +159,7 @@ def training_tasks(command: Command) -> loop.Tasks:
 
 def identity_of(command: Command, tasks: loop.Tasks) -> dict[str, Any]:
     """What must be the same where this run is continued."""
-    model = read_config(companions(Path(command.config.model.path)))
+    model = read_config(hf_assets_dir(Path(command.config.model.path)))
     return identity(command.config, model, tasks) | {"--replay": command.replay is not None}
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from megatron_trace.policy.convert import convert
 from megatron_trace.policy.convert.torch_dist import TensorReader
-from megatron_trace.policy.hf import copy_companions
+from megatron_trace.policy.hf import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest
 from tests.system.parity import assert_same_bits, save_model, settings
 from tests.system.test_families import FAMILIES, FOUR, ROWS, TWO, cases
@@ -99,7 +99,7 @@ def test_a_converted_checkpoint_holds_what_megatron_writes(
 def check_export(folder: Path, layout: str, family: str) -> None:
     checkpoint, out = folder / f"{family}-{layout}", folder / f"{family}-{layout}-out"
     (checkpoint / "hf").mkdir()
-    copy_companions(folder / family, checkpoint / "hf")
+    copy_hf_assets(folder / family, checkpoint / "hf")
     write_manifest(checkpoint)
     convert.to_hf(checkpoint, out, quietly)
     assert_same_bits(folder / f"{family}-{layout}-run", out)

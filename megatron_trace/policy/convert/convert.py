@@ -50,7 +50,7 @@ from megatron_trace.policy.hf import (
     SHARD_BYTES,
     HFReader,
     TensorMeta,
-    copy_companions,
+    copy_hf_assets,
     read_config,
     replacing,
     write_folder,
@@ -137,7 +137,7 @@ def to_megatron(source: Path, out: Path, progress: Progress) -> Converted:
     groups[-1] += _predictor_chunks(source)
     with replacing(out) as folder:
         (folder / HF).mkdir()
-        copy_companions(source, folder / HF)
+        copy_hf_assets(source, folder / HF)
         torch.save({}, folder / "common.pt")
         (folder / "metadata.json").write_text(json.dumps(FORMAT), encoding="utf-8")
         known = write_checkpoint(

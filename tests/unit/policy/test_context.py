@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.policy.context import gathered_order, own_tokens, place_of
+from megatron_trace.policy.context import gathered_order, local_index, own_tokens
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.sampled_from([1, 2, 4]))
@@ -13,7 +13,7 @@ def test_the_ranks_hold_every_token_once(chunks: list[int], size: int) -> None:
     own = [own_tokens(starts, rank, size) for rank in range(size)]
     assert torch.cat(own).sort().values.tolist() == list(range(int(starts[-1])))
     for rank, tokens in enumerate(own):
-        place = place_of(tokens, int(starts[-1]))
+        place = local_index(tokens, int(starts[-1]))
         assert torch.equal(place[tokens], torch.arange(len(tokens)))
         assert (place >= 0).sum() == len(tokens) == int(starts[-1]) // size
         # A chunk near each end of every row: causal attention costs every rank the same.

@@ -5,12 +5,12 @@ import torch
 
 from megatron_trace.models.weight_map import FAMILIES, GATE_UP, Rule, expand
 from megatron_trace.policy import weights
-from megatron_trace.policy.distributed import Place
+from megatron_trace.policy.distributed import ParallelState
 from megatron_trace.policy.weights import _Held, _in_blocks, _joined
 
 LAYERS, EXPERTS, TENSOR, EXPERT_RANKS = 2, 6, 2, 3
 CONFIG = {"model_type": "qwen3_moe", "num_hidden_layers": LAYERS, "num_experts": EXPERTS}
-PLACE = Place(
+ONE_RANK = ParallelState(
     device=torch.device("cpu"),
     tensor=0,
     tensor_size=TENSOR,
@@ -45,7 +45,7 @@ def test_every_row_is_in_one_block_and_ranks_give_equally_much(
 ) -> None:
     monkeypatch.setattr(weights, "BLOCK_BYTES", limit)
     rows = held_rows()
-    blocks = _in_blocks(rows, PLACE)
+    blocks = _in_blocks(rows, ONE_RANK)
     assert sorted(held.row.hf for block in blocks for held in block) == sorted(
         held.row.hf for held in rows
     )
@@ -62,7 +62,7 @@ def test_every_row_is_in_one_block_and_ranks_give_equally_much(
 
 
 def test_a_gathered_block_falls_apart_into_the_tensors_it_was_made_of() -> None:
-    block = next(block for block in _in_blocks(held_rows(), PLACE) if len(block) > 1)
+    block = next(block for block in _in_blocks(held_rows(), ONE_RANK) if len(block) > 1)
     whole = [torch.randn(held.shape[0], held.shape[1] * TENSOR) for held in block]
     whole = [
         tensor
