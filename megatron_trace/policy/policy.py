@@ -1,6 +1,5 @@
 """`Policy`: what one train rank holds of the policy, and everything a run asks of it."""
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from megatron_trace.check.layout import check_layout
 from megatron_trace.config import Config
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.batches import Batch, make_batch
@@ -38,12 +36,15 @@ class Policy:
     def __init__(self, config: Config) -> None:
         """Join the other train ranks (torchrun's environment, or alone) and load `model.path`.
 
+        Args:
+            config: settings that `check.layout.check_layout` has accepted for this number of ranks.
+
         Raises:
-            ValueError: the precision, the parallel sizes or the folder do not fit; the message says how.
+            DamagedCheckpoint: `model.path` is a checkpoint, and a file is not what was written.
+            ValueError: the folder does not hold the model that its config.json describes.
         """
         folder = Path(config.model.path)
         hf = read_config(hf_assets_dir(folder))
-        check_layout(config, hf, int(os.environ.get("WORLD_SIZE", 1)))
         self.config = config
         self.parallel = start(config.parallel, config.run.seed)
         # These import Megatron-Core, which needs the CPU adapter that `start` installs.
