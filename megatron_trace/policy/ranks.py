@@ -1,70 +1,92 @@
-"""Rank 0 drives; the other train ranks follow its calls."""
+"""Rank 0 drives the training; the other train ranks repeat its calls."""
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import distributed
 
 from megatron_trace.policy.hf import drain
 from megatron_trace.policy.policy import Policy
 
-# Rank 0 samples, evaluates and waits for humans between two calls.
-PATIENCE = timedelta(days=7)
-STOP = "stop"
+LEADER_TIMEOUT = timedelta(days=7)
+"""How long the followers wait for the next call: rank 0 samples, evaluates and waits for humans."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A method of `Policy`, its positional and its keyword arguments."""
 
 
 class LeaderLost(RuntimeError):
-    """Rank 0 is gone; it, or torchrun, says why."""
+    """Rank 0 is gone. Its own output, or torchrun's, says why."""
 
 
 class RankGroup:
     """Makes every train rank call the same method of its `Policy` with rank 0's arguments.
 
-    Build it on all ranks. Rank 0 calls `call` and at the end `stop`; the others call `follow`, which returns
-    after that. An exception on any rank ends that process, and with it, through the broken connection or
-    torchrun, the others.
+    Build it on all ranks. Rank 0 uses `call`, and `stop` at the end. The other ranks use `follow`,
+    which returns after `stop`. An exception on any rank ends its process. The broken connection, or
+    torchrun, then ends the other ranks.
     """
 
     def __init__(self, policy: Policy) -> None:
         """Over the process group that `policy` joined."""
         self.policy = policy
         self.leader = distributed.get_rank() == 0
-        # Its own group: waiting here must not time out like a collective of the training.
-        self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        # A group for the calls alone: the followers wait here for the whole of sampling, which
+        # must not run into the timeout of the training's collectives.
+        self._group = distributed.new_group(backend="gloo", timeout=LEADER_TIMEOUT)
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call `method` of every rank's policy and return rank 0's result.
+    def call(
+        self,
+        method: Callable[Concatenate[Policy, Parameters], Result],
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Result:
+        """Call `method`, such as `Policy.update`, on every rank and return rank 0's result.
 
-        After "weights" rank 0 must use the returned iterator up before the next call. Only on rank 0.
+        After `Policy.weights` rank 0 must use the returned iterator up before the next call:
+        gathering a tensor is collective.
+
+        Raises:
+            RuntimeError: this is not rank 0.
         """
         if not self.leader:
             raise RuntimeError("only rank 0 calls; the other train ranks follow")
-        self._share((method, arguments))
-        return getattr(self.policy, method)(*arguments)
+        self._broadcast((method, arguments, named))
+        return method(self.policy, *arguments, **named)
 
     def follow(self) -> None:
-        """Do what rank 0 calls until it stops. Not on rank 0.
+        """Repeat what rank 0 calls until it stops. Not on rank 0.
 
         Raises:
-            LeaderLost: rank 0 ended without a word.
+            LeaderLost: rank 0 died.
         """
         while True:
             try:
-                method, arguments = self._share(None)
+                call = self._broadcast(None)
             except RuntimeError as error:  # of the connection
                 raise LeaderLost(str(error)) from None
-            if method == STOP:
+            if call is None:
                 return
-            result = getattr(self.policy, method)(*arguments)
-            if method == "weights":
+            method, arguments, named = call
+            result = method(self.policy, *arguments, **named)
+            # A generator does nothing until it is used, and rank 0 waits in its first gathering.
+            if method is Policy.weights:
                 drain(result)
 
     def stop(self) -> None:
         """Let the followers return. Only on rank 0."""
-        self._share((STOP, ()))
+        self._broadcast(None)
 
-    def _share(self, command: tuple[str, tuple[Any, ...]] | None) -> tuple[str, tuple[Any, ...]]:
-        box = [command]
+    def _broadcast(self, call: Call | None) -> Call | None:
+        """Send `call` from rank 0, or receive it. None is the end.
+
+        A method is pickled as the name of its module and its place there, so all ranks must run the
+        same code.
+        """
+        box = [call]
         distributed.broadcast_object_list(box, src=0, group=self._group)
-        assert box[0] is not None
         return box[0]

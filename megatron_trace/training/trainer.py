@@ -10,6 +10,7 @@ from typing import Any
 from megatron_trace.allocation import strategy_class
 from megatron_trace.config import Config, WeightBackend
 from megatron_trace.learning import rows_from_trees
+from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.tree import RolloutTree
@@ -35,38 +36,38 @@ class Trainer:
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
         return self._ranks.call(
-            "update", rows_from_trees(trees, self._learning, longest=self._longest)
+            Policy.update, rows_from_trees(trees, self._learning, longest=self._longest)
         )
 
     def save(self, folder: Path) -> None:
         """Write the policy and its predictor as a HF folder."""
-        self._ranks.call("save_hf", folder)
+        self._ranks.call(Policy.save_hf, folder)
 
     def updates(self) -> int:
         """Optimizer updates done so far."""
-        return self._ranks.call("updates")
+        return self._ranks.call(Policy.updates)
 
     @cached_property
     def checkpoint_bytes(self) -> int:
         """About what a checkpoint takes: the weights, and the optimizer's float32 weights and two moments."""
-        tensors = self._ranks.call("weight_metadata")
+        tensors = self._ranks.call(Policy.weight_metadata)
         return sum(math.prod(shape) * (dtype.itemsize + 12) for _, dtype, shape in tensors)
 
     def begin_checkpoint(self, folder: Path) -> None:
         """Copy all weights and moments and start writing them to the existing `folder`."""
-        self._ranks.call("begin_checkpoint", folder)
+        self._ranks.call(Policy.begin_checkpoint, folder)
 
     def finish_checkpoint(self, wait: bool) -> str | None:
         """None while the checkpoint is being written, "" when it is complete, or what went wrong."""
-        return self._ranks.call("finish_checkpoint", wait)
+        return self._ranks.call(Policy.finish_checkpoint, wait)
 
     def verify_checkpoint(self, folder: Path) -> str:
         """What is wrong with a checkpoint's files, or ""."""
-        return self._ranks.call("verify_checkpoint", folder)
+        return self._ranks.call(Policy.verify_checkpoint, folder)
 
     def load_checkpoint(self, folder: Path, updates: int) -> None:
         """Take weights and moments from a checkpoint of `updates` optimizer updates."""
-        self._ranks.call("load_checkpoint", folder, updates)
+        self._ranks.call(Policy.load_checkpoint, folder, updates)
 
     def push(self, fleet: Fleet, version: int) -> None:
         """Send policy and predictor to every worker as `version`, by the backend of `rollout.weight_backend`.
@@ -76,7 +77,7 @@ class Trainer:
         """
         self._version = version
         if not self._nccl:
-            fleet.update_weights(self._ranks.call("weights"), version)
+            fleet.update_weights(self._ranks.call(Policy.weights), version)
             return
         if self._receivers != fleet.workers:  # a restarted worker is in no group
             if self._sender is not None:
@@ -96,6 +97,6 @@ class Trainer:
         from megatron_trace.rollout.vllm.nccl import MegatronWeightSource, NCCLSender
 
         source = MegatronWeightSource(
-            self._ranks.call("weight_metadata"), lambda: self._ranks.call("weights")
+            self._ranks.call(Policy.weight_metadata), lambda: self._ranks.call(Policy.weights)
         )
         return NCCLSender(workers, self._tensor_parallel, source, rank=0)

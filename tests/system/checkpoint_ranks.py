@@ -26,15 +26,15 @@ def run(name: str, settings: list[str], source: Path | None, rows: list, folder:
         group.follow()
         return
     if source is None:
-        group.call("update", rows)
+        group.call(Policy.update, rows)
     else:
-        group.call("load_checkpoint", source, config.learning.updates_per_step)
+        group.call(Policy.load_checkpoint, source, config.learning.updates_per_step)
     checkpoint = folder / f"{name}.checkpoint"
     checkpoint.mkdir()
-    group.call("begin_checkpoint", checkpoint)
-    metrics = group.call("update", rows)
-    problem = group.call("finish_checkpoint", True)
-    weights = {key: tensor.clone() for key, tensor in group.call("weights")}
+    group.call(Policy.begin_checkpoint, checkpoint)
+    metrics = group.call(Policy.update, rows)
+    problem = group.call(Policy.finish_checkpoint, True)
+    weights = {key: tensor.clone() for key, tensor in group.call(Policy.weights)}
     group.stop()
     (folder / f"{name}.pickle").write_bytes(pickle.dumps((problem, metrics, weights)))
 

@@ -53,8 +53,8 @@ def compare(group: RankGroup, trees: list[RolloutTree]) -> dict[str, float]:
         np.concatenate([getattr(row, name) for row in rows]) for name in ("learn", "predict")
     ]
     sampler = np.concatenate([row.sampler_logprob for row in rows])[learn]
-    trainer = np.concatenate(group.call("logprobs", rows))[learn]
-    trainer_predictions = np.concatenate(group.call("predictions", rows))[predict]
+    trainer = np.concatenate(group.call(Policy.logprobs, rows))[learn]
+    trainer_predictions = np.concatenate(group.call(Policy.predictions, rows))[predict]
     return {
         "logprob_gap": float(np.abs(sampler - trainer).mean()),
         "prediction_gap": float(
@@ -73,10 +73,10 @@ def main(out: Path, config: Config) -> None:
     fleet = Fleet(config, config.model.path, environments=letter_environments)
     allocator, seen = Allocator(config.allocation), []
     for version in range(VERSIONS):
-        fleet.update_weights(group.call("weights"), version)
+        fleet.update_weights(group.call(Policy.weights), version)
         trees, _ = sample_trees(fleet, allocator, TASKS, f"step {version}", Silent())
         seen.append(compare(group, trees))
-        group.call("update", rows_from_trees(trees))
+        group.call(Policy.update, rows_from_trees(trees))
     fleet.close()
     group.stop()
     out.write_text(json.dumps(seen))

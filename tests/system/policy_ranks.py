@@ -25,15 +25,15 @@ def run(name: str, settings: list[str], rows: list, folder: Path) -> None:
         group.follow()
         return
     seen = {
-        "metadata": group.call("weight_metadata"),
-        "start": [(key, tensor.clone()) for key, tensor in group.call("weights")],
-        "logprobs": group.call("logprobs", rows),
-        "predictions": group.call("predictions", rows),
+        "metadata": group.call(Policy.weight_metadata),
+        "start": [(key, tensor.clone()) for key, tensor in group.call(Policy.weights)],
+        "logprobs": group.call(Policy.logprobs, rows),
+        "predictions": group.call(Policy.predictions, rows),
     }
-    group.call("save_hf", folder / f"{name}-start")
-    seen["updates"] = [group.call("update", rows), group.call("update", rows)]
-    seen["end"] = {key: tensor.clone() for key, tensor in group.call("weights")}
-    group.call("save_hf", folder / name)
+    group.call(Policy.save_hf, folder / f"{name}-start")
+    seen["updates"] = [group.call(Policy.update, rows), group.call(Policy.update, rows)]
+    seen["end"] = {key: tensor.clone() for key, tensor in group.call(Policy.weights)}
+    group.call(Policy.save_hf, folder / name)
     group.stop()
     (folder / f"{name}.pickle").write_bytes(pickle.dumps(seen))
 
