@@ -33,6 +33,9 @@ VITAL = ("gcs_server", "raylet")
 """Processes without which a Ray cannot go on."""
 
 
+RolloutJob = Job[RolloutRequest, SampledRollout]
+
+
 class Fleet:
     """Ray actors with a vLLM engine each; survives the death of any of them.
 
@@ -100,7 +103,7 @@ class Fleet:
         ]
         roots = [
             root
-            for batch in self._pool.run([Job("open_trees", batch) for batch in batches])
+            for batch in self._pool.run([Job(Worker.open_trees, batch) for batch in batches])
             for root in batch
         ]
         return [
@@ -130,7 +133,7 @@ class Fleet:
             All rollouts, in the order of their numbers.
         """
 
-        def more(index: int, rollout: SampledRollout) -> list[Job]:
+        def more(index: int, rollout: SampledRollout) -> list[RolloutJob]:
             return _jobs(on_done(index, rollout) or ()) if on_done is not None else []
 
         return self._pool.run(_jobs(requests), more)
@@ -181,8 +184,8 @@ class Fleet:
         self._temp = None
 
 
-def _jobs(requests: Iterable[RolloutRequest]) -> list[Job]:
-    return [Job("rollout", request, request.tree) for request in requests]
+def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
+    return [Job(Worker.rollout, request, request.tree) for request in requests]
 
 
 def configured_environments(config: Config) -> Callable[[], Any]:

@@ -3,17 +3,19 @@
 import logging
 import queue
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayActorError
 
+from megatron_trace.rollout.actors import Reference, call
 from megatron_trace.rollout.router import Router
 from megatron_trace.rollout.types import EngineDied
 from megatron_trace.rollout.weights import WeightUpdate
+from megatron_trace.rollout.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +23,22 @@ PATIENCE_S = 5.0
 """How long closing waits for the engines to end by themselves."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One call of a worker's method, which any worker may serve; `tree` names the tree it belongs to."""
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
-    method: str
-    argument: Any
+
+@dataclass(frozen=True)
+class Job(Generic[Argument, Result]):
+    """One call of a worker's method, which any worker may serve.
+
+    Attributes:
+        method: of the workers' class, such as `Worker.rollout`.
+        argument: its only argument.
+        tree: name of the tree that the call belongs to; "" for none.
+    """
+
+    method: Callable[[Any, Argument], Coroutine[Any, Any, Result]]
+    argument: Argument
     tree: str = ""
 
 
@@ -101,8 +113,10 @@ class WorkerPool:
             self._take_idle_event()
 
     def run(
-        self, jobs: Sequence[Job], on_done: Callable[[int, Any], Sequence[Job]] | None = None
-    ) -> list[Any]:
+        self,
+        jobs: Sequence[Job[Argument, Result]],
+        on_done: Callable[[int, Result], Sequence[Job[Argument, Result]]] | None = None,
+    ) -> list[Result]:
         """Run all jobs and return their results in order.
 
         `on_done(index, result)` is told each as it comes. Jobs that it returns join the run and get the next indices.
@@ -114,7 +128,7 @@ class WorkerPool:
         self._run += 1
         jobs = list(jobs)
         waiting = deque(range(len(jobs)))
-        results: dict[int, Any] = {}
+        results: dict[int, Result] = {}
         while len(results) < len(jobs):
             self._dispatch(jobs, waiting)
             event = self._next()
@@ -148,7 +162,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Stop all workers: their engines gently, as far as that is quick, then the actors."""
-        engines = [slot.actor.stop.remote() for slot in self.slots if slot.ready]
+        engines = [call(slot.actor, Worker.stop) for slot in self.slots if slot.ready]
         if engines:
             ray.wait(engines, num_returns=len(engines), timeout=PATIENCE_S)
         for slot in self.slots:
@@ -167,7 +181,7 @@ class WorkerPool:
             raise event
         return event
 
-    def _dispatch(self, jobs: Sequence[Job], waiting: deque[int]) -> None:
+    def _dispatch(self, jobs: Sequence[Job[Any, Any]], waiting: deque[int]) -> None:
         load = {slot.index: len(slot.jobs) for slot in self.slots if slot.ready}
         while waiting:
             job = jobs[waiting[0]]
@@ -177,9 +191,9 @@ class WorkerPool:
             slot, index = self.slots[chosen], waiting.popleft()
             slot.jobs.add(index)
             load[chosen] += 1
-            self._watch(getattr(slot.actor, job.method).remote(job.argument), slot, index)
+            self._watch(call(slot.actor, job.method, job.argument), slot, index)
 
-    def _watch(self, reference: Any, slot: Slot, job: int | None = None) -> None:
+    def _watch(self, reference: Reference[Any], slot: Slot, job: int | None = None) -> None:
         actor, run = slot.actor, self._run
         reference.future().add_done_callback(
             lambda future: self._ended.put(Event(slot, actor, future, job, run))
@@ -215,11 +229,12 @@ class WorkerPool:
 
     def _start(self, slot: Slot) -> None:
         slot.actor, slot.ready, slot.jobs, slot.update = self._create(), False, set(), self._update
-        self._watch(slot.actor.start.remote(self._update), slot)
+        self._watch(call(slot.actor, Worker.start, self._update), slot)
 
     def _send_weights(self, slot: Slot) -> None:
+        assert self._update is not None
         slot.ready, slot.update = False, self._update
-        self._watch(slot.actor.update_weights.remote(self._update), slot)
+        self._watch(call(slot.actor, Worker.update_weights, self._update), slot)
 
     def _prepared(self, event: Event) -> None:
         """A worker has started or has new weights."""

@@ -7,14 +7,15 @@ all must. Rank 0 broadcasts to all engines and drives their half of the handshak
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ray
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from vllm.utils.network_utils import get_ip, get_open_port
 
+from megatron_trace.rollout.actors import call, results
 from megatron_trace.rollout.weights import MODULUS, fingerprint
+from megatron_trace.rollout.worker import Worker
 
 Metadata = Sequence[tuple[str, torch.dtype, tuple[int, ...]]]
 
@@ -56,24 +57,22 @@ class FleetClient:
             init_info["rank_offset"] + n * self._tensor_parallel for n in range(len(self._workers))
         ]
         infos = [{**init_info, "rank_offset": offset} for offset in offsets]
-        ray.get(
-            [
-                worker.join_trainer.remote(info)
-                for worker, info in zip(self._workers, infos, strict=True)
-            ]
+        results(
+            call(worker, Worker.join_trainer, info)
+            for worker, info in zip(self._workers, infos, strict=True)
         )
 
     def start_weight_update(self) -> None:
         """Make the layers ready to be loaded anew."""
-        ray.get([worker.start_receiving.remote() for worker in self._workers])
+        results(call(worker, Worker.start_receiving) for worker in self._workers)
 
     def update_weights(self, update_info: Any) -> None:
         """Receive; runs while the trainer broadcasts."""
-        ray.get([worker.receive.remote(update_info) for worker in self._workers])
+        results(call(worker, Worker.receive, update_info) for worker in self._workers)
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Finish loading; the version is set by `NCCLSender.send`, which knows it."""
-        ray.get([worker.finish_receiving.remote() for worker in self._workers])
+        results(call(worker, Worker.finish_receiving) for worker in self._workers)
 
 
 class NCCLSender:
@@ -102,7 +101,9 @@ class NCCLSender:
         self._engine.send_weights()
         if self._rank != 0:
             return
-        received = set(ray.get([worker.finish_version.remote(version) for worker in self._workers]))
+        received = set(
+            results(call(worker, Worker.finish_version, version) for worker in self._workers)
+        )
         if received != {self._source.fingerprint}:
             raise RuntimeError(f"weights of version {version} changed on the way to the fleet")
 

@@ -35,6 +35,13 @@ class Method:
         return Reference(lambda: self._work(*arguments))
 
 
+class Doubler:
+    """What the jobs call; `Workers` stands for its actors."""
+
+    async def double(self, number: int) -> int:
+        return 2 * number
+
+
 class Workers:
     """Makes actors that double numbers; the calls whose place in the order is in `fatal` kill theirs."""
 
@@ -57,11 +64,11 @@ def make_pool(workers: Workers, size: int = 2) -> WorkerPool:
     return WorkerPool(create=workers, size=size, concurrency=2, max_restarts=3)
 
 
-def jobs(*numbers: int) -> list[Job]:
-    return [Job("double", number) for number in numbers]
+def jobs(*numbers: int) -> list[Job[int, int]]:
+    return [Job(Doubler.double, number) for number in numbers]
 
 
-def halves(index: int, result: int) -> list[Job]:
+def halves(index: int, result: int) -> list[Job[int, int]]:
     """For 2n the jobs n // 2 and n // 2 again, down to 0."""
     return jobs(*[result // 4] * 2) if result else []
 
@@ -78,7 +85,7 @@ def test_results_are_in_the_order_of_the_jobs() -> None:
 def test_jobs_that_a_result_brings_join_the_run_and_get_the_next_indices() -> None:
     heard: dict[int, int] = {}
 
-    def on_done(index: int, result: int) -> list[Job]:
+    def on_done(index: int, result: int) -> list[Job[int, int]]:
         heard[index] = result
         return halves(index, result)
 
