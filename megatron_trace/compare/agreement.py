@@ -1,16 +1,20 @@
 """What results must have in common to be compared: world, total, model, data, and how they are evaluated."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 from megatron_trace.compare.record import Record
 from megatron_trace.config import BudgetUnit, Config, SettingError
+from megatron_trace.config.flatten import differences
 
 COMMON = (
     "world.", "simulate.", "model.", "data.", "environment.", "evaluation.", "run.rollouts", "allocation.unit",
 )  # fmt: skip
 """Settings that all results must share; evaluation.every those of one budget."""
+
+DEFAULT = "the default"
+"""What a message calls a setting that a record leaves out."""
 
 
 def check_kind(folder: Path, records: Sequence[Record], kind: str) -> None:
@@ -40,16 +44,6 @@ def check_agreement(folder: Path, records: Sequence[Record]) -> None:
     _compare(folder, records, lambda one: (one.variant, one.budget), _all_but_the_seed)
 
 
-def first_difference(
-    one: Mapping[str, Any], other: Mapping[str, Any]
-) -> tuple[str, Any, Any] | None:
-    """The first dotted name, in order of names, whose values differ, and both values."""
-    for name in sorted(one.keys() | other.keys()):
-        if one.get(name) != other.get(name):
-            return name, one.get(name, "the default"), other.get(name, "the default")
-    return None
-
-
 def _compare(
     folder: Path,
     records: Sequence[Record],
@@ -60,11 +54,10 @@ def _compare(
     firsts: dict[Hashable, Record] = {}
     for record in records:
         first = firsts.setdefault(group(record), record)
-        if found := first_difference(part(first), part(record)):
-            name, *values = found
+        for found in differences(part(first), part(record), absent=DEFAULT):
             remedy = (
-                f"{first.name} and {record.name} differ in {name} ({values[0]} and {values[1]}), which must be common; "
-                "set it for all after --, or choose another folder"
+                f"{first.name} and {record.name} differ in {found.name} ({found.first} and "
+                f"{found.second}), which must be common; set it for all after --, or choose another folder"
             )
             raise SettingError("--results", str(folder), remedy)
 

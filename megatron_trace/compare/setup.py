@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-from omegaconf import OmegaConf
+from typing import Any
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.check.command import check_config, load_config
 from megatron_trace.check.learning import check_estimator, check_learning
 from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.weights import check_weights
-from megatron_trace.compare.agreement import check_agreement, check_kind, first_difference
+from megatron_trace.compare.agreement import DEFAULT, check_agreement, check_kind
 from megatron_trace.compare.grid import Cell, Variant
 from megatron_trace.compare.record import Record, read_records
 from megatron_trace.config import BudgetUnit, Config, SettingError
-from megatron_trace.config.flatten import flatten
-from megatron_trace.training.identity import FREE
+from megatron_trace.config.flatten import differences, flat_settings
+from megatron_trace.training.identity import FREE, LOCATIONS
 
 SPARE_STEPS = 4
 """A run may take this many times the steps that its total pays for, where a strategy does not spend whole budgets."""
 
-COUNTED = ("run.steps", "evaluation.", "model.path", "data.", "environment.options.corpus")
+COUNTED = ("run.steps", "evaluation.", *LOCATIONS)
 """Settings that a continued run may change, and a result may not."""
 
 STRATEGY_HASH = "allocation.strategy.sha256"
@@ -190,7 +188,7 @@ def strategy_file(cell: Cell, setup: Setup) -> Path:
 
 def settings_of(config: Config, setup: Setup) -> dict[str, Any]:
     """The strategy, and the settings that shape a cell's result where they differ from the defaults, by dotted name."""
-    ours, defaults = _flat(config), _flat(Config())
+    ours, defaults = _counted_settings(config), _counted_settings(Config())
     differing = {name: value for name, value in ours.items() if value != defaults.get(name)}
     differing["allocation.strategy"] = strategy = config.allocation.strategy
     if strategy.endswith(".py") and Path(strategy).is_file():
@@ -207,21 +205,24 @@ def settings_of(config: Config, setup: Setup) -> dict[str, Any]:
     return json.loads(json.dumps(differing))
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    tree = cast(
-        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    )
+def _counted_settings(config: Config) -> dict[str, Any]:
     free = tuple(name for name in FREE if name not in COUNTED)
-    return {name: value for name, value in flatten(tree).items() if not name.startswith(free)}
+    return {
+        name: value for name, value in flat_settings(config).items() if not name.startswith(free)
+    }
 
 
 def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    if found := first_difference(then, now):
-        name, values = found[0], f"{found[1]} there, {found[2]} now"
-        remedy = (
-            f"was made with another {name} ({values}); choose another --results, or remove the file"
-        )
+    if found := _other(then, now):
+        remedy = f"was made with another {found}; choose another --results, or remove the file"
         raise SettingError("--results", str(path), remedy)
+
+
+def _other(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first setting that differs, with both values, in words; nothing where all are the same."""
+    for found in differences(then, now, absent=DEFAULT):
+        return f"{found.name} ({found.first} there, {found.second} now)"
+    return ""
 
 
 def _check_run(cell: Cell, setup: Setup, now: dict[str, Any]) -> None:
@@ -236,8 +237,5 @@ def _check_run(cell: Cell, setup: Setup, now: dict[str, Any]) -> None:
         ) from None
     if STRATEGY_HASH in then and strategy.exists():
         then[STRATEGY_HASH] = strategy.read_text(encoding="utf-8")
-    if found := first_difference(then, now):
-        values = f"{found[1]} there, {found[2]} now"
-        raise SettingError(
-            "--out", str(run_dir), f"holds a run with another {found[0]} ({values}); {remedy}"
-        )
+    if found := _other(then, now):
+        raise SettingError("--out", str(run_dir), f"holds a run with another {found}; {remedy}")

@@ -7,12 +7,9 @@ from functools import partial
 from pathlib import Path
 from queue import Full, Queue
 from threading import Thread
-from typing import cast
-
-from omegaconf import OmegaConf
 
 from megatron_trace.config import Config
-from megatron_trace.config.flatten import flatten
+from megatron_trace.config.flatten import flat_settings
 from megatron_trace.report.logger_backends import BACKENDS, Logger, RunFacts
 
 MOST_WAITING = 1000
@@ -79,8 +76,7 @@ def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedL
         run_dir: the run's folder, which exists; what names the run elsewhere (the id at W&B, at MLflow) is kept there.
         done: steps finished before, when the run is continued.
     """
-    settings = cast(dict, OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
-    facts = RunFacts(config.run.name, run_dir, flatten(settings), done)
+    facts = RunFacts(config.run.name, run_dir, flat_settings(config), done)
     return [
         DetachedLogger(name, partial(BACKENDS[name], facts))
         for name in dict.fromkeys(config.run.loggers)

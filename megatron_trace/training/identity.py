@@ -4,16 +4,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
+from megatron_trace.config import Config
+from megatron_trace.config.flatten import differences, flat_settings, flatten
 
-from megatron_trace.config import Config, flatten
+LOCATIONS = ("data.", "model.path", "environment.options.corpus")
+"""Settings that say where things are. A continued run may find them elsewhere: their content counts."""
 
 FREE = (
+    *LOCATIONS,
     "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers",
-    "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.", "data.", "model.path",
-    "environment.options.corpus",
+    "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
     "learning.micro_batch_tokens",
@@ -33,13 +35,14 @@ def identity(
         model: the start policy's config.json.
         tasks: of training; their order and ids count.
     """
-    settings = cast(
-        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    )
-    settings |= {
-        "model": {f"config.{key}": value for key, value in model.items() if key not in IGNORED}
+    settings = {
+        name: value
+        for name, value in flat_settings(config).items()
+        if not name.startswith("model.")
     }
-    flat = {name: value for name, value in flatten(settings).items() if not name.startswith(FREE)}
+    described = {key: value for key, value in model.items() if key not in IGNORED}
+    settings |= flatten({"model.config": described})
+    flat = {name: value for name, value in settings.items() if not name.startswith(FREE)}
     ids = json.dumps([task["id"] for task in tasks]).encode()
     return flat | {
         "data.train": f"{len(tasks)} tasks, ids with SHA-256 {hashlib.sha256(ids).hexdigest()[:16]}"
@@ -52,11 +55,9 @@ def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, An
     Raises:
         OtherRun: model, tasks or settings differ; the message lists the keys with both values.
     """
-    absent = "absent"
     differing = [
-        f"  {name}: {stored.get(name, absent)!r} in the checkpoint, {now.get(name, absent)!r} now"
-        for name in sorted(stored.keys() | now.keys())
-        if stored.get(name, absent) != now.get(name, absent)
+        f"  {one.name}: {one.first!r} in the checkpoint, {one.second!r} now"
+        for one in differences(stored, now, absent="absent")
     ]
     if differing:
         raise OtherRun(
