@@ -13,7 +13,7 @@ lower bounds unit by unit, each where it lowers the sum most, is exact in whole 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from megatron_trace.allocation.variance import best_units
+from megatron_trace.allocation.greedy import best_units
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

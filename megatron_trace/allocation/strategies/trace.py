@@ -1,29 +1,39 @@
 """TRACE: budget to the anchors whose descendants most likely hold both a success and a failure.
 
-Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119. Stage 1 maximises Σ V_root(v_i, m_i),
-V_root(v, m) = 1 − v^m − (1−v)^m, over a pool of candidate tasks; stage 2 maximises, in each active task,
-Σ V_pref(q, k), V_pref = 1 − q^k, over the prefixes of its rollouts, q the predicted probability that a
-continuation ends as its rollout did. Ours: the continuations are split evenly over the active tasks, and all that goes
-beyond the paper (the options but for floor and caps; docs/strategies.md says what each brings).
+Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119. A step has two stages:
+
+1. Bare rollouts. Over a pool of candidate tasks with predicted success v_i, maximise Σ V_root(v_i, m_i)
+   with V_root(v, m) = 1 − v^m − (1−v)^m.
+2. Continuations. When the bare rollouts have ended, maximise Σ V_pref(q, k) with V_pref = 1 − q^k over the
+   prefixes of each active task; q is the predicted probability that a continuation ends as its rollout did.
+
+Ours: the continuations are split evenly over the active tasks, and stage 1 can draw its predictions
+(`doubt`). docs/method.md lists all decisions.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from megatron_trace.allocation.calibration import EDGE
-from megatron_trace.allocation.expansion import Expansion
+from megatron_trace.allocation.expansion import (
+    OpenPrefixes,
+    best_continuations,
+    open_prefixes,
+    random_continuations,
+)
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_roots
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
-from megatron_trace.allocation.variance import solve_root_variance
 from megatron_trace.config import SettingError
+from megatron_trace.tree import ROOT
 
 
 class Trace(Strategy):
-    """Both stages. What it learns lies in the predictor, which is part of the policy."""
+    """Both stages. What TRACE learns is in the predictor, which is part of the policy."""
 
     advantage = "trace"
     branches = True
@@ -31,22 +41,17 @@ class Trace(Strategy):
 
     @dataclass
     class Options:
-        """Both stages' limits, and what goes beyond the paper.
+        """Limits of both stages.
 
         Attributes:
-            roots, prefixes: "active" as the paper has it, or "uniform": `floor` bare rollouts of every task, and
+            roots, prefixes: "active" as in the paper, or "uniform": `floor` bare rollouts of every task, and
                 continuations of prefixes drawn at random.
             floor: fewest bare rollouts of a task that gets any.
             root_cap, prefix_cap: most bare rollouts that stage 1 gives a task, most continuations of a prefix.
-            doubt: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses (Thompson
-                sampling, arXiv 1707.02038); None: as far as outcomes were off the predictions in the last steps.
-                Without it tasks that the predictor takes for a little nearer to ½ than others get everything, and
-                it never learns better about the others.
-            over_tasks: weigh the prefixes of all tasks against each other, instead of an even share for each.
-            rounds: rounds of expansion; after each, prefixes whose outcome has been flipped get no more.
-            deep: expand the continuations' own prefixes too.
-            running_price: expand as rollouts end, at a running price, instead of waiting for the slowest.
-            contrast: "mixed" (probability of both outcomes) or "variance" (expected variance; graded rewards).
+            doubt: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses
+                (Thompson sampling, arXiv 1707.02038). None: estimated from the errors of the last steps'
+                predictions. 0: no draws. Without draws, tasks that are predicted a little nearer to ½ get
+                everything, and the predictor never learns better about the others.
         """
 
         roots: str = "active"
@@ -55,54 +60,82 @@ class Trace(Strategy):
         root_cap: int | None = None
         prefix_cap: int | None = None
         doubt: float | None = None
-        over_tasks: bool = False
-        rounds: int = 1
-        deep: bool = False
-        running_price: bool = False
-        contrast: str = "mixed"
-
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.streams = self.options.running_price
-        self._expansion = Expansion(self.options)
 
     def candidates(self, rollouts: int) -> int:
         uniform = self._bare(rollouts) // self._floor
         return self.settings.pool if self.options.roots == "active" else uniform
 
     def plan(self, now: Situation) -> Plans:
-        return self._roots(now) if now.round == 0 else self._expansion.plan(now)
+        return self._plan_roots(now) if now.round == 0 else self._plan_prefixes(now)
 
-    def state(self) -> dict[str, object]:
-        return self._expansion.state()
-
-    def restore(self, state: dict[str, object]) -> None:
-        self._expansion.restore(state)
-
-    def _roots(self, now: Situation) -> Plans:
-        bare, options = self._payable(self._bare(now.total), len(now.trees)), self.options
-        if options.roots == "uniform":
-            counts = np.array(split_evenly(bare, [bare] * (bare // self._floor)))
+    def _plan_roots(self, view: Situation) -> Plans:
+        """Stage 1: bare rollouts of the tasks that most likely get mixed outcomes."""
+        bare = self._payable(self._bare(view.total), len(view.trees))
+        if self.options.roots == "uniform":
+            tasks = bare // self._floor
+            counts = split_evenly(bare, [bare] * tasks)
         else:
-            solve = solve_roots if options.contrast == "mixed" else solve_root_variance
-            doubt = now.root_deviation if options.doubt is None else options.doubt
-            drawn = logit(np.clip(now.roots, EDGE, 1 - EDGE)) + doubt * now.rng.normal(
-                size=len(now.trees)
-            )
-            success = expit(drawn) if doubt else now.roots
-            counts = solve(success, bare, floor=self._floor, cap=options.root_cap)
-        return now.at_roots({index: int(count) for index, count in enumerate(counts)})
+            success = self._drawn_success(view)
+            counts = solve_roots(
+                success, bare, floor=self._floor, cap=self.options.root_cap
+            ).tolist()
+        return view.at_roots(dict(enumerate(counts)))
+
+    def _drawn_success(self, view: Situation) -> NDArray[np.float64]:
+        """Success probabilities by which stage 1 chooses, [trees]: draws around the predictions."""
+        doubt = view.root_deviation if self.options.doubt is None else self.options.doubt
+        if not doubt:
+            return view.roots
+        noise = doubt * view.rng.normal(size=len(view.trees))
+        return expit(logit(np.clip(view.roots, EDGE, 1 - EDGE)) + noise)
+
+    def _plan_prefixes(self, view: Situation) -> Plans:
+        """Stage 2: continuations of the prefixes that most likely flip the outcome of their rollout.
+
+        What finds no prefix goes to the roots of the active tasks, so that the budget is spent.
+        """
+        active = [index for index, tree in enumerate(view.trees) if tree.rollouts]
+        prefixes = [open_prefixes(view, index, self.options.prefix_cap) for index in active]
+        costs = [cost for task in prefixes for cost in task.cost]
+        cost = float(np.mean(costs)) if costs else view.cost(view.trees[0], ROOT)
+        continuations = int(view.left / cost + 1e-9)
+        shares = split_evenly(continuations, [int(task.room.sum()) for task in prefixes])
+        plans = view.nothing()
+        for index, task, share in zip(active, prefixes, shares, strict=True):
+            if share:
+                counts = self._continuations(view, task, share, cost).tolist()
+                pairs = zip(task.anchors, counts, strict=True)
+                plans[index] = {anchor: count for anchor, count in pairs if count}
+        rest = continuations - sum(shares)
+        for index, more in zip(active, split_evenly(rest, [rest] * len(active)), strict=True):
+            if more:
+                plans[index][ROOT] = more
+        return plans
+
+    def _continuations(
+        self, view: Situation, prefixes: OpenPrefixes, share: int, cost: float
+    ) -> NDArray[np.int64]:
+        """Continuations of each prefix of a task, [n]; together they cost `share` times `cost`."""
+        if self.options.prefixes == "uniform":
+            return random_continuations(prefixes, share, view.rng)
+        capped = self.options.prefix_cap is not None
+        return best_continuations(prefixes, share * cost, capped=capped)
 
     def _bare(self, total: int) -> int:
+        """How many of a step's `total` rollouts are bare."""
         return max(self._floor, round(self.bare_share * total))
 
     def _payable(self, bare: int, roots: int) -> int:
-        """The most of `bare` rollouts that can be split over `roots` by floor and cap (a budget of tokens may pay for
-        any number)."""
-        if (cap := self.options.root_cap) is None:
+        """The most of `bare` rollouts that `floor` and `root_cap` allow for `roots` tasks.
+
+        `check` refuses budgets of rollouts that do not divide. A budget of tokens may pay for any number.
+        """
+        cap = self.options.root_cap
+        if cap is None:
             return bare
         bare = min(bare, cap * roots)
-        return bare if -(-bare // cap) * self._floor <= bare else bare // cap * cap
+        fewest_tasks = -(-bare // cap)
+        return bare if fewest_tasks * self._floor <= bare else bare // cap * cap
 
     @property
     def _floor(self) -> int:
@@ -113,48 +146,41 @@ class Trace(Strategy):
         Raises:
             SettingError: the bare rollouts cannot be split over the tasks, or an option is none of its values.
         """
-        options, settings = self.options, self.settings
-        check_bare_share(settings)
-        choices = {
-            "roots": ("active", "uniform"),
-            "prefixes": ("active", "uniform"),
-            "contrast": ("mixed", "variance"),
-        }
-        for name, values in choices.items():
-            if getattr(options, name) not in values:
-                raise _error(name, getattr(options, name), f"must be one of {', '.join(values)}")
+        check_bare_share(self.settings)
+        self._check_options()
+        if self.settings.unit.value == "tokens":
+            # How many rollouts a budget of tokens pays for is known only while a run samples.
+            check_pays(self.settings, self._floor)
+        else:
+            self._check_budget()
+
+    def _check_options(self) -> None:
+        options = self.options
+        for name in ("roots", "prefixes"):
+            if getattr(options, name) not in ("active", "uniform"):
+                raise _error(name, getattr(options, name), "must be one of active, uniform")
         if options.doubt is not None and options.doubt < 0.0:
-            raise _error(
-                "doubt",
-                options.doubt,
-                "must not be negative, or null to follow the predictor's error",
-            )
-        if options.deep and options.rounds < 2 and not options.running_price:
-            remedy = "needs two rounds or more (option rounds): in the first there are no continuations yet"
-            raise _error("deep", True, remedy)
-        if options.running_price and (options.prefixes == "uniform" or options.rounds > 1):
-            remedy = "goes with prefixes=active and rounds=1: it takes the best prefixes whenever a rollout ends"
-            raise _error("running_price", True, remedy)
-        for name in ("root_cap", "prefix_cap", "rounds"):
-            least = self._floor if name == "root_cap" else 1
-            if getattr(options, name) is not None and getattr(options, name) < least:
-                raise _error(name, getattr(options, name), f"must be at least {least}")
-        if settings.unit.value == "tokens":
-            check_pays(settings, self._floor)
-            return  # how many rollouts a budget of tokens pays for, a run finds out
+            remedy = "must not be negative; null follows the predictor's error"
+            raise _error("doubt", options.doubt, remedy)
+        for name, least in (("root_cap", self._floor), ("prefix_cap", 1)):
+            cap = getattr(options, name)
+            if cap is not None and cap < least:
+                raise _error(name, cap, f"must be at least {least}")
+
+    def _check_budget(self) -> None:
+        options, settings = self.options, self.settings
         bare = self._bare(settings.budget)
         if bare > settings.budget:
-            raise _error(
-                "floor",
-                options.floor,
-                f"is above the budget of {settings.budget} rollouts; lower it",
-            )
-        fewest = 1 if options.root_cap is None else -(-bare // options.root_cap)
-        if options.roots == "active" and fewest * self._floor > bare:
+            remedy = f"is above the budget of {settings.budget} rollouts; lower it"
+            raise _error("floor", options.floor, remedy)
+        if options.roots == "uniform":
+            return
+        fewest_tasks = 1 if options.root_cap is None else -(-bare // options.root_cap)
+        if fewest_tasks * self._floor > bare:
             remedy = f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) to {options.root_cap}"
             raise _error("root_cap", options.root_cap, remedy)
-        if options.roots == "active" and settings.pool < fewest:
-            remedy = f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest} tasks"
+        if settings.pool < fewest_tasks:
+            remedy = f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest_tasks} tasks"
             raise SettingError("allocation.pool", settings.pool, remedy)
 
 

@@ -47,7 +47,7 @@ TASKS = [{"id": f"t{i}", "v": v} for i, v in enumerate([0.5, 0.02, 0.6, 0.99])]
 
 
 def settings(strategy="trace", budget=16, **others):
-    options = {"trace": {"floor": 4, "doubt": 0.0, **others.pop("options", {})}}
+    options = {"trace": {"floor": 4, "doubt": 0.0}} | others.pop("options", {})
     return AllocationConfig(
         strategy=strategy,
         budget=budget,
@@ -74,9 +74,9 @@ def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes() -> None:
         assert [rollout.stage for rollout in tree.rollouts] == ["bare"] * 4 + ["continuation"] * 4
 
 
-def test_with_a_running_price_continuations_start_while_bare_rollouts_still_run() -> None:
+def test_a_strategy_that_streams_adds_continuations_while_other_rollouts_still_run() -> None:
     fleet, display = CoinFleet(), Silent()
-    allocator = Allocator(settings(options={"running_price": True}))
+    allocator = Allocator(settings("infotree", options={"infotree": {"speculative": True}}))
     trees, _ = sample_trees(fleet, allocator, TASKS, "step 1", display)
     anchors = [rollout.anchor for tree in trees for rollout in tree.rollouts]
     assert (len(anchors), anchors.count(ROOT)) == (16, 8)

@@ -10,10 +10,7 @@ from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT, RolloutTree, Turn
 
 BUDGET, GROUP = 48, 6
-STREAMING = {"trace": {"running_price": True}, "infotree": {"speculative": True}}
-CASES = [(name, {}) for name in STRATEGIES] + [
-    (name, {name: STREAMING[name]}) for name in STREAMING
-]
+CASES = [(name, {}) for name in STRATEGIES] + [("infotree", {"infotree": {"speculative": True}})]
 
 
 def allocator(name, options, seed=0, **settings):

@@ -1,4 +1,4 @@
-"""TRACE's two stages and what goes beyond the paper."""
+"""TRACE's two stages."""
 
 from dataclasses import replace
 
@@ -78,30 +78,22 @@ def test_a_flipped_prefix_gets_no_more_in_the_next_round() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
     tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
     tree.graft(1, chain(900, 1, 0.0))
-    assert expanded([tree], budget=5, rounds=2) == [{3: 1}]
+    assert expanded([tree], budget=4) == [{3: 1}]
 
 
-def test_what_is_left_is_spread_over_the_rounds_left() -> None:
-    tree = bare_tree([1.0, 0.0], turns=2)
-    plan = expanded([tree], budget=8, rounds=3)
-    assert sum(plan[0].values()) == 2
-
-
-def test_continuations_own_prefixes_are_expanded_only_when_asked() -> None:
+def test_continuations_own_prefixes_are_not_expanded() -> None:
     tree = bare_tree([1.0], turns=2)
     tree.turns[1].prediction = 0.9
     tree.graft(1, chain(900, 2, 1.0))  # turns 3, 4
     tree.turns[3].prediction = 0.1
     assert expanded([tree], budget=3) == [{1: 1}]
-    assert expanded([tree], budget=3, deep=True, rounds=2) == [{3: 1}]
 
 
-def test_over_tasks_a_certain_task_leaves_its_share_to_an_uncertain_one() -> None:
+def test_every_active_task_gets_an_equal_share_of_the_continuations() -> None:
     sure, unsure = bare_tree([1.0, 1.0], turns=2), bare_tree([1.0, 1.0], turns=2)
     for tree, v in ((sure, 0.99), (unsure, 0.5)):
         tree.turns[1].prediction = tree.turns[3].prediction = v
     assert expanded([sure, unsure], budget=8) == [{1: 1, 3: 1}, {1: 1, 3: 1}]
-    assert expanded([sure, unsure], budget=8, over_tasks=True) == [{}, {1: 2, 3: 2}]
 
 
 def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more() -> None:
@@ -117,45 +109,25 @@ def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more() -> None:
     assert plan(lambda tree, anchor: dear.get(anchor, 40.0)) == {2: 2}
 
 
-def test_variance_prefers_more_than_one_flip_where_outcomes_are_open() -> None:
-    tree = bare_tree([1.0, 1.0], turns=2)
-    tree.turns[1].prediction, tree.turns[3].prediction = 0.5, 0.01
-    # Of 1 and k others: (k/4 + k²/4) / (k+1)² = k / (4(k+1)) at ½, and about k / (k+1)², no more, near 0.
-    assert expanded([tree], budget=5, contrast="variance") == [{1: 2, 3: 1}]
-
-
 @given(
     st.lists(st.sampled_from([1, 2, 3]), min_size=1, max_size=5),
     st.integers(0, 30),
     st.sampled_from([None, 1, 3]),
-    st.booleans(),
     st.sampled_from(["active", "uniform"]),
-    st.sampled_from(["mixed", "variance"]),
 )
-def test_all_continuations_are_spent_even_without_prefixes(
-    turns, more, cap, over_tasks, prefixes, contrast
-) -> None:
+def test_all_continuations_are_spent_even_without_prefixes(turns, more, cap, prefixes) -> None:
     trees = [bare_tree([1.0, 0.0], turns=n) for n in turns]
     plans = expanded(
         trees,
         budget=2 * len(trees) + more,
         prefix_cap=cap,
-        over_tasks=over_tasks,
         prefixes=prefixes,
-        contrast=contrast,
         pool=40,
     )
     assert sum(sum(plan.values()) for plan in plans) == more
     for tree, plan in zip(trees, plans, strict=True):
         assert set(plan) <= {ROOT, *tree.prefixes()}
         assert cap is None or all(count <= cap for anchor, count in plan.items() if anchor != ROOT)
-
-
-def test_the_running_price_remembers_offers_over_a_resume() -> None:
-    strategy = trace(running_price=True)
-    strategy.restore({"offers": [0.1, 0.4], "rate": 3.5})
-    assert strategy.state() == {"offers": [0.1, 0.4], "rate": 3.5}
-    assert strategy.streams and not trace().streams
 
 
 @pytest.mark.parametrize(
@@ -176,15 +148,6 @@ def test_the_running_price_remembers_offers_over_a_resume() -> None:
         (
             {"root_cap": 3, "floor": 3},
             r"allocation.options.trace.root_cap = 3: 4 bare rollouts cannot be split",
-        ),
-        ({"deep": True}, r"allocation.options.trace.deep = True: needs two rounds or more"),
-        (
-            {"running_price": True, "rounds": 2},
-            r"allocation.options.trace.running_price = True: goes with",
-        ),
-        (
-            {"running_price": True, "prefixes": "uniform"},
-            r"allocation.options.trace.running_price = True: goes with prefixes=active",
         ),
     ],
 )
