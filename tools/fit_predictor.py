@@ -9,7 +9,6 @@ every anchor); a tenth of the trees is held back, on which the head of the best 
 """
 
 import argparse
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from megatron_trace.config import LearningConfig
+from megatron_trace.files.atomic import whole_file
 from megatron_trace.learning import rows_from_tree
 from megatron_trace.models.predictor import FILE, PredictorHead
 from megatron_trace.tree import RolloutTree, load_trees
@@ -100,9 +100,9 @@ def main() -> None:
     )
     area = auc(Outcomes(prediction, success, np.ones_like(success)))
     print(f"Brier score {brier:.4f} (constant: {constant:.4f}), AUC {area:.3f}")
-    partial = args.model / (FILE + ".partial")
-    save_file({f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}, partial)
-    os.replace(partial, args.model / FILE)
+    weights = {f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}
+    with whole_file(args.model / FILE) as partial:
+        save_file(weights, partial)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Whether the data that a run names is there."""
 
-import glob
-
-from braceexpand import braceexpand
-
 from megatron_trace.config import Config, SettingError
+from megatron_trace.files.shards import shard_paths
 
 
 def check_shards(config: Config) -> None:
@@ -18,12 +15,8 @@ def check_shards(config: Config) -> None:
     if corpus := config.environment.options.get("corpus"):
         patterns["environment.options.corpus"] = corpus
     for name, pattern in patterns.items():
-        parts = list(braceexpand(pattern)) if pattern else []
-        missing = [part for part in parts if not glob.glob(part)]
-        if not parts or missing:
-            remedy = f"no such shard: {missing[0]}" if missing else "must name WebDataset shards"
-            raise SettingError(
-                name,
-                pattern,
-                f"{remedy}; build them with tools/build_geo_hop.py or correct the path",
-            )
+        try:
+            shard_paths(pattern)
+        except FileNotFoundError as error:
+            remedy = f"{error}; build them with tools/build_geo_hop.py or correct the path"
+            raise SettingError(name, pattern, remedy) from None

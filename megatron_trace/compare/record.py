@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import SettingError
+from megatron_trace.files.atomic import write_text
 
 FORMAT = 1
 DIGITS = 5
@@ -49,12 +50,8 @@ class Record:
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write `<folder>/<name>.json`, a line for each list; it appears only when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{record.name}.json"
-    partial = path.with_name(path.name + ".partial")
     content = {"format": FORMAT} | _rounded(asdict(record)) | {"settings": record.settings}
-    partial.write_text(_text(content) + "\n", encoding="utf-8")
-    return partial.replace(path)
+    return write_text(folder / f"{record.name}.json", _text(content) + "\n")
 
 
 def read_record(path: Path) -> Record:

@@ -14,6 +14,7 @@ from megatron_trace.compare.record import Record
 from megatron_trace.compare.summary import HELD_STILL, MEASURES, Line, Measure, summarise, trained
 from megatron_trace.compare.table import present
 from megatron_trace.compare.words import bounds, footnotes, mean_text, p_text, seeds_of, written
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report.page import card, grid, page, section
 from megatron_trace.report.svg import escape
 from megatron_trace.report.words import counted
@@ -67,13 +68,10 @@ def write_comparison(
     ]
     where = "in the simulator" if simulated else "on the real stack"
     subtitle = f"{counted(len(lines), 'variant')}, {seeds_of(lines)}, {where}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     document = page(
         "Allocation at equal cost", subtitle, "".join(body), kind="comparison", footer=FOOTER
     )
-    partial.write_text(document, encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, document)
 
 
 def _headline(lines: Sequence[Line], baseline: str) -> str:

@@ -1,31 +1,18 @@
 """Tasks as WebDataset shards: read, written with reproducible bytes, and streamed in a resumable order."""
 
-import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import braceexpand
 import numpy as np
 import webdataset as wds
 
+from megatron_trace.files.atomic import whole_file
+from megatron_trace.files.shards import shard_paths
+
 Task = dict[str, Any]
 """A plain JSON object; every task has an `id`, the rest is its environment's."""
-
-
-def shard_paths(shards: str) -> list[str]:
-    """The files that `shards` names: a path, a glob, or either with `{a..b}` braces; sorted within each glob.
-
-    Raises:
-        FileNotFoundError: no file matches; the message names the pattern.
-    """
-    paths = [
-        path for pattern in braceexpand.braceexpand(shards) for path in sorted(glob.glob(pattern))
-    ]
-    if not paths:
-        raise FileNotFoundError(f"no shard matches {shards!r}")
-    return paths
 
 
 def load_tasks(shards: str) -> list[Task]:
@@ -60,15 +47,14 @@ def write_shards(
     paths = []
     for shard, start in enumerate(range(0, len(rows), rows_per_shard)):
         path = Path(pattern % shard)
-        partial = path.with_suffix(".partial")
         with (
+            whole_file(path) as partial,
             partial.open("wb") as file,
             wds.TarWriter(file, user="", group="", mtime=0.0) as writer,
         ):
             for number, row in enumerate(rows[start : start + rows_per_shard], start):
                 data = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
                 writer.write({"__key__": f"{number:09d}", "json": data})
-        partial.replace(path)
         paths.append(path)
     return paths
 

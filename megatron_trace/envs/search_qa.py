@@ -3,7 +3,6 @@
 A turn searches a corpus with BM25 or answers. The terminal reward is the exact match with any gold answer.
 """
 
-import glob
 import json
 import re
 import string
@@ -13,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import braceexpand
 import webdataset as wds
 
 from megatron_trace.envs import react
 from megatron_trace.envs.environment import StepResult
+from megatron_trace.files.shards import shard_paths
 
 # bm25s loads numba where it can, which we do not use; vLLM's CPU worker looks at every loaded module when it
 # starts, and fails on numba's llvmlite. So bm25s is loaded as though numba were not installed.
@@ -76,16 +75,8 @@ class SearchIndex:
         Raises:
             FileNotFoundError: no file matches `corpus`.
         """
-        paths = [
-            path
-            for pattern in braceexpand.braceexpand(corpus)
-            for path in sorted(glob.glob(pattern))
-        ]
-        if not paths:
-            raise FileNotFoundError(f"no corpus shard matches {corpus!r}")
-        samples = wds.WebDataset(
-            paths, shardshuffle=False, nodesplitter=None
-        )  # whole, whatever torchrun says
+        # Every reader wants the whole corpus: webdataset must not split the shards among torchrun's ranks.
+        samples = wds.WebDataset(shard_paths(corpus), shardshuffle=False, nodesplitter=None)
         return cls([json.loads(sample["json"]) for sample in samples])
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:

@@ -1,10 +1,8 @@
 """Hugging Face folders: read tensor by tensor, written piece by piece, whole or not at all."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from megatron_trace.files.atomic import whole_folder
 
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5 * 1000**3
@@ -159,7 +159,7 @@ def write_folder(
     Raises:
         ValueError: a piece is not the one that is due.
     """
-    with replacing(path) as partial:
+    with whole_folder(path) as partial:
         copy_hf_assets(source, partial, config_dtype)
         _write_shards(partial, tensors, metadata, max_shard_bytes)
         for name, content in extra.items():
@@ -167,24 +167,6 @@ def write_folder(
                 {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()},
                 partial / name,
             )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new folder that becomes `path` if all goes well, and is removed if not."""
-    partial, retired = (path.with_name(f"{path.name}.{state}") for state in ("partial", "retired"))
-    for folder in (partial, retired):
-        shutil.rmtree(folder, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if path.exists():
-        os.replace(path, retired)
-    os.replace(partial, path)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def copy_hf_assets(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:

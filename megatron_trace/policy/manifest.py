@@ -1,10 +1,11 @@
 """A checkpoint's manifest: size and checksum of every file, so that a truncated or changed one is noticed."""
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from megatron_trace.files.atomic import write_text
 
 FILE = "manifest.json"
 NOTES = "checksums_{rank}.json"
@@ -52,12 +53,7 @@ def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> No
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     known = known or {}
     files = {name: known.get(name) or checksum(folder / name) for name in names if name != FILE}
-    partial = folder / f"{FILE}.partial"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump({"files": files}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / FILE)
+    write_text(folder / FILE, json.dumps({"files": files}, indent=1))
 
 
 def verify(folder: Path, part: int = 0, parts: int = 1) -> None:

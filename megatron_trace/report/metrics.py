@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from megatron_trace.files.atomic import write_bytes
 from megatron_trace.report.loggers import DetachedLogger, close_all
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, mixed_probability
 from megatron_trace.tree.predictions import outcomes, scores
@@ -173,9 +174,7 @@ def _drop_rows(path: Path, done: int) -> None:
     if path.exists():
         lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
         kept = [line for line in lines if json.loads(line)["step"] <= done]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(b"".join(line + b"\n" for line in kept))
-        partial.replace(path)
+        write_bytes(path, b"".join(line + b"\n" for line in kept))
 
 
 def _numbers(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report import charts, tree_drawing
 from megatron_trace.report.charts import Series
 from megatron_trace.report.exemplars import Exemplar, choose_exemplars
@@ -66,10 +67,7 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
         _settings(history),
     ]
     subtitle = " · ".join(filter(None, [*history.description(), history.progress()]))
-    path = run_dir / "report.html"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(history.name, subtitle, "".join(body)), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(run_dir / "report.html", page(history.name, subtitle, "".join(body)))
 
 
 def evaluation_chart(history: History) -> str:

@@ -6,7 +6,6 @@
 """
 
 import json
-import os
 import re
 import shutil
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from megatron_trace.config import CheckpointConfig
+from megatron_trace.files.atomic import PARTIAL, partial_path, publish, remove, write_text
 from megatron_trace.models.folders import HF
 from megatron_trace.policy.hf import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest, written_checksums
@@ -74,8 +74,8 @@ class Checkpoints:
         self._writing: RunState | None = None
         self._saved = max(complete(folder), default=-1)
         self.events: list[str] = []
-        for leftover in folder.glob("*.partial"):
-            shutil.rmtree(leftover)
+        for leftover in folder.glob(f"*{PARTIAL}"):
+            remove(leftover)
 
     def due(self, step: int, *, last: bool) -> bool:
         """Whether a checkpoint is wanted after `step`, the run's last or not."""
@@ -88,11 +88,11 @@ class Checkpoints:
         A disk that is full or read-only costs the checkpoint, not the run: `events` tells.
         """
         self.poll(wait=True)
-        partial = self._path(state.step).with_suffix(".partial")
+        partial = partial_path(self._path(state.step))
         try:
             partial.mkdir(parents=True)
             copy_hf_assets(self._model, partial / HF, self._dtype)
-            write_json(partial / STATE, asdict(state))
+            write_state(partial, state)
             self._check_room()
         except OSError as error:
             self._failed(state, str(error))
@@ -105,13 +105,10 @@ class Checkpoints:
         if self._writing is None or (problem := self._trainer.finish_checkpoint(wait)) is None:
             return
         state, self._writing = self._writing, None
-        if not problem:
-            try:
-                self._publish(state.step)
-                return
-            except OSError as error:
-                problem = str(error)
-        self._failed(state, problem)
+        if problem:
+            self._failed(state, problem)
+        else:
+            self._complete(state)
 
     def finish(self, state: RunState) -> bool:
         """Make sure that `state` is on disk before the run ends. Returns whether it is."""
@@ -142,24 +139,35 @@ class Checkpoints:
         if free < needed:
             raise OSError(f"it needs {needed / 1e9:.2f} GB in {self._folder}")
 
-    def _publish(self, step: int) -> None:
-        path = self._path(step)
-        partial = path.with_suffix(".partial")
-        write_manifest(partial, written_checksums(partial))
-        sync(partial)
-        partial.rename(path)
-        sync(self._folder)
-        write_text(self._folder / LATEST, path.name)
-        self._saved = step
+    def _complete(self, state: RunState) -> None:
+        """The ranks have written all: the checkpoint gets its manifest and its name."""
+        path = self._path(state.step)
+        partial = partial_path(path)
+        try:
+            write_manifest(partial, written_checksums(partial))
+            publish(path)
+        except OSError as error:
+            self._failed(state, str(error))
+            return
+        # From here on a run can continue from the new checkpoint, whatever happens to the rest.
+        self._saved = state.step
+        try:
+            write_text(self._folder / LATEST, path.name)
+            self._remove_superseded()
+        except OSError as error:
+            self.events.append(
+                f"the checkpoint of step {state.step} is saved, but the folder could not be tidied: {error}"
+            )
+
+    def _remove_superseded(self) -> None:
         for old in superseded(complete(self._folder), self._settings):
-            doomed = self._path(old).with_suffix(
-                ".partial"
-            )  # half removed, it must not look complete
+            # Renamed first: a checkpoint that is only half removed must not look complete.
+            doomed = partial_path(self._path(old))
             self._path(old).rename(doomed)
-            shutil.rmtree(doomed)
+            remove(doomed)
 
     def _failed(self, state: RunState, problem: str) -> None:
-        shutil.rmtree(self._path(state.step).with_suffix(".partial"), ignore_errors=True)
+        shutil.rmtree(partial_path(self._path(state.step)), ignore_errors=True)
         kept = (
             f"the newest is that of step {self._saved}" if self._saved >= 0 else "there is none yet"
         )
@@ -210,25 +218,6 @@ def read_state(checkpoint: Path) -> RunState:
     return RunState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content`; the file appears whole."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write `content`, to the disk itself; the file appears whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def sync(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_state(checkpoint: Path, state: RunState) -> None:
+    """Write the run's state into a checkpoint."""
+    write_text(checkpoint / STATE, json.dumps(asdict(state), indent=1) + "\n")

@@ -3,21 +3,21 @@
 import dataclasses
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from megatron_trace.files.atomic import whole_file
 from megatron_trace.tree.rollout_tree import Rollout, RolloutTree, Turn
 
 
 def save_trees(path: Path, trees: Sequence[RolloutTree]) -> None:
     """Write `trees` to `path` (`.jsonl.gz`), one tree a line; the file appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with gzip.open(partial, "wt", encoding="utf-8", compresslevel=3) as file:
+    with (
+        whole_file(path) as partial,
+        gzip.open(partial, "wt", encoding="utf-8", compresslevel=3) as file,
+    ):
         for tree in trees:
             file.write(json.dumps(dataclasses.asdict(tree)) + "\n")
-    os.replace(partial, path)
 
 
 def load_trees(path: Path) -> list[RolloutTree]:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from megatron_trace.files.atomic import whole_folder
 from megatron_trace.models.architecture import check_architecture
 from megatron_trace.models.folders import HF
 from megatron_trace.models.predictor import FILE as PREDICTOR_FILE
@@ -52,7 +53,6 @@ from megatron_trace.policy.hf import (
     TensorMeta,
     copy_hf_assets,
     read_config,
-    replacing,
     write_folder,
 )
 from megatron_trace.policy.manifest import verify, write_manifest
@@ -135,7 +135,7 @@ def to_megatron(source: Path, out: Path, progress: Progress) -> Converted:
             [chunk for row, place in part for chunk in _chunks(reader, row, place, model, metas)]
         )
     groups[-1] += _predictor_chunks(source)
-    with replacing(out) as folder:
+    with whole_folder(out) as folder:
         (folder / HF).mkdir()
         copy_hf_assets(source, folder / HF)
         torch.save({}, folder / "common.pt")

@@ -1,5 +1,6 @@
 """Which checkpoints a run keeps, believes and continues from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,27 @@ def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(
     assert "step_00001" in checkpoints.hint()
 
 
+def test_a_checkpoint_counts_as_saved_even_if_its_name_could_not_be_noted(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, _, folder = make(tmp_path, model)
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("latest.partial"):
+            raise OSError("No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    checkpoints.begin(RunState(step=1))
+    checkpoints.poll()
+    (event,) = checkpoints.take_events()
+    assert event.startswith("the checkpoint of step 1 is saved, but")
+    assert "step_00001" in checkpoints.hint()
+    assert {path.name for path in folder.iterdir()} == {"step_00001"}
+    make(tmp_path, model)  # a later start
+
+
 def test_a_checkpoint_that_would_not_fit_is_not_begun(tmp_path: Path, model: Path) -> None:
     checkpoints, trainer, _ = make(tmp_path, model)
     trainer.checkpoint_bytes = 10**18
@@ -129,6 +151,7 @@ def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path, model: Path) -> None:
     (tmp_path / "checkpoints" / "step_00004.partial").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest.partial").write_text("step_0")
     _, _, folder = make(tmp_path, model)
     assert not list(folder.iterdir())
 

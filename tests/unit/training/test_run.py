@@ -3,7 +3,7 @@ import pytest
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
 from megatron_trace.training import run as runs
-from megatron_trace.training.checkpoints import write_json
+from megatron_trace.training.checkpoints import RunState, write_state
 from megatron_trace.training.identity import OtherRun
 
 
@@ -15,7 +15,7 @@ def finished(tmp_path, monkeypatch) -> Command:
     same = {"learning.learning_rate": 1e-6}
     checkpoint = runs.run_folder(config) / "checkpoints" / "step_00003"
     checkpoint.mkdir(parents=True)
-    write_json(checkpoint / "state.json", {"step": 3, "identity": same})
+    write_state(checkpoint, RunState(step=3, identity=same))
     for name in ("policy", "report.html"):
         (runs.run_folder(config) / name).touch()
     monkeypatch.setattr(runs, "training_tasks", lambda command: [])
