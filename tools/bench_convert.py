@@ -49,7 +49,8 @@ QWEN3_06B = {
 MAKE = """
 import sys, torch
 from pathlib import Path
-from megatron_trace.policy.hf import read_config, write_folder
+from megatron_trace.policy.hf import read_config
+from megatron_trace.policy.hf_writer import write_folder
 from megatron_trace.policy.convert.stored import hf_shape
 from megatron_trace.models.weight_map import expand, family_of
 source, out = map(Path, sys.argv[1:])

@@ -1,16 +1,11 @@
-"""Which Hugging Face tensors make which Megatron-Core parameter: one table per model family.
+"""Which Hugging Face tensors make which Megatron-Core parameter: one table for each model family.
 
-Loading, weight sync, conversion and export all read these tables, so they cannot disagree. A family is its rows; a
-row is the parameter's names (local spec, then Transformer Engine's, where layernorms are fused into the next linear
-and experts are grouped), the HF names, and the rule between them.
+Loading, weight sync, conversion and export all read these tables. A family is a set of rows; a row
+(`WeightRow`) names a parameter, its HF tensors and the rule between them (`weight_rules.py`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from megatron_trace.models.architecture import (
     head_width,
@@ -18,204 +13,88 @@ from megatron_trace.models.architecture import (
     number_of_experts,
     sparse_layers,
 )
-from megatron_trace.models.architecture import padded_vocabulary as padded_vocabulary
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes that the rules need.
-
-    Attributes:
-        groups: key-value heads.
-        heads: query heads.
-        head_dim: width of one head.
-        vocabulary: real tokens; Megatron's tables may be longer.
-    """
-
-    groups: int
-    heads: int
-    head_dim: int
-    vocabulary: int
-
-
-class Rule:
-    """HF tensors <-> one full Megatron tensor <-> its tensor-parallel shards. The base class is `direct`:
-    the same tensor on every rank."""
-
-    def merge(self, parts: Sequence[Tensor], shape: Shape) -> Tensor:
-        """The full Megatron tensor of the row's HF tensors."""
-        return parts[0]
-
-    def split(self, full: Tensor, shape: Shape) -> list[Tensor]:
-        """The HF tensors of the full Megatron tensor; the inverse of `merge`."""
-        return [full]
-
-    def shard(self, full: Tensor, rank: int, ranks: int) -> Tensor:
-        """The part of `full` that tensor-parallel `rank` holds."""
-        return full
-
-    def join(self, shards: Sequence[Tensor]) -> Tensor:
-        """The full tensor of all ranks' parts; the inverse of `shard`."""
-        return shards[0]
-
-
-class Column(Rule):
-    """Split over dimension 0, the outputs."""
-
-    dim = 0
-
-    def shard(self, full: Tensor, rank: int, ranks: int) -> Tensor:
-        """Equal slices along `dim`."""
-        return full.chunk(ranks, self.dim)[rank]
-
-    def join(self, shards: Sequence[Tensor]) -> Tensor:
-        """The slices end to end."""
-        return torch.cat(list(shards), self.dim)
-
-
-class Row(Column):
-    """Split over dimension 1, the inputs."""
-
-    dim = 1
-
-
-class Vocabulary(Column):
-    """Split over the vocabulary, which Megatron pads with zero rows to a multiple of the ranks."""
-
-    def split(self, full: Tensor, shape: Shape) -> list[Tensor]:
-        """Without the padding. (`merge` leaves it to the loader, which knows the padded length.)"""
-        return [full[: shape.vocabulary]]
-
-
-class Qkv(Column):
-    """q, k, v <-> per key-value group its query heads, its key and its value: [q…, k, v] repeated.
-
-    Works on weights [outputs, hidden] and on biases [outputs].
-    """
-
-    def merge(self, parts: Sequence[Tensor], shape: Shape) -> Tensor:
-        """Interleave by group."""
-        grouped = [
-            part.reshape(shape.groups, -1, shape.head_dim, *part.shape[1:]) for part in parts
-        ]
-        return torch.cat(grouped, dim=1).reshape(-1, *parts[0].shape[1:])
-
-    def split(self, full: Tensor, shape: Shape) -> list[Tensor]:
-        """Take the groups apart."""
-        queries = shape.heads // shape.groups
-        grouped = full.reshape(shape.groups, queries + 2, shape.head_dim, *full.shape[1:])
-        return [part.reshape(-1, *full.shape[1:]) for part in grouped.split([queries, 1, 1], dim=1)]
-
-
-class GateUp(Column):
-    """gate, up <-> their concatenation, of which every rank holds its slice of both."""
-
-    def merge(self, parts: Sequence[Tensor], shape: Shape) -> Tensor:
-        """gate above up."""
-        return torch.cat(list(parts))
-
-    def split(self, full: Tensor, shape: Shape) -> list[Tensor]:
-        """The two halves."""
-        return list(full.chunk(2))
-
-    def shard(self, full: Tensor, rank: int, ranks: int) -> Tensor:
-        """[gate of the rank; up of the rank]."""
-        return torch.cat([half.chunk(ranks)[rank] for half in full.chunk(2)])
-
-    def join(self, shards: Sequence[Tensor]) -> Tensor:
-        """All gates, then all ups."""
-        halves = [shard.chunk(2) for shard in shards]
-        return torch.cat([half[0] for half in halves] + [half[1] for half in halves])
-
-
-DIRECT, COLUMN, ROW, VOCABULARY, QKV, GATE_UP = (
-    Rule(),
-    Column(),
-    Row(),
-    Vocabulary(),
-    Qkv(),
-    GateUp(),
+from megatron_trace.models.weight_rules import (
+    DIRECT,
+    GATE_UP,
+    QKV,
+    ROW,
+    VOCABULARY,
+    Shape,
+    WeightRow,
 )
-
-
-@dataclass(frozen=True)
-class WeightRow:
-    """One row of a table; in a name `{layer}` stands for the layer's number, counted from 0 over all stages, and
-    `{expert}` for the expert's in that layer, counted from 0 over all expert-parallel ranks."""
-
-    megatron: tuple[str, ...]
-    hf: tuple[str, ...]
-    rule: Rule
-
 
 EMBEDDING = "embedding.word_embeddings.weight"
 HEAD = "output_layer.weight"
 HF_EMBEDDING = "model.embed_tokens.weight"
 HF_HEAD = "lm_head.weight"
 
-_M, _H = "decoder.layers.{layer}.", "model.layers.{layer}."
-_Q, _K, _V = (_H + f"self_attn.{part}_proj." for part in "qkv")
-_LOCAL, _GROUPED = _M + "mlp.experts.local_experts.{expert}.", _M + "mlp.experts."
-_EXPERT = _H + "mlp.experts.{expert}."
+_LAYER = "decoder.layers.{layer}."
+_ATTENTION_MODULE = _LAYER + "self_attention."
+_LOCAL_EXPERT = _LAYER + "mlp.experts.local_experts.{expert}."
+_GROUPED_EXPERTS = _LAYER + "mlp.experts."
+_HF_LAYER = "model.layers.{layer}."
+_HF_ATTENTION = _HF_LAYER + "self_attn."
+_HF_EXPERT = _HF_LAYER + "mlp.experts.{expert}."
 
 _FIRST = (WeightRow((EMBEDDING,), (HF_EMBEDDING,), VOCABULARY),)
 _LAST = (WeightRow(("decoder.final_layernorm.weight",), ("model.norm.weight",), DIRECT),)
 _OUTPUT = (WeightRow((HEAD,), (HF_HEAD,), VOCABULARY),)
 
+
+def _qkv(kind: str) -> WeightRow:
+    """The row of the query, key and value projections' `kind`, weight or bias."""
+    hf = tuple(f"{_HF_ATTENTION}{part}_proj.{kind}" for part in "qkv")
+    return WeightRow((f"{_ATTENTION_MODULE}linear_qkv.{kind}",), hf, QKV)
+
+
 _ATTENTION = (
     WeightRow(
-        (_M + "input_layernorm.weight", _M + "self_attention.linear_qkv.layer_norm_weight"),
-        (_H + "input_layernorm.weight",),
+        (_LAYER + "input_layernorm.weight", _ATTENTION_MODULE + "linear_qkv.layer_norm_weight"),
+        (_HF_LAYER + "input_layernorm.weight",),
         DIRECT,
     ),
-    WeightRow(
-        (_M + "self_attention.linear_qkv.weight",),
-        (_Q + "weight", _K + "weight", _V + "weight"),
-        QKV,
-    ),
-    WeightRow((_M + "self_attention.linear_proj.weight",), (_H + "self_attn.o_proj.weight",), ROW),
+    _qkv("weight"),
+    WeightRow((_ATTENTION_MODULE + "linear_proj.weight",), (_HF_ATTENTION + "o_proj.weight",), ROW),
 )
-_QKV_BIAS = (
-    WeightRow(
-        (_M + "self_attention.linear_qkv.bias",), (_Q + "bias", _K + "bias", _V + "bias"), QKV
-    ),
-)
+_QKV_BIAS = (_qkv("bias"),)
 _QK_NORM = (
     WeightRow(
-        (_M + "self_attention.q_layernorm.weight",), (_H + "self_attn.q_norm.weight",), DIRECT
+        (_ATTENTION_MODULE + "q_layernorm.weight",), (_HF_ATTENTION + "q_norm.weight",), DIRECT
     ),
     WeightRow(
-        (_M + "self_attention.k_layernorm.weight",), (_H + "self_attn.k_norm.weight",), DIRECT
+        (_ATTENTION_MODULE + "k_layernorm.weight",), (_HF_ATTENTION + "k_norm.weight",), DIRECT
     ),
 )
 _DENSE = (
     WeightRow(
-        (_M + "pre_mlp_layernorm.weight", _M + "mlp.linear_fc1.layer_norm_weight"),
-        (_H + "post_attention_layernorm.weight",),
+        (_LAYER + "pre_mlp_layernorm.weight", _LAYER + "mlp.linear_fc1.layer_norm_weight"),
+        (_HF_LAYER + "post_attention_layernorm.weight",),
         DIRECT,
     ),
     WeightRow(
-        (_M + "mlp.linear_fc1.weight",),
-        (_H + "mlp.gate_proj.weight", _H + "mlp.up_proj.weight"),
+        (_LAYER + "mlp.linear_fc1.weight",),
+        (_HF_LAYER + "mlp.gate_proj.weight", _HF_LAYER + "mlp.up_proj.weight"),
         GATE_UP,
     ),
-    WeightRow((_M + "mlp.linear_fc2.weight",), (_H + "mlp.down_proj.weight",), ROW),
+    WeightRow((_LAYER + "mlp.linear_fc2.weight",), (_HF_LAYER + "mlp.down_proj.weight",), ROW),
 )
 _SPARSE = (
     WeightRow(
-        (_M + "pre_mlp_layernorm.weight",), (_H + "post_attention_layernorm.weight",), DIRECT
+        (_LAYER + "pre_mlp_layernorm.weight",),
+        (_HF_LAYER + "post_attention_layernorm.weight",),
+        DIRECT,
     ),
-    WeightRow((_M + "mlp.router.weight",), (_H + "mlp.gate.weight",), DIRECT),
+    WeightRow((_LAYER + "mlp.router.weight",), (_HF_LAYER + "mlp.gate.weight",), DIRECT),
 )
 _EXPERTS = (
     WeightRow(
-        (_LOCAL + "linear_fc1.weight", _GROUPED + "linear_fc1.weight{expert}"),
-        (_EXPERT + "gate_proj.weight", _EXPERT + "up_proj.weight"),
+        (_LOCAL_EXPERT + "linear_fc1.weight", _GROUPED_EXPERTS + "linear_fc1.weight{expert}"),
+        (_HF_EXPERT + "gate_proj.weight", _HF_EXPERT + "up_proj.weight"),
         GATE_UP,
     ),
     WeightRow(
-        (_LOCAL + "linear_fc2.weight", _GROUPED + "linear_fc2.weight{expert}"),
-        (_EXPERT + "down_proj.weight",),
+        (_LOCAL_EXPERT + "linear_fc2.weight", _GROUPED_EXPERTS + "linear_fc2.weight{expert}"),
+        (_HF_EXPERT + "down_proj.weight",),
         ROW,
     ),
 )
@@ -223,13 +102,13 @@ _EXPERTS = (
 
 @dataclass(frozen=True)
 class Family:
-    """A model family: what its layers hold.
+    """A model family: the parameters of its layers.
 
     Attributes:
-        attention: the rows of every layer's attention.
-        dense: the rows of a layer whose MLP is one network.
-        sparse: the rows of a layer whose MLP is a mixture of experts, the experts left out.
-        experts: the rows of each of its experts.
+        attention: rows of every layer's attention.
+        dense: rows of a layer whose MLP is one network.
+        sparse: rows of a layer whose MLP is a mixture of experts, without the experts.
+        experts: rows of each expert.
         qk_layernorm: queries and keys are normalised.
         qkv_bias: the query, key and value projections have biases.
     """
@@ -276,7 +155,7 @@ def shape_of(hf: dict[str, Any]) -> Shape:
 
 
 def expand(family: Family, hf: dict[str, Any], *, tied: bool) -> list[WeightRow]:
-    """All rows of one model, the numbers of layers and experts filled in.
+    """All rows of one model, with the numbers of layers and experts filled in.
 
     Args:
         family: the model's.
@@ -284,22 +163,23 @@ def expand(family: Family, hf: dict[str, Any], *, tied: bool) -> list[WeightRow]
         tied: the output layer is the embedding and has no row.
 
     Returns:
-        embedding, layer after layer with the experts of each, final norm, output layer.
+        embedding, layer after layer with the experts of each, final norm, output layer. Exports and
+        weight sync send tensors in this order.
     """
     rows = list(_FIRST)
     for layer, sparse in enumerate(sparse_layers(hf)):
-        rows += [
-            _numbered(row, layer)
-            for row in family.attention + (family.sparse if sparse else family.dense)
-        ]
+        in_layer = family.attention + (family.sparse if sparse else family.dense)
+        rows += [_numbered(row, layer) for row in in_layer]
         for expert in range(number_of_experts(hf) if sparse else 0):
             rows += [_numbered(row, layer, expert) for row in family.experts]
-    return rows + list(_LAST) + ([] if tied else list(_OUTPUT))
+    rows += _LAST
+    if not tied:
+        rows += _OUTPUT
+    return rows
 
 
 def _numbered(row: WeightRow, layer: int, expert: int = 0) -> WeightRow:
-    megatron, hf = (
-        tuple(name.format(layer=layer, expert=expert) for name in names)
-        for names in (row.megatron, row.hf)
-    )
-    return WeightRow(megatron, hf, row.rule)
+    def filled(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.format(layer=layer, expert=expert) for name in names)
+
+    return WeightRow(filled(row.megatron), filled(row.hf), row.rule)

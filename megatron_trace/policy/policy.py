@@ -20,10 +20,12 @@ from megatron_trace.learning.schedule import learning_rate_factor
 from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.policy.anchors import states_in_order, targets
 from megatron_trace.policy.distributed import start
-from megatron_trace.policy.hf import TensorMeta, drain, read_config, write_folder
+from megatron_trace.policy.hf import TensorMeta, read_config
+from megatron_trace.policy.hf_writer import write_folder
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify
 from megatron_trace.policy.packing import packing
 from megatron_trace.policy.reference import Reference
+from megatron_trace.policy.weights import drain
 
 Arrays = list[NDArray[np.float32]]
 Seen = tuple[Batch, Tensor]

@@ -6,8 +6,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import distributed
 
-from megatron_trace.policy.hf import drain
 from megatron_trace.policy.policy import Policy
+from megatron_trace.policy.weights import drain
 
 LEADER_TIMEOUT = timedelta(days=7)
 """How long the followers wait for the next call: rank 0 samples, evaluates and waits for humans."""

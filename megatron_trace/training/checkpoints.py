@@ -19,7 +19,7 @@ import torch
 from megatron_trace.config import CheckpointConfig
 from megatron_trace.files.atomic import PARTIAL, partial_path, publish, remove, write_text
 from megatron_trace.models.folders import HF
-from megatron_trace.policy.hf import copy_hf_assets
+from megatron_trace.policy.hf_writer import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest, written_checksums
 from megatron_trace.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from megatron_trace.policy.convert import convert
 from megatron_trace.policy.convert.torch_dist import TensorReader
-from megatron_trace.policy.hf import copy_hf_assets
+from megatron_trace.policy.hf_writer import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest
 from tests.system.parity import assert_same_bits, save_model, settings
 from tests.system.test_families import FAMILIES, FOUR, ROWS, TWO, cases

@@ -28,16 +28,8 @@ from megatron_trace.models.architecture import check_architecture
 from megatron_trace.models.folders import HF
 from megatron_trace.models.predictor import FILE as PREDICTOR_FILE
 from megatron_trace.models.predictor import NAMES as PREDICTOR
-from megatron_trace.models.weight_map import (
-    HF_EMBEDDING,
-    HF_HEAD,
-    VOCABULARY,
-    Shape,
-    WeightRow,
-    expand,
-    family_of,
-    shape_of,
-)
+from megatron_trace.models.weight_map import HF_EMBEDDING, HF_HEAD, expand, family_of, shape_of
+from megatron_trace.models.weight_rules import VOCABULARY, Shape, WeightRow
 from megatron_trace.policy.convert.stored import (
     Stored,
     empty_states,
@@ -47,14 +39,8 @@ from megatron_trace.policy.convert.stored import (
     stacks_layers,
 )
 from megatron_trace.policy.convert.torch_dist import Chunk, TensorReader, ahead, write_checkpoint
-from megatron_trace.policy.hf import (
-    SHARD_BYTES,
-    HFReader,
-    TensorMeta,
-    copy_hf_assets,
-    read_config,
-    write_folder,
-)
+from megatron_trace.policy.hf import HFReader, TensorMeta, nbytes, read_config
+from megatron_trace.policy.hf_writer import SHARD_BYTES, copy_hf_assets, write_folder
 from megatron_trace.policy.manifest import verify, write_manifest
 
 BLOCK_BYTES = 4 << 20
@@ -146,7 +132,7 @@ def to_megatron(source: Path, out: Path, progress: Progress) -> Converted:
         write_manifest(folder, known)
     tied_head = model.tied and HF_HEAD in reader.names()
     remark = f"{HF_HEAD} is tied to the embedding and equals it: stored once" if tied_head else ""
-    return Converted(len(metas), sum(map(_bytes, metas.values())), remark)
+    return Converted(len(metas), sum(map(nbytes, metas.values())), remark)
 
 
 def to_hf(
@@ -218,7 +204,7 @@ def _to_hf(
         config_dtype=dtype,
         max_shard_bytes=max_shard_bytes,
     )
-    return Converted(len(metadata), sum(map(_bytes, metadata)))
+    return Converted(len(metadata), sum(map(nbytes, metadata)))
 
 
 def _check_folder(reader: HFReader, model: _Model) -> dict[str, TensorMeta]:
@@ -243,7 +229,7 @@ def _check_tied_head(reader: HFReader) -> None:
     rows = reader.meta(HF_HEAD)[2][0]
     same = reader.meta(HF_HEAD)[1:] == reader.meta(HF_EMBEDDING)[1:] and all(
         reader.read(HF_HEAD, start, stop).equal(reader.read(HF_EMBEDDING, start, stop))
-        for start, stop in _ranges(rows, _bytes(reader.meta(HF_HEAD)) // max(rows, 1))
+        for start, stop in _ranges(rows, nbytes(reader.meta(HF_HEAD)) // max(rows, 1))
     )
     if not same:
         raise ValueError(
@@ -384,7 +370,3 @@ def _parts(model: _Model, places: Sequence[Stored]) -> list[list[tuple[WeightRow
 def _ranges(rows: int, row_bytes: int) -> list[tuple[int, int]]:
     step = max(BLOCK_BYTES // max(row_bytes, 1), 1)
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-
-def _bytes(meta: TensorMeta) -> int:
-    return meta[1].itemsize * torch.Size(meta[2]).numel()

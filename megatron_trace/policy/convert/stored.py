@@ -18,7 +18,7 @@ from megatron_trace.models.architecture import (
     padded_vocabulary,
     sparse_layers,
 )
-from megatron_trace.models.weight_map import VOCABULARY, WeightRow
+from megatron_trace.models.weight_rules import VOCABULARY, WeightRow
 
 _LAYER = re.compile(r"decoder\.layers\.(\d+)\.(.*)")
 _EXPERT = re.compile(r"mlp\.experts\.local_experts\.(\d+)\.(.*)")

@@ -10,26 +10,23 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from megatron_trace.models.weight_map import (
-    COLUMN,
+from megatron_trace.models.architecture import padded_vocabulary
+from megatron_trace.models.weight_map import FAMILIES, expand, family_of, shape_of
+from megatron_trace.models.weight_rules import (
     DIRECT,
-    FAMILIES,
     GATE_UP,
     QKV,
     ROW,
     VOCABULARY,
+    ColumnParallel,
     Rule,
     Shape,
-    expand,
-    family_of,
-    padded_vocabulary,
-    shape_of,
 )
 
 SHAPE = Shape(groups=4, heads=8, head_dim=3, vocabulary=20)
 SOURCES = {
     "direct": (DIRECT, [(7,)]),
-    "column": (COLUMN, [(8, 5)]),
+    "column": (ColumnParallel(), [(8, 5)]),
     "row": (ROW, [(5, 8)]),
     "vocabulary": (VOCABULARY, [(20, 5)]),
     "qkv": (QKV, [(24, 5), (12, 5), (12, 5)]),

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from megatron_trace.models.predictor import FILE, NAMES, PredictorHead, load_predictor
 from megatron_trace.policy import hf
+from megatron_trace.policy.hf_writer import write_folder
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_folder_reads_back_what_was_written(
 ) -> None:
     path = tmp_path / "out"
     extra = {FILE: {"predictor.fc2.bias": torch.ones(1)}}
-    hf.write_folder(path, source, TENSORS.items(), METADATA, extra, max_shard_bytes=limit)
+    write_folder(path, source, TENSORS.items(), METADATA, extra, max_shard_bytes=limit)
     assert len(list(path.glob("model*.safetensors"))) == files
     reader = hf.HFReader(path)
     assert reader.names() == TENSORS.keys()
@@ -59,7 +60,7 @@ def test_a_tensor_may_come_in_pieces_and_of_another_dtype(tmp_path: Path, source
     one, other = torch.randn(5, 3), torch.randn(7).bfloat16()
     pieces = [("one", one[:2]), ("one", one[2:4]), ("one", one[4:]), ("other", other)]
     metadata = [("one", torch.bfloat16, (5, 3)), ("other", torch.float32, (7,))]
-    hf.write_folder(tmp_path / "out", source, pieces, metadata, {})
+    write_folder(tmp_path / "out", source, pieces, metadata, {})
     stored = load_file(tmp_path / "out" / "model.safetensors")
     assert torch.equal(stored["one"], one.bfloat16())
     assert torch.equal(stored["other"], other.float())
@@ -80,7 +81,7 @@ def test_pieces_that_are_not_the_announced_tensors_are_refused(
 ) -> None:
     metadata = [("one", torch.float32, (3, 3)), ("other", torch.float32, (2,))]
     with pytest.raises(ValueError, match=r"where one .* was due|is not among the announced"):
-        hf.write_folder(tmp_path / "out", source, pieces, metadata, {})
+        write_folder(tmp_path / "out", source, pieces, metadata, {})
     assert [folder.name for folder in tmp_path.iterdir()] == ["source"]
 
 
@@ -89,9 +90,9 @@ def test_config_json_travels_byte_for_byte_unless_it_must_state_another_dtype(
 ) -> None:
     before = (source / "config.json").read_bytes()
     for dtype, after in ((None, before), (torch.bfloat16, before)):
-        hf.write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=dtype)
+        write_folder(tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=dtype)
         assert (tmp_path / "out" / "config.json").read_bytes() == after
-    hf.write_folder(
+    write_folder(
         tmp_path / "out", source, TENSORS.items(), METADATA, {}, config_dtype=torch.float32
     )
     assert hf.read_config(tmp_path / "out") == {"model_type": "qwen3", "dtype": "float32"}
@@ -99,7 +100,7 @@ def test_config_json_travels_byte_for_byte_unless_it_must_state_another_dtype(
 
 def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "out"
-    hf.write_folder(path, source, TENSORS.items(), METADATA, {})
+    write_folder(path, source, TENSORS.items(), METADATA, {})
     before = sorted(file.name for file in path.iterdir())
 
     def broken() -> Iterator[tuple[str, torch.Tensor]]:
@@ -107,7 +108,7 @@ def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> 
         raise RuntimeError("a rank died")
 
     with pytest.raises(RuntimeError, match="a rank died"):
-        hf.write_folder(path, source, broken(), METADATA, {})
+        write_folder(path, source, broken(), METADATA, {})
     assert sorted(file.name for file in path.iterdir()) == before
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["out", "source"]
     assert torch.equal(hf.HFReader(path).read("layer.1"), TENSORS["layer.1"])
@@ -115,9 +116,9 @@ def test_a_failed_export_leaves_the_old_folder(tmp_path: Path, source: Path) -> 
 
 def test_an_export_replaces_the_old_folder(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "out"
-    hf.write_folder(path, source, TENSORS.items(), METADATA, {})
+    write_folder(path, source, TENSORS.items(), METADATA, {})
     changed = {name: tensor + 1 for name, tensor in TENSORS.items()}
-    hf.write_folder(path, source, changed.items(), METADATA, {})
+    write_folder(path, source, changed.items(), METADATA, {})
     assert torch.equal(hf.HFReader(path).read("layer.1"), changed["layer.1"])
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["out", "source"]
 

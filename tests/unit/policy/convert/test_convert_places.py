@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_trace.models.weight_map import FAMILIES, VOCABULARY, expand
+from megatron_trace.models.weight_map import FAMILIES, expand
+from megatron_trace.models.weight_rules import VOCABULARY
 from megatron_trace.policy.convert.stored import empty_states, hf_shape, place_of, stacks_layers
 
 SIZES = st.integers(1, 7)
