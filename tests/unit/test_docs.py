@@ -1,0 +1,90 @@
+"""What the documents name is there: links, headings, files, settings."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.config import Config, flatten
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+FILE = re.compile(r"[\w.-]+(/[\w.-]+)+\.(py|md|yaml|sh|sbatch|toml|txt)")
+SECTIONS = "|".join(field.name for field in dataclasses.fields(Config))
+SETTING = re.compile(rf"(?<![\w./-])(?:{SECTIONS})(?:\.[a-z][a-z0-9_]*)+(?![\w(*/])")
+
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
+)
+
+
+@each_document
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    dead = [target for target in _links(document) if not _is_alive(document, target)]
+    assert dead == []
+
+
+@each_document
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    places = [ROOT, ROOT / "megatron_trace", document.parent]
+    named = [name for name in QUOTED.findall(_text(document)) if FILE.fullmatch(name)]
+    ours = [name for name in named if not name.startswith(("megatron/", "runs/"))]
+    missing = [name for name in ours if not any((place / name).exists() for place in places)]
+    assert missing == []
+
+
+@each_document
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    settings = flatten(dataclasses.asdict(Config()))
+    shown_error = re.compile(r"^error: .*$", re.MULTILINE)
+    named = SETTING.findall(shown_error.sub("", _text(document)))
+    assert [name for name in named if not _is_setting(name, settings)] == []
+
+
+def test_a_dead_link_and_an_unknown_setting_are_noticed(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("# One heading\n\n[a](gone.md) [b](page.md#one-heading) [c](#two)\n")
+    dead = [target for target in _links(document) if not _is_alive(document, target)]
+    assert dead == ["gone.md", "#two"]
+    settings = flatten(dataclasses.asdict(Config()))
+    assert _is_setting("run.steps", settings) and not _is_setting("run.step", settings)
+
+
+def _text(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def _links(document: Path) -> list[str]:
+    targets = LINK.findall(_text(document))
+    return [target for target in targets if not target.startswith(("http://", "https://"))]
+
+
+def _is_alive(document: Path, target: str) -> bool:
+    """Whether a link leads to a file or folder and, where it names one, to a heading of that file."""
+    path, _, anchor = target.partition("#")
+    page = document.parent / path if path else document
+    return page.exists() and (not anchor or anchor in _anchors(page))
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ +(.+)$", _text(page), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
+    return {title.replace(" ", "-") for title in plain}
+
+
+def _is_setting(name: str, settings: dict[str, object]) -> bool:
+    """Whether `name` is a setting, a section of settings, or an option of a plug-in.
+
+    Options belong to strategies, estimators and environments, which check their names themselves.
+    """
+    if ".options." in name or name.endswith(".options"):
+        return True
+    return name in settings or any(known.startswith(f"{name}.") for known in settings)
