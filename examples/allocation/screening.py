@@ -6,7 +6,7 @@ success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s
 
 from dataclasses import dataclass
 
-from megatron_trace.allocation import Plans, Situation, Strategy
+from megatron_trace.allocation import PlanningView, Plans, Strategy
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.config import SettingError
 from megatron_trace.tree.backup import is_mixed
@@ -32,14 +32,14 @@ class Screening(Strategy):
     def candidates(self, rollouts: int) -> int:
         return max(1, round(self.options.share * rollouts) // self.options.each)
 
-    def plan(self, now: Situation) -> Plans:
-        if now.round == 0:
-            screened = now.fresh()[: self.candidates(now.total)]
-            return now.at_roots({index: self.options.each for index in screened})
-        sampled = [index for index, tree in enumerate(now.trees) if tree.rollouts]
-        chosen = [index for index in sampled if is_mixed(now.trees[index])] or sampled
-        shares = split_evenly(now.rollouts, [now.rollouts] * len(chosen))
-        return now.at_roots(dict(zip(chosen, shares, strict=True)))
+    def plan(self, view: PlanningView) -> Plans:
+        if view.round == 0:
+            screened = view.fresh()[: self.candidates(view.total)]
+            return view.at_roots({index: self.options.each for index in screened})
+        sampled = [index for index, tree in enumerate(view.trees) if tree.rollouts]
+        chosen = [index for index in sampled if is_mixed(view.trees[index])] or sampled
+        shares = split_evenly(view.rollouts, [view.rollouts] * len(chosen))
+        return view.at_roots(dict(zip(chosen, shares, strict=True)))
 
     def check(self) -> None:
         """

@@ -1,8 +1,8 @@
 """Where the sampling budget goes: one protocol, one file a strategy, value functions and exact solvers."""
 
 from megatron_trace.allocation.allocator import Allocator
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.registry import STRATEGIES, make_strategy, strategy_class
-from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_prefixes, solve_roots
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.allocation.value import prefix_value, root_value
@@ -10,8 +10,8 @@ from megatron_trace.allocation.value import prefix_value, root_value
 __all__ = [
     "STRATEGIES",
     "Allocator",
+    "PlanningView",
     "Plans",
-    "Situation",
     "Strategy",
     "make_strategy",
     "prefix_value",

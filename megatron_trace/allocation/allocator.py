@@ -10,8 +10,8 @@ import numpy as np
 
 from megatron_trace.allocation.calibration import Calibration
 from megatron_trace.allocation.cost import RolloutCost
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.registry import make_strategy
-from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.config import AllocationConfig, BudgetUnit
 from megatron_trace.tree import ROOT, Anchor, Need, RolloutTree, Turn
 
@@ -81,7 +81,7 @@ class Allocator:
             1.0 if not self._in_tokens else self._cost(self._trees[0], ROOT) / 2
         ):
             return []
-        now = Situation(
+        view = PlanningView(
             trees=self._trees,
             pending=self._pending,
             round=self._round,
@@ -89,11 +89,11 @@ class Allocator:
             left=left,
             cost=self._cost,
             calibrate=self._calibration,
-            root_deviation=self._calibration.root_deviation,
+            root_logit_std=self._calibration.root_logit_std,
             rng=np.random.default_rng(_seed(f"{self._seed}/{self._name}/{self._round}")),
         )
         plans = [
-            {anchor: int(n) for anchor, n in plan.items() if n} for plan in self.strategy.plan(now)
+            {anchor: int(n) for anchor, n in plan.items() if n} for plan in self.strategy.plan(view)
         ]
         self._check(plans, left)
         self._round += 1

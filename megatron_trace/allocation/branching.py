@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.strategy import Strategy, check_bare_share
 from megatron_trace.config import SettingError
 from megatron_trace.tree import ROOT, Anchor
@@ -21,7 +21,7 @@ class Branching(Strategy):
     branches = True
     fewest = 1
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         """The next continuations of the tree at `index`: at most `share`, none where it has no prefix for them."""
         raise NotImplementedError
 
@@ -35,36 +35,36 @@ class Branching(Strategy):
         """Continuations of a task in each of `rounds` rounds of the same size."""
         return max(1, -(-(self.settings.group - self.chains) // rounds))
 
-    def plan(self, now: Situation) -> Plans:
-        owed = self.owed(now)
-        return self.spread(now, owed, now.rollouts) if owed else self.open(now)
+    def plan(self, view: PlanningView) -> Plans:
+        owed = self.owed(view)
+        return self.spread(view, owed, view.rollouts) if owed else self.open(view)
 
-    def owed(self, now: Situation) -> dict[int, int]:
+    def owed(self, view: PlanningView) -> dict[int, int]:
         """Tree index -> rollouts that it still lacks of its group, of the tasks that have begun."""
         lacks = {
             index: self.settings.group - len(tree.rollouts) - sum(pending.values())
-            for index, (tree, pending) in enumerate(zip(now.trees, now.pending, strict=True))
+            for index, (tree, pending) in enumerate(zip(view.trees, view.pending, strict=True))
             if tree.rollouts or pending
         }
         return {index: lack for index, lack in lacks.items() if lack > 0}
 
-    def spread(self, now: Situation, room: Mapping[int, int], rollouts: int) -> Plans:
+    def spread(self, view: PlanningView, room: Mapping[int, int], rollouts: int) -> Plans:
         """`rollouts` spread evenly over trees, each with at most its room; a tree that has none yet must wait."""
         plans, seen = (
-            now.nothing(),
-            {index: most for index, most in room.items() if now.trees[index].rollouts},
+            view.nothing(),
+            {index: most for index, most in room.items() if view.trees[index].rollouts},
         )
         for index, share in zip(seen, split_evenly(rollouts, list(seen.values())), strict=True):
             if share:
-                plans[index] = self.expand(now, index, share)
-                if not plans[index] and not now.pending[index]:
+                plans[index] = self.expand(view, index, share)
+                if not plans[index] and not view.pending[index]:
                     plans[index] = {ROOT: share}
         return plans
 
-    def open(self, now: Situation) -> Plans:
+    def open(self, view: PlanningView) -> Plans:
         """Chains of tasks that have none, as many tasks as whole groups can be paid."""
-        return now.at_roots(
-            {index: self.chains for index in now.fresh()[: now.rollouts // self.settings.group]}
+        return view.at_roots(
+            {index: self.chains for index in view.fresh()[: view.rollouts // self.settings.group]}
         )
 
     def check(self) -> None:

@@ -103,7 +103,7 @@ class Calibration:
         return kind(prediction, self._prior) if self._fitted or self._prior else prediction.copy()
 
     @property
-    def root_deviation(self) -> float:
+    def root_logit_std(self) -> float:
         """How far the true success of roots lies about their predictions, in logits; 1 before anything is known."""
         return self._kinds["root"].deviation(self._prior)
 
@@ -127,7 +127,7 @@ class Calibration:
                 if key in ("brier", "ece")
             }
             numbers |= {f"temperature_{name}": kind.temperature, f"shift_{name}": kind.shift}
-        return numbers | {"deviation_root": self.root_deviation}
+        return numbers | {"deviation_root": self.root_logit_std}
 
     def state(self) -> dict[str, Any]:
         """As JSON data."""

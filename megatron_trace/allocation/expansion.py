@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.allocation.greedy import best_units
-from megatron_trace.allocation.situation import Situation
+from megatron_trace.allocation.planning_view import PlanningView
 from megatron_trace.allocation.solver import solve_prefixes
 from megatron_trace.allocation.value import same_outcome
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
@@ -34,7 +34,7 @@ class OpenPrefixes:
     cost: Floats
 
 
-def open_prefixes(view: Situation, index: int, cap: int | None) -> OpenPrefixes:
+def open_prefixes(view: PlanningView, index: int, cap: int | None) -> OpenPrefixes:
     """The prefixes of the tree at `index` that have a prediction, room, and no flipped outcome yet.
 
     Args:

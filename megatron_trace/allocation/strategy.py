@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import Need, RolloutTree
 
@@ -59,7 +59,7 @@ class Strategy:
         """Tasks of which it wants to see the roots in a step that can pay for `rollouts`."""
         return max(1, rollouts // self.settings.group)
 
-    def plan(self, now: Situation) -> Plans:
+    def plan(self, view: PlanningView) -> Plans:
         """The next rollouts; called again when they have ended, until it plans none or the budget is spent."""
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from megatron_trace.tree import RolloutTree
 from megatron_trace.tree.backup import is_mixed
 
 
-class Silence:
+class NoProgress:
     """A watcher that shows nothing."""
 
     def phase(self, name: str, total: int | None = None) -> None:
@@ -131,7 +131,9 @@ class Simulation:
         return [tasks[index] for index in np.concatenate(order)[:count]]
 
     def _sample(self, allocator: Allocator, name: str) -> Step:
-        trees, spending = sample_trees(self.sampler, allocator, self._candidates, name, Silence())
+        trees, spending = sample_trees(
+            self.sampler, allocator, self._candidates, name, NoProgress()
+        )
         if not trees:
             strategy = self._settings[0].strategy
             raise RuntimeError(

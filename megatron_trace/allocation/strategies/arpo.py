@@ -13,7 +13,7 @@ all at once.
 from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.tree import Anchor, Need, RolloutTree
 
 
@@ -39,18 +39,18 @@ class ARPO(Branching):
         tokens: int = 20
         log_vocabulary: float = 11.93
 
-    def plan(self, now: Situation) -> Plans:
-        if now.round == 0:
+    def plan(self, view: PlanningView) -> Plans:
+        if view.round == 0:
             self._passed: dict[int, int] = {}
-        return super().plan(now)
+        return super().plan(view)
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
-        tree, passed = now.trees[index], self._passed.get(index, 0)
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
+        tree, passed = view.trees[index], self._passed.get(index, 0)
         self._passed[index] = len(tree.rollouts)
         calls = [a for a in tree.prefixes(of_continuations=True) if tree.turns[a].rollout >= passed]
         branches: dict[Anchor, int] = {}
         for anchor in sorted(calls, key=lambda anchor: len(tree.path(anchor))):
-            drawn = now.rng.random(self.options.beam - 1) - self.options.weight * self.rise(
+            drawn = view.rng.random(self.options.beam - 1) - self.options.weight * self.rise(
                 tree, anchor
             )
             count = min(
@@ -67,8 +67,10 @@ class ARPO(Branching):
             turn for turn in tree.turns if turn.parent == anchor and turn.rollout == rollout
         )
         first = tree.turns[tree.path(anchor)[1]]
-        now, before = (sum(turn.entropies[: self.options.tokens]) for turn in (after, first))
-        return (now - before) / self.options.log_vocabulary
+        after_call, at_start = (
+            sum(turn.entropies[: self.options.tokens]) for turn in (after, first)
+        )
+        return (after_call - at_start) / self.options.log_vocabulary
 
     def check(self) -> None:
         """

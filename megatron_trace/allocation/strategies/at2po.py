@@ -17,7 +17,7 @@ from itertools import cycle, islice
 import numpy as np
 
 from megatron_trace.allocation.branching import Branching
-from megatron_trace.allocation.situation import Situation
+from megatron_trace.allocation.planning_view import PlanningView
 from megatron_trace.tree import Anchor, RolloutTree
 
 
@@ -39,8 +39,8 @@ class AT2PO(Branching):
         nodes: int = 6
         penalty: float = 0.05
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
-        tree = now.trees[index]
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
+        tree = view.trees[index]
         score = scores(tree, self.options.penalty)
         best = sorted(score, key=lambda anchor: (-score[anchor], anchor))[: self.options.nodes]
         return dict(Counter(islice(cycle(best), min(share, self.per_round(self.options.rounds)))))

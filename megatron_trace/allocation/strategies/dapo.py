@@ -12,7 +12,7 @@ at equal cost all the same. All that was sampled is learned from; groups without
 
 from dataclasses import dataclass
 
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.config import SettingError
 from megatron_trace.tree.backup import is_mixed
@@ -35,13 +35,13 @@ class Dapo(Strategy):
         rounds: int = 4
         enough: int | None = None
 
-    def plan(self, now: Situation) -> Plans:
-        groups = max(1, now.total // self.settings.group)
+    def plan(self, view: PlanningView) -> Plans:
+        groups = max(1, view.total // self.settings.group)
         enough = -(-groups // 2) if self.options.enough is None else self.options.enough
-        if now.round >= self.options.rounds or sum(map(is_mixed, now.trees)) >= enough:
-            return now.nothing()
-        share = min(-(-groups // self.options.rounds), now.rollouts // self.settings.group)
-        return now.at_roots({index: self.settings.group for index in now.fresh()[:share]})
+        if view.round >= self.options.rounds or sum(map(is_mixed, view.trees)) >= enough:
+            return view.nothing()
+        share = min(-(-groups // self.options.rounds), view.rollouts // self.settings.group)
+        return view.at_roots({index: self.settings.group for index in view.fresh()[:share]})
 
     def check(self) -> None:
         """

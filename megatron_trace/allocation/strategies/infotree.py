@@ -21,7 +21,7 @@ import numpy as np
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.greedy import best_units
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.tree import Anchor, Need, leaf_statistics
 from megatron_trace.tree.backup import is_mixed
 
@@ -52,26 +52,26 @@ class InfoTree(Branching):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.streams = self.options.speculative
 
-    def plan(self, now: Situation) -> Plans:
-        owed = self.owed(now)
+    def plan(self, view: PlanningView) -> Plans:
+        owed = self.owed(view)
         if not owed:
-            return self.open(now)
-        regular = now.rollouts - int(self.options.rescue * now.total)
+            return self.open(view)
+        regular = view.rollouts - int(self.options.rescue * view.total)
         if regular > 0:
-            return self.spread(now, self._fresh_enough(now, owed), regular)
-        if any(now.pending):
-            return now.nothing()
-        begun = (i for i, tree in enumerate(now.trees) if tree.rollouts)
-        uniform = {i: now.rollouts for i in begun if not is_mixed(now.trees[i])}
-        return self.spread(now, self._fresh_enough(now, uniform or owed), now.rollouts)
+            return self.spread(view, self._fresh_enough(view, owed), regular)
+        if any(view.pending):
+            return view.nothing()
+        begun = (i for i, tree in enumerate(view.trees) if tree.rollouts)
+        uniform = {i: view.rollouts for i in begun if not is_mixed(view.trees[i])}
+        return self.spread(view, self._fresh_enough(view, uniform or owed), view.rollouts)
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
-        tree, pending = now.trees[index], now.pending[index]
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
+        tree, pending = view.trees[index], view.pending[index]
         anchors = tree.prefixes(of_continuations=True)
         if not anchors:
             return {}
         leaves, mean, _ = leaf_statistics(tree)
-        prior = np.nan_to_num(now.success(tree), nan=0.5)
+        prior = np.nan_to_num(view.success(tree), nan=0.5)
         success = (leaves * mean + prior) / (leaves + 1)
         taken = Counter(rollout.anchor for rollout in tree.rollouts)
         ended = np.array([[taken[anchor]] for anchor in anchors])
@@ -87,15 +87,15 @@ class InfoTree(Branching):
         counts = best_units(np.diff(value, axis=1), np.ones(len(anchors)), share)
         return {anchor: int(count) for anchor, count in zip(anchors, counts, strict=True) if count}
 
-    def _fresh_enough(self, now: Situation, room: dict[int, int]) -> dict[int, int]:
+    def _fresh_enough(self, view: PlanningView, room: dict[int, int]) -> dict[int, int]:
         """Uniform trees first, each with no more rollouts than may be unseen."""
         most = {
-            i: min(n, self.options.staleness - sum(now.pending[i].values()))
+            i: min(n, self.options.staleness - sum(view.pending[i].values()))
             for i, n in room.items()
         }
         return {
             i: n
-            for i, n in sorted(most.items(), key=lambda item: is_mixed(now.trees[item[0]]))
+            for i, n in sorted(most.items(), key=lambda item: is_mixed(view.trees[item[0]]))
             if n > 0
         }
 

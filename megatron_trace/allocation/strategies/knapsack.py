@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from megatron_trace.allocation.dynamic_programme import best_counts
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy, check_group
 from megatron_trace.allocation.value import root_value
 from megatron_trace.config import SettingError
@@ -52,21 +52,21 @@ class Knapsack(Strategy):
     def candidates(self, rollouts: int) -> int:
         return super().candidates(rollouts) if self.options.every else self.settings.pool
 
-    def plan(self, now: Situation) -> Plans:
-        tasks, options = now.fresh(), self.options
+    def plan(self, view: PlanningView) -> Plans:
+        tasks, options = view.fresh(), self.options
         if options.every:
-            tasks = tasks[: now.rollouts // self.settings.group]
-        budget = min(now.rollouts, options.upper * len(tasks))
+            tasks = tasks[: view.rollouts // self.settings.group]
+        budget = min(view.rollouts, options.upper * len(tasks))
         if not tasks or budget < options.lower:
-            return now.nothing()
+            return view.nothing()
         seen = [
-            self._rates.get(str(now.trees[index].task["id"]), now.roots[index]) for index in tasks
+            self._rates.get(str(view.trees[index].task["id"]), view.roots[index]) for index in tasks
         ]
         rates = np.clip(seen, EDGE, 1.0 - EDGE)
         values = knapsack_value(rates[:, None], np.arange(min(options.upper, budget) + 1))
         values[:, 1 : options.lower] = -np.inf
         values[:, 0] = -np.inf if options.every else 0.0
-        return now.at_roots(dict(zip(tasks, best_counts(values, budget).tolist(), strict=True)))
+        return view.at_roots(dict(zip(tasks, best_counts(values, budget).tolist(), strict=True)))
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         for tree in trees:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.config import SettingError
 
@@ -37,10 +37,10 @@ class Pcl(Strategy):
     def candidates(self, rollouts: int) -> int:
         return self.options.k * super().candidates(rollouts)
 
-    def plan(self, now: Situation) -> Plans:
-        fresh, group = np.array(now.fresh(), dtype=np.int64), self.settings.group
-        nearest = fresh[np.argsort(np.abs(now.roots[fresh] - self.options.tau), kind="stable")]
-        return now.at_roots({int(index): group for index in nearest[: now.rollouts // group]})
+    def plan(self, view: PlanningView) -> Plans:
+        fresh, group = np.array(view.fresh(), dtype=np.int64), self.settings.group
+        nearest = fresh[np.argsort(np.abs(view.roots[fresh] - self.options.tau), kind="stable")]
+        return view.at_roots({int(index): group for index in nearest[: view.rollouts // group]})
 
     def check(self) -> None:
         """

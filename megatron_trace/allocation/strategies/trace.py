@@ -8,7 +8,7 @@ Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119. A step ha
    prefixes of each active task; q is the predicted probability that a continuation ends as its rollout did.
 
 Ours: the continuations are split evenly over the active tasks, and stage 1 can draw its predictions
-(`doubt`). docs/method.md lists all decisions.
+(`thompson_std`). docs/method.md lists all decisions.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ from megatron_trace.allocation.expansion import (
     open_prefixes,
     random_continuations,
 )
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.allocation.situation import Plans, Situation
 from megatron_trace.allocation.solver import solve_roots
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.config import SettingError
@@ -48,7 +48,7 @@ class Trace(Strategy):
                 continuations of prefixes drawn at random.
             floor: fewest bare rollouts of a task that gets any.
             root_cap, prefix_cap: most bare rollouts that stage 1 gives a task, most continuations of a prefix.
-            doubt: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses
+            thompson_std: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses
                 (Thompson sampling, arXiv 1707.02038). None: estimated from the errors of the last steps'
                 predictions. 0: no draws. Without draws, tasks that are predicted a little nearer to ½ get
                 everything, and the predictor never learns better about the others.
@@ -59,16 +59,16 @@ class Trace(Strategy):
         floor: int = 4
         root_cap: int | None = None
         prefix_cap: int | None = None
-        doubt: float | None = None
+        thompson_std: float | None = None
 
     def candidates(self, rollouts: int) -> int:
         uniform = self._bare(rollouts) // self._floor
         return self.settings.pool if self.options.roots == "active" else uniform
 
-    def plan(self, now: Situation) -> Plans:
-        return self._plan_roots(now) if now.round == 0 else self._plan_prefixes(now)
+    def plan(self, view: PlanningView) -> Plans:
+        return self._plan_roots(view) if view.round == 0 else self._plan_prefixes(view)
 
-    def _plan_roots(self, view: Situation) -> Plans:
+    def _plan_roots(self, view: PlanningView) -> Plans:
         """Stage 1: bare rollouts of the tasks that most likely get mixed outcomes."""
         bare = self._payable(self._bare(view.total), len(view.trees))
         if self.options.roots == "uniform":
@@ -81,15 +81,17 @@ class Trace(Strategy):
             ).tolist()
         return view.at_roots(dict(enumerate(counts)))
 
-    def _drawn_success(self, view: Situation) -> NDArray[np.float64]:
+    def _drawn_success(self, view: PlanningView) -> NDArray[np.float64]:
         """Success probabilities by which stage 1 chooses, [trees]: draws around the predictions."""
-        doubt = view.root_deviation if self.options.doubt is None else self.options.doubt
-        if not doubt:
+        thompson_std = (
+            view.root_logit_std if self.options.thompson_std is None else self.options.thompson_std
+        )
+        if not thompson_std:
             return view.roots
-        noise = doubt * view.rng.normal(size=len(view.trees))
+        noise = thompson_std * view.rng.normal(size=len(view.trees))
         return expit(logit(np.clip(view.roots, EDGE, 1 - EDGE)) + noise)
 
-    def _plan_prefixes(self, view: Situation) -> Plans:
+    def _plan_prefixes(self, view: PlanningView) -> Plans:
         """Stage 2: continuations of the prefixes that most likely flip the outcome of their rollout.
 
         What finds no prefix goes to the roots of the active tasks, so that the budget is spent.
@@ -113,7 +115,7 @@ class Trace(Strategy):
         return plans
 
     def _continuations(
-        self, view: Situation, prefixes: OpenPrefixes, share: int, cost: float
+        self, view: PlanningView, prefixes: OpenPrefixes, share: int, cost: float
     ) -> NDArray[np.int64]:
         """Continuations of each prefix of a task, [n]; together they cost `share` times `cost`."""
         if self.options.prefixes == "uniform":
@@ -159,9 +161,9 @@ class Trace(Strategy):
         for name in ("roots", "prefixes"):
             if getattr(options, name) not in ("active", "uniform"):
                 raise _error(name, getattr(options, name), "must be one of active, uniform")
-        if options.doubt is not None and options.doubt < 0.0:
+        if options.thompson_std is not None and options.thompson_std < 0.0:
             remedy = "must not be negative; null follows the predictor's error"
-            raise _error("doubt", options.doubt, remedy)
+            raise _error("thompson_std", options.thompson_std, remedy)
         for name, least in (("root_cap", self._floor), ("prefix_cap", 1)):
             cap = getattr(options, name)
             if cap is not None and cap < least:

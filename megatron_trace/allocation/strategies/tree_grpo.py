@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
+from megatron_trace.allocation.planning_view import PlanningView
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.allocation.situation import Situation
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
 
@@ -37,17 +37,17 @@ class TreeGRPO(Branching):
         rounds: int = 1
         nodes: int | None = None
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
-        by_chain = list(nodes_by_chain(now.trees[index]).values())
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
+        by_chain = list(nodes_by_chain(view.trees[index]).values())
         wanted = self.per_round(self.options.rounds)
         if self.options.nodes is not None:
             wanted = min(wanted, self.options.nodes * len(by_chain))
-        order = now.rng.permutation(len(by_chain))
+        order = view.rng.permutation(len(by_chain))
         drawn: Counter[Anchor] = Counter()
         for chain, count in zip(
             order, split_evenly(min(share, wanted), [share] * len(by_chain)), strict=True
         ):
-            drawn.update(now.rng.choice(by_chain[chain], count).tolist())
+            drawn.update(view.rng.choice(by_chain[chain], count).tolist())
         return dict(drawn)
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ turns are places again.
 from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
-from megatron_trace.allocation.situation import Situation
+from megatron_trace.allocation.planning_view import PlanningView
 from megatron_trace.tree import ROOT, Anchor
 
 
@@ -36,17 +36,17 @@ class TreePO(Branching):
     def chains(self) -> int:
         return min(self.options.width, self.settings.group)
 
-    def expand(self, now: Situation, index: int, share: int) -> dict[Anchor, int]:
-        tree = now.trees[index]
+    def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
+        tree = view.trees[index]
         children = tree.children()
         room = {
             a: self.options.width - len(children[a]) for a in tree.prefixes(of_continuations=True)
         }
         depth = {anchor: len(tree.path(anchor)) for anchor, places in room.items() if places > 0}
         if not depth:  # no turn has a place
-            return {} if now.pending[index] else {ROOT: min(share, self.options.width)}
+            return {} if view.pending[index] else {ROOT: min(share, self.options.width)}
         level = [a for a in depth if depth[a] == min(depth.values()) for _ in range(room[a])]
-        chosen = now.rng.permutation(level)[:share].tolist()
+        chosen = view.rng.permutation(level)[:share].tolist()
         return {int(anchor): chosen.count(anchor) for anchor in chosen}
 
     def check(self) -> None:

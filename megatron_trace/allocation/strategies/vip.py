@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from megatron_trace.allocation.gaussian_process import SuccessProcess
 from megatron_trace.allocation.gradient_variance import OBJECTIVES, solve_gradient_variance
-from megatron_trace.allocation.situation import Plans, Situation
+from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.config import SettingError
 from megatron_trace.tree import Need, RolloutTree
@@ -55,19 +55,19 @@ class Vip(Strategy):
             memory=self.options.memory, dimensions=self.options.dimensions
         )
 
-    def plan(self, now: Situation) -> Plans:
-        tasks, options = now.fresh()[: now.rollouts // self.settings.group], self.options
+    def plan(self, view: PlanningView) -> Plans:
+        tasks, options = view.fresh()[: view.rollouts // self.settings.group], self.options
         if not tasks:
-            return now.nothing()
-        success = self._process.predict(_embeddings([now.trees[index] for index in tasks]))
+            return view.nothing()
+        success = self._process.predict(_embeddings([view.trees[index] for index in tasks]))
         counts = solve_gradient_variance(
             success,
-            min(now.rollouts, options.upper * len(tasks)),
+            min(view.rollouts, options.upper * len(tasks)),
             lower=options.lower,
             upper=options.upper,
             objective=options.objective,
         )
-        return now.at_roots(dict(zip(tasks, counts.tolist(), strict=True)))
+        return view.at_roots(dict(zip(tasks, counts.tolist(), strict=True)))
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         if not trees:

@@ -8,7 +8,7 @@ from megatron_trace.allocation import Allocator, Strategy
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
-from tests.unit.allocation.situations import roots
+from tests.unit.allocation.views import roots
 
 
 def test_a_budget_of_tokens_is_met_over_the_steps() -> None:
@@ -39,8 +39,8 @@ def test_only_trees_with_rollouts_come_back() -> None:
 
 
 class Greedy(Strategy):
-    def plan(self, now):
-        return now.at_roots({0: now.rollouts + 1})
+    def plan(self, view):
+        return view.at_roots({0: view.rollouts + 1})
 
 
 def test_a_strategy_that_overspends_is_stopped() -> None:
@@ -54,9 +54,9 @@ def test_a_strategy_that_overspends_is_stopped() -> None:
 class Listening(Strategy):
     deviation = 0.0
 
-    def plan(self, now):
-        self.deviation = now.root_deviation
-        return now.at_roots({0: 4, 1: 4}) if now.round == 0 else now.nothing()
+    def plan(self, view):
+        self.deviation = view.root_logit_std
+        return view.at_roots({0: 4, 1: 4}) if view.round == 0 else view.nothing()
 
 
 def test_a_strategy_is_told_how_far_roots_were_off() -> None:
@@ -88,7 +88,7 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path) -> None:
     own = tmp_path / "first_only.py"
     own.write_text(
         "from megatron_trace.allocation import Strategy\n\n\nclass FirstOnly(Strategy):\n"
-        "    def plan(self, now):\n        return now.at_roots({0: now.rollouts})\n"
+        "    def plan(self, view):\n        return view.at_roots({0: view.rollouts})\n"
     )
     trees, _ = sample_step(
         Allocator(AllocationConfig(strategy=str(own), budget=8)), roots(0.5, 0.5), half

@@ -8,7 +8,7 @@ from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, never, sample_step
-from tests.unit.allocation.situations import roots
+from tests.unit.allocation.views import roots
 
 FILE = Path(__file__).parents[3] / "examples/allocation/screening.py"
 

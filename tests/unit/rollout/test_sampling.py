@@ -47,7 +47,7 @@ TASKS = [{"id": f"t{i}", "v": v} for i, v in enumerate([0.5, 0.02, 0.6, 0.99])]
 
 
 def settings(strategy="trace", budget=16, **others):
-    options = {"trace": {"floor": 4, "doubt": 0.0}} | others.pop("options", {})
+    options = {"trace": {"floor": 4, "thompson_std": 0.0}} | others.pop("options", {})
     return AllocationConfig(
         strategy=strategy,
         budget=budget,

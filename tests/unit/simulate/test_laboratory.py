@@ -134,6 +134,6 @@ def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven) -> None
 )
 def test_a_strategy_that_plans_nothing_is_named(uneven, run) -> None:
     simulation = Simulation(uneven, AllocationConfig(strategy="uniform", **ALLOCATION))
-    simulation.allocator.strategy.plan = lambda now: [{} for _ in now.trees]
+    simulation.allocator.strategy.plan = lambda view: [{} for _ in view.trees]
     with pytest.raises(RuntimeError, match="strategy uniform planned no rollouts in step 1"):
         run(simulation)

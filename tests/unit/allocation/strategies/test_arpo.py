@@ -6,7 +6,7 @@ import pytest
 from megatron_trace.allocation import make_strategy
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT, Need
-from tests.unit.allocation.situations import roots, situation
+from tests.unit.allocation.views import planning_view, roots
 from tests.unit.trees import bare_tree, chain
 
 
@@ -27,10 +27,10 @@ def with_entropies(tree, sums):
 def branches(strategy, tree, rounds=4000):
     """How often a first round branches at each anchor, [turns]."""
     counts = np.zeros(len(tree.turns))
-    now = situation([tree], total=strategy.settings.group, round=1)
+    view = planning_view([tree], total=strategy.settings.group, round=1)
     for _ in range(rounds):
         strategy._passed = {}
-        for anchor, count in strategy.expand(now, 0, 8).items():
+        for anchor, count in strategy.expand(view, 0, 8).items():
             counts[anchor] += count
     return counts / rounds
 
@@ -38,7 +38,7 @@ def branches(strategy, tree, rounds=4000):
 def test_half_of_the_rollouts_begin_at_the_root() -> None:
     strategy = arpo(group=16)
     assert strategy.needs == {Need.entropies}
-    assert strategy.plan(situation(roots(0.5), total=16)) == [{ROOT: 8}]
+    assert strategy.plan(planning_view(roots(0.5), total=16)) == [{ROOT: 8}]
 
 
 def test_a_call_branches_with_the_probability_of_the_paper() -> None:
@@ -67,18 +67,18 @@ def test_only_the_first_tokens_count() -> None:
 def test_the_shallowest_calls_come_first_and_the_share_is_kept() -> None:
     tree = bare_tree([1.0, 0.0], turns=3)  # 1, 2, 3 and 4, 5, 6
     with_entropies(tree, {1: 0.0, 2: 99.0, 3: 99.0, 4: 0.0, 5: 99.0, 6: 99.0})
-    assert arpo(group=4).plan(situation([tree], total=4, round=0)) == [{1: 1, 4: 1}]
+    assert arpo(group=4).plan(planning_view([tree], total=4, round=0)) == [{1: 1, 4: 1}]
 
 
 def test_each_call_is_passed_once_then_the_rest_goes_to_the_root() -> None:
     tree = with_entropies(bare_tree([1.0], turns=2), {1: 0.0, 2: 99.0})
     strategy = arpo(group=4)
-    assert strategy.plan(situation([tree], total=4, round=0)) == [{1: 1}]
+    assert strategy.plan(planning_view([tree], total=4, round=0)) == [{1: 1}]
     tree.graft(1, chain(900, 2, 0.0))  # 3, 4
     with_entropies(tree, {1: 0.0, 2: 99.0, 3: 9.0, 4: 99.0})
-    assert strategy.plan(situation([tree], total=4, round=1)) == [{3: 1}]
+    assert strategy.plan(planning_view([tree], total=4, round=1)) == [{3: 1}]
     tree.graft(3, chain(950, 1, 0.0))
-    assert strategy.plan(situation([tree], total=4, round=2)) == [{ROOT: 1}]
+    assert strategy.plan(planning_view([tree], total=4, round=2)) == [{ROOT: 1}]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig, SettingError
 from tests.unit.allocation.outcomes import half, never, sample_step
-from tests.unit.allocation.situations import roots
+from tests.unit.allocation.views import roots
 
 
 def dapo(budget=32, group=4, **options):

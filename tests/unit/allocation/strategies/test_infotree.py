@@ -11,7 +11,7 @@ from megatron_trace.allocation import make_strategy
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT, Need
-from tests.unit.allocation.situations import roots, situation
+from tests.unit.allocation.views import planning_view, roots
 from tests.unit.trees import bare_tree, chain
 
 STATE = st.tuples(st.floats(0, 1), st.integers(1, 6), st.floats(0, 5))
@@ -74,7 +74,9 @@ def test_the_greedy_choice_is_the_best_of_all(chains, share) -> None:
         tree.turns[2 * number + 1].prediction = prediction
         tree.turns[2 * number + 2].entropies = [nats]
     anchors = tree.prefixes()
-    plan = infotree(group=16, staleness=9).expand(situation([tree], total=16, round=1), 0, share)
+    plan = infotree(group=16, staleness=9).expand(
+        planning_view([tree], total=16, round=1), 0, share
+    )
     states = [((reward + prediction) / 2, 1, nats) for reward, nats, prediction in chains]
     best = max(
         total(states, k, 0.25, 0.25)
@@ -103,31 +105,31 @@ def test_of_equal_states_the_more_uncertain_is_expanded() -> None:
     tree = bare_tree([1.0, 1.0, 1.0], turns=2)
     for anchor, prediction in ((1, 0.9), (3, 0.1), (5, 0.9)):
         tree.turns[anchor].prediction = prediction
-    now = situation([tree], total=8, round=1)
-    assert infotree(entropy_weight=0.0).expand(now, 0, 1) == {3: 1}
+    view = planning_view([tree], total=8, round=1)
+    assert infotree(entropy_weight=0.0).expand(view, 0, 1) == {3: 1}
     tree.turns[6].entropies = [5.0]
-    assert infotree(entropy_weight=1.0).expand(now, 0, 1) == {5: 1}
+    assert infotree(entropy_weight=1.0).expand(view, 0, 1) == {5: 1}
 
 
 def test_no_more_than_the_staleness_is_unseen() -> None:
     tree = bare_tree([1.0, 0.0, 1.0, 0.0], turns=3)
     strategy = infotree(group=8, rescue=0.0, staleness=3, speculative=True)
     assert strategy.streams and not infotree().streams
-    now = situation([tree], total=8, round=1)
-    assert sum(strategy.plan(now)[0].values()) == 3
-    now.pending[0][1] = 2
-    assert sum(strategy.plan(now)[0].values()) == 1
-    now.pending[0][1] = 3
-    assert strategy.plan(now) == [{}]
+    view = planning_view([tree], total=8, round=1)
+    assert sum(strategy.plan(view)[0].values()) == 3
+    view.pending[0][1] = 2
+    assert sum(strategy.plan(view)[0].values()) == 1
+    view.pending[0][1] = 3
+    assert strategy.plan(view) == [{}]
 
 
 def test_what_is_pending_counts_as_done() -> None:
     tree = bare_tree([1.0, 1.0], turns=2)
-    now = situation([tree], total=8, round=1)
+    view = planning_view([tree], total=8, round=1)
     strategy = infotree(group=8)
-    assert strategy.expand(now, 0, 1) == {1: 1}
-    now.pending[0][1] = 1
-    assert strategy.expand(now, 0, 1) == {3: 1}
+    assert strategy.expand(view, 0, 1) == {1: 1}
+    view.pending[0][1] = 1
+    assert strategy.expand(view, 0, 1) == {3: 1}
 
 
 def test_what_was_expanded_before_counts_as_done() -> None:
@@ -136,7 +138,7 @@ def test_what_was_expanded_before_counts_as_done() -> None:
     tree.turns[2].entropies = [4.0]
     strategy, chosen = infotree(group=16, count_weight=0.5), []
     for number in range(4):
-        [plan] = [strategy.expand(situation([tree], total=16, round=number + 1), 0, 1)]
+        [plan] = [strategy.expand(planning_view([tree], total=16, round=number + 1), 0, 1)]
         chosen += plan
         tree.graft(chosen[-1], chain(100 * number, 1, 1.0))
         tree.turns[-1].entropies = [4.0]
@@ -147,18 +149,18 @@ def test_what_was_expanded_before_counts_as_done() -> None:
 def test_a_tree_without_prefixes_waits_for_its_chains() -> None:
     tree = bare_tree([1.0], turns=1)
     strategy = infotree(group=4, rescue=0.0, staleness=2, speculative=True)
-    now = situation([tree], total=4, round=1)
-    now.pending[0][ROOT] = 1
-    assert strategy.plan(now) == [{}]
-    now.pending[0].clear()
-    assert strategy.plan(now) == [{ROOT: 2}]
+    view = planning_view([tree], total=4, round=1)
+    view.pending[0][ROOT] = 1
+    assert strategy.plan(view) == [{}]
+    view.pending[0].clear()
+    assert strategy.plan(view) == [{ROOT: 2}]
 
 
 def test_the_reserve_goes_to_trees_that_are_still_uniform() -> None:
     strategy = infotree(group=8, budget=48, rescue=0.045, staleness=4)  # 2 of 48 rollouts
     trees = [bare_tree([1.0, 0.0] * 4, turns=2) for _ in range(4)]
     trees += [bare_tree([1.0] * 7, turns=2), bare_tree([1.0, 0.0] * 3 + [1.0], turns=2)]
-    plan = strategy.plan(situation(trees, total=48, round=1))
+    plan = strategy.plan(planning_view(trees, total=48, round=1))
     assert [sum(p.values()) for p in plan] == [0, 0, 0, 0, 2, 0]
 
 
@@ -166,12 +168,12 @@ def test_without_a_uniform_tree_the_reserve_fills_the_groups() -> None:
     strategy = infotree(group=8, budget=48, rescue=0.045, staleness=4)
     trees = [bare_tree([1.0, 0.0] * 4, turns=2) for _ in range(4)]
     trees += [bare_tree([1.0, 0.0] * 3 + [1.0], turns=2) for _ in range(2)]
-    plan = strategy.plan(situation(trees, total=48, round=1))
+    plan = strategy.plan(planning_view(trees, total=48, round=1))
     assert [sum(p.values()) for p in plan] == [0, 0, 0, 0, 1, 1]
 
 
 def test_chains_come_first() -> None:
-    assert infotree(group=8).plan(situation(roots(0.5), total=8)) == [{ROOT: 4}]
+    assert infotree(group=8).plan(planning_view(roots(0.5), total=8)) == [{ROOT: 4}]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from megatron_trace.allocation.strategies.knapsack import knapsack_value
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, never, sample_step
-from tests.unit.allocation.situations import roots, situation
 from tests.unit.allocation.test_solver import brute_force
+from tests.unit.allocation.views import planning_view, roots
 
 
 def settings(budget=12, pool=4, group=4, **options):
@@ -32,7 +32,9 @@ def test_the_value_is_the_papers() -> None:
 
 
 def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half() -> None:
-    assert counts(make_strategy(settings(budget=4)).plan(situation(roots(0.8, 0.2), total=4))) == [
+    assert counts(
+        make_strategy(settings(budget=4)).plan(planning_view(roots(0.8, 0.2), total=4))
+    ) == [
         0,
         4,
     ]
@@ -47,7 +49,7 @@ def test_a_hard_task_is_worth_more_than_an_easy_one_as_far_from_half() -> None:
 def test_choosing_among_candidates_equals_brute_force(success, budget, lower, upper) -> None:
     assume(lower <= budget <= upper * len(success))
     strategy = make_strategy(settings(budget=budget, pool=len(success), lower=lower, upper=upper))
-    found = counts(strategy.plan(situation(roots(*success), total=budget)))
+    found = counts(strategy.plan(planning_view(roots(*success), total=budget)))
     best = brute_force(success, [0, *range(lower, upper + 1)], budget, knapsack_value)
     assert tuple(found) in best[1]
 
@@ -59,7 +61,7 @@ def test_with_every_task_sampled_it_equals_brute_force_too(success, group, lower
     budget = group * len(success)
     strategy = make_strategy(settings(budget=budget, group=group, every=True, lower=lower, upper=6))
     assert strategy.candidates(budget) == len(success)
-    found = counts(strategy.plan(situation(roots(*success), total=budget)))
+    found = counts(strategy.plan(planning_view(roots(*success), total=budget)))
     assert tuple(found) in brute_force(success, range(lower, 7), budget, knapsack_value)[1]
 
 
@@ -78,14 +80,14 @@ def test_what_was_observed_counts_more_than_what_is_predicted() -> None:
 
 def test_what_the_others_have_no_use_for_goes_to_tasks_that_never_succeeded() -> None:
     strategy = make_strategy(settings(budget=100, pool=4))
-    found = counts(strategy.plan(situation(roots(1.0, 0.5, 0.0, 0.0), total=100)))
+    found = counts(strategy.plan(planning_view(roots(1.0, 0.5, 0.0, 0.0), total=100)))
     assert found[1] < 25 < found[2] and abs(found[2] - found[3]) <= 1 and found[0] < 2
 
 
 def test_bounds_hold_and_the_budget_is_spent() -> None:
     success = np.random.default_rng(0).beta(0.5, 0.5, 64)
     strategy = make_strategy(settings(budget=256, pool=64, lower=3, upper=16))
-    found = np.array(counts(strategy.plan(situation(roots(*success), total=256))))
+    found = np.array(counts(strategy.plan(planning_view(roots(*success), total=256))))
     assert found.sum() == 256 and np.all((found == 0) | (found >= 3)) and found.max() <= 16
 
 

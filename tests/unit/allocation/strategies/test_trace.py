@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from megatron_trace.allocation import make_strategy
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
-from tests.unit.allocation.situations import roots, situation
+from tests.unit.allocation.views import planning_view, roots
 from tests.unit.trees import bare_tree, chain
 
 
 def trace(budget=8, bare_share=0.5, pool=4, **options):
-    options = {"floor": 2, "doubt": 0.0} | options
+    options = {"floor": 2, "thompson_std": 0.0} | options
     settings = AllocationConfig(
         strategy="trace",
         budget=budget,
@@ -28,35 +28,37 @@ def trace(budget=8, bare_share=0.5, pool=4, **options):
 
 def expanded(tree_list, budget, **options):
     """Stage 2 over trees of bare rollouts, with what `budget` leaves."""
-    return trace(budget=budget, **options).plan(situation(tree_list, total=budget, round=1))
+    return trace(budget=budget, **options).plan(planning_view(tree_list, total=budget, round=1))
 
 
 def test_certain_tasks_get_nothing() -> None:
-    plan = trace(budget=16, floor=4).plan(situation(roots(0.99, 0.5, 0.01, 0.4), total=16))
+    plan = trace(budget=16, floor=4).plan(planning_view(roots(0.99, 0.5, 0.01, 0.4), total=16))
     assert plan == [{}, {ROOT: 4}, {}, {ROOT: 4}]
 
 
 @pytest.mark.parametrize(
-    ("doubt", "deviation", "expected"),
+    ("thompson_std", "deviation", "expected"),
     [(1.0, 0.0, {0, 1, 2}), (None, 1.0, {0, 1, 2}), (None, 0.0, {0, 1}), (0.0, 1.0, {0, 1})],
 )
-def test_with_doubt_tasks_that_look_nearly_alike_all_get_their_turn(
-    doubt, deviation, expected
+def test_with_thompson_draws_tasks_that_look_nearly_alike_all_get_their_turn(
+    thompson_std, deviation, expected
 ) -> None:
-    strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, doubt=doubt), set()
+    strategy, chosen = trace(budget=8, bare_share=1.0, floor=4, thompson_std=thompson_std), set()
     trees = roots(0.5, 0.45, 0.4, 0.999)
     for number in range(20):
-        now = replace(
-            situation(trees, total=8), rng=np.random.default_rng(number), root_deviation=deviation
+        view = replace(
+            planning_view(trees, total=8),
+            rng=np.random.default_rng(number),
+            root_logit_std=deviation,
         )
-        chosen |= {index for index, plan in enumerate(strategy.plan(now)) if plan}
+        chosen |= {index for index, plan in enumerate(strategy.plan(view)) if plan}
     assert chosen == expected
 
 
 def test_uniform_roots_get_the_floor_one_after_another() -> None:
     strategy = trace(budget=20, floor=4, roots="uniform")
     assert strategy.candidates(20) == 2
-    assert strategy.plan(situation(roots(0.99, 0.01), total=20)) == [{ROOT: 5}, {ROOT: 5}]
+    assert strategy.plan(planning_view(roots(0.99, 0.01), total=20)) == [{ROOT: 5}, {ROOT: 5}]
 
 
 def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome() -> None:
@@ -102,8 +104,8 @@ def test_where_tokens_are_the_budget_a_dear_prefix_must_gain_more() -> None:
     dear = {1: 30.0, 2: 10.0}
 
     def plan(cost):
-        now = situation([tree], total=4, round=1, left=sum(dear.values()) / 2, cost=cost)
-        return trace(budget=4).plan(now)[0]
+        view = planning_view([tree], total=4, round=1, left=sum(dear.values()) / 2, cost=cost)
+        return trace(budget=4).plan(view)[0]
 
     assert plan(lambda tree, anchor: 20.0) == {1: 1}
     assert plan(lambda tree, anchor: dear.get(anchor, 40.0)) == {2: 2}
@@ -174,16 +176,16 @@ def test_a_budget_of_tokens_may_pay_for_any_number_of_bare_rollouts(cap) -> None
         options={"trace": {"floor": 4, "root_cap": cap}},
     )
     for total in range(4, 60):
-        [*plans] = make_strategy(settings).plan(situation(roots(*[0.5] * 9), total=total))
+        [*plans] = make_strategy(settings).plan(planning_view(roots(*[0.5] * 9), total=total))
         counts = [plan[ROOT] for plan in plans if plan]
         assert all(4 <= count <= cap for count in counts) and sum(counts) > min(total, 9 * cap) - 4
 
 
 def test_a_prefix_gets_no_more_than_its_cap_where_tokens_would_pay_for_more() -> None:
     cheap, dear = bare_tree([1.0, 0.0], turns=3), bare_tree([1.0, 0.0], turns=3)
-    now = situation([cheap, dear], total=1000, round=1)
-    now = replace(
-        now, left=1000.0, cost=lambda tree, anchor: (12.0 if tree is cheap else 200.0) + anchor
+    view = planning_view([cheap, dear], total=1000, round=1)
+    view = replace(
+        view, left=1000.0, cost=lambda tree, anchor: (12.0 if tree is cheap else 200.0) + anchor
     )
-    for plan in trace(budget=1000, prefix_cap=2).plan(now):
+    for plan in trace(budget=1000, prefix_cap=2).plan(view):
         assert max(plan.values(), default=0) <= 2

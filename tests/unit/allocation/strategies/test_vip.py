@@ -7,7 +7,7 @@ from megatron_trace.allocation import Allocator, make_strategy
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT, Need
 from tests.unit.allocation.outcomes import half, sample_step
-from tests.unit.allocation.situations import roots, situation
+from tests.unit.allocation.views import planning_view, roots
 
 
 def settings(budget=24, group=8, unit=BudgetUnit.rollouts, **options):
@@ -45,7 +45,7 @@ def test_it_asks_for_embeddings_and_a_batch_of_groups() -> None:
 
 
 def test_knowing_nothing_it_is_uniform() -> None:
-    assert counts(make_strategy(settings()).plan(situation(prompts(1, 2, 3), total=24))) == [
+    assert counts(make_strategy(settings()).plan(planning_view(prompts(1, 2, 3), total=24))) == [
         8,
         8,
         8,
@@ -80,7 +80,7 @@ def test_it_learns_which_prompts_are_open(objective) -> None:
 def test_the_split_is_that_of_the_objective_within_the_bounds(options, split, monkeypatch) -> None:
     strategy = make_strategy(settings(**options))
     monkeypatch.setattr(strategy._process, "predict", lambda embeddings: np.array([0.1, 0.5, 0.3]))
-    assert counts(strategy.plan(situation(prompts(1, 2, 3), total=24))) == split
+    assert counts(strategy.plan(planning_view(prompts(1, 2, 3), total=24))) == split
 
 
 def test_a_resumed_run_plans_as_one_that_went_on() -> None:
