@@ -1,38 +1,36 @@
-"""The two sides of tools/bench_train.py, each in a process of its own that takes a train step for every line it reads.
+"""The two sides of tools/bench_train.py. Each runs in its own process and takes a step for each line it reads.
 
     python tools/bench_train_sides.py (trace|transformers) ROWS.pickle MODEL PRECISION MICRO_BATCH_TOKENS
 
-Prints a line of JSON when it is ready (with the machine's measured matrix rate) and after each step.
+Prints a line of JSON when it is ready (with the machine's measured matrix rate, in FLOP/s) and after each step.
 """
 
 import json
 import pickle
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bench_train_rows import padded_plan
 
 from megatron_trace.config import Config, LearningConfig, Precision
-from megatron_trace.learning.rows import Row
+from megatron_trace.learning.rows import COLUMNS, Row
+from megatron_trace.models.predictor import PredictorHead, load_predictor
+from megatron_trace.models.reserved import RESERVED_ROWS
 
 HIDDEN = 128
 """Width of the predictor's hidden layer."""
 
-RESERVED_ROWS = 2
-"""The last tokens of the vocabulary carry the prediction in the sampler; the policy gives them no probability."""
-
-COLUMNS = ("tokens", "learn", "advantage", "sampler_logprob", "predict", "target")
-"""Arrays of a `Row`."""
-
 Step = Callable[[], dict[str, float]]
+"""Takes a train step on all rows; returns its metrics, `gradient_norm` and `entropy` (nats) among them."""
 
 
 def learning_settings(micro_batch_tokens: int) -> LearningConfig:
-    """What both sides learn with: the defaults at a learning rate that moves a small model little."""
+    """What both sides learn with: the defaults, at a learning rate that moves a small model little."""
     return LearningConfig(
         learning_rate=1e-6,
         predictor_hidden=HIDDEN,
@@ -52,116 +50,127 @@ def trace(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
     return lambda: policy.update(rows)
 
 
-def padded_plan(
-    lengths: Sequence[int], selected: Sequence[int], micro_batch_tokens: int
-) -> list[list[int]]:
-    """Rows sorted by length, in right-padded micro-batches of at most so many tokens."""
-    plan: list[list[int]] = []
-    for index in sorted(selected, key=lambda index: -lengths[index]):
-        # The first row of a micro-batch is its longest, to which the others are padded.
-        if not plan or (len(plan[-1]) + 1) * lengths[plan[-1][0]] > micro_batch_tokens:
-            plan.append([])
-        plan[-1].append(index)
-    return plan
+class PlainPolicy:
+    """The same model, loss and optimizer in `transformers` and PyTorch, as fast as plain code gets.
 
-
-def plain(rows: list[Row], model: str, precision: Precision, micro_batch_tokens: int) -> Step:
-    """The same model, loss and optimizer in `transformers` and PyTorch, written as quick as it plainly goes.
-
-    Its padding is causal, so needs no mask; logits are computed where something is learned; rows without an advantage
-    need no backward pass through the model; AdamW is PyTorch's fused one. bf16 is autocast over float32 weights.
+    The model is causal, so right padding needs no mask. Logits are computed only where a token is learned.
+    Rows without an advantage need no backward pass through the model. AdamW is PyTorch's fused one. bf16 is
+    autocast over float32 weights.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    from megatron_trace.models.predictor import PredictorHead, load_predictor
+    def __init__(
+        self, rows: list[Row], model: str, precision: Precision, micro_batch_tokens: int
+    ) -> None:
+        """Load the model of the HF folder `model` and plan the micro-batches of `rows`."""
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
-    learning = learning_settings(micro_batch_tokens)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(device).train()
-    head = PredictorHead(network.config.hidden_size, HIDDEN, 0)
-    load_predictor(head, Path(model))
-    head.to(device)
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    vectors = [p for p in network.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": learning.weight_decay},
+        disable_progress_bar()
+        self.rows = rows
+        self.learning = learning_settings(micro_batch_tokens)
+        self.autocast = precision is not Precision.float32
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        self.network = network.to(self.device).train()
+        self.head = PredictorHead(self.network.config.hidden_size, HIDDEN, 0)
+        load_predictor(self.head, Path(model))
+        self.head.to(self.device)
+        self.optimizer = self._optimizer()
+        self.learned = sum(int(row.learn.sum()) for row in rows)
+        self.anchors = sum(int(row.predict.sum()) for row in rows)
+        self.plan = self._plan(micro_batch_tokens)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """AdamW in Megatron's groups: weight decay on matrices alone, and the predictor's own rate."""
+        settings = self.learning
+        matrices = [p for p in self.network.parameters() if p.dim() > 1]
+        vectors = [p for p in self.network.parameters() if p.dim() == 1]
+        head = list(self.head.parameters())
+        groups = [
+            {"params": matrices, "weight_decay": settings.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
-            {
-                "params": list(head.parameters()),
-                "lr": learning.predictor_learning_rate,
-                "weight_decay": 0.0,
-            },
-        ],
-        lr=learning.learning_rate,
-        fused=True,
-    )
-    lengths = [len(row.tokens) for row in rows]
-    teaching = [index for index, row in enumerate(rows) if row.advantage.any()]
-    rest = sorted(set(range(len(rows))) - set(teaching))
-    plans = [(True, plan) for plan in padded_plan(lengths, teaching, micro_batch_tokens)]
-    plans += [(False, plan) for plan in padded_plan(lengths, rest, micro_batch_tokens)]
-    learned, anchors = (
-        sum(int(getattr(row, name).sum()) for row in rows) for name in ("learn", "predict")
-    )
+            {"params": head, "lr": settings.predictor_learning_rate, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
-    def loss_of(chosen: list[Row], teaches: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = len(chosen[0].tokens)
-        tables = {
-            name: torch.from_numpy(
-                np.stack(
-                    [np.pad(getattr(row, name), (0, longest - len(row.tokens))) for row in chosen]
-                )
-            ).to(device)
-            for name in COLUMNS
-        }
-        learn = tables["learn"][:, 1:]
+    def _plan(self, micro_batch_tokens: int) -> list[tuple[bool, list[Row]]]:
+        """Micro-batches, each with whether its rows teach the policy; the two kinds are not mixed."""
+        lengths = [len(row.tokens) for row in self.rows]
+        teaching = [index for index, row in enumerate(self.rows) if row.advantage.any()]
+        rest = sorted(set(range(len(self.rows))) - set(teaching))
+        plan = []
+        for teaches, selected in ((True, teaching), (False, rest)):
+            for batch in padded_plan(lengths, selected, micro_batch_tokens):
+                plan.append((teaches, [self.rows[index] for index in batch]))
+        return plan
+
+    def _tensors(self, batch: list[Row]) -> dict[str, torch.Tensor]:
+        """The rows' arrays, each padded on the right to [batch, seq]; the first row is the longest."""
+        longest = len(batch[0].tokens)
+        tensors = {}
+        for name in COLUMNS:
+            padded = [np.pad(getattr(row, name), (0, longest - len(row.tokens))) for row in batch]
+            tensors[name] = torch.from_numpy(np.stack(padded)).to(self.device)
+        return tensors
+
+    def _loss(self, batch: list[Row], teaches: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """A micro-batch's share of the step's loss, and the summed entropy of its learned tokens (nats)."""
+        columns = self._tensors(batch)
+        learn = columns["learn"][:, 1:]
         with (
-            torch.autocast(device.type, torch.bfloat16, enabled=precision is not Precision.float32),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast),
             torch.set_grad_enabled(teaches),
         ):
-            hidden = network.model(input_ids=tables["tokens"], use_cache=False).last_hidden_state
-            logits = network.lm_head(hidden[:, :-1][learn])[:, :-RESERVED_ROWS].float()
+            output = self.network.model(input_ids=columns["tokens"], use_cache=False)
+            hidden = output.last_hidden_state
+            # The policy gives the reserved rows no probability.
+            logits = self.network.lm_head(hidden[:, :-1][learn])[:, :-RESERVED_ROWS].float()
             every = torch.log_softmax(logits, -1)
-            logprob = every.gather(1, tables["tokens"][:, 1:][learn].unsqueeze(1)).squeeze(1)
+            logprob = every.gather(1, columns["tokens"][:, 1:][learn].unsqueeze(1)).squeeze(1)
         with torch.no_grad():
             entropy = -(every.exp() * every).sum()
-        old = logprob.detach()
-        ratio = (logprob - old).exp()
-        sampler = tables["sampler_logprob"][:, 1:][learn]
-        importance = (old - sampler).exp().clamp(max=learning.importance_cap)
-        advantage = tables["advantage"][:, 1:][learn]
-        clipped = ratio.clamp(1 - learning.clip_low, 1 + learning.clip_high)
-        policy = (
-            -(importance * torch.minimum(ratio * advantage, clipped * advantage)).sum() / learned
+        policy = self._policy_loss(
+            logprob, columns["sampler_logprob"][:, 1:][learn], columns["advantage"][:, 1:][learn]
         )
-        prediction = torch.sigmoid(head(hidden[tables["predict"]]))
-        error = (prediction - tables["target"][tables["predict"]]).square().sum() / anchors
+        prediction = torch.sigmoid(self.head(hidden[columns["predict"]]))
+        target = columns["target"][columns["predict"]]
+        error = (prediction - target).square().sum() / self.anchors
         return policy + error, entropy
 
-    def step() -> dict[str, float]:
-        optimizer.zero_grad()
-        total = torch.zeros((), device=device)
-        for teaches, plan in plans:
-            loss, entropy = loss_of([rows[index] for index in plan], teaches)
+    def _policy_loss(
+        self, logprob: torch.Tensor, sampler: torch.Tensor, advantage: torch.Tensor
+    ) -> torch.Tensor:
+        """The clipped policy gradient with truncated importance weights; all arguments are [learned]."""
+        settings = self.learning
+        # The one update of a step is on policy: old and current log-probabilities are the same.
+        old = logprob.detach()
+        ratio = (logprob - old).exp()
+        importance = (old - sampler).exp().clamp(max=settings.importance_cap)
+        clipped = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+        gain = importance * torch.minimum(ratio * advantage, clipped * advantage)
+        return -gain.sum() / self.learned
+
+    def step(self) -> dict[str, float]:
+        """Take a train step on all rows."""
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        for teaches, batch in self.plan:
+            loss, entropy = self._loss(batch, teaches)
             loss.backward()
             total += entropy
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), learning.gradient_clip)
-        optimizer.step()
-        return {"gradient_norm": float(norm), "entropy": float(total) / learned}
-
-    return step
+        clip = self.learning.gradient_clip
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
+        self.optimizer.step()
+        return {"gradient_norm": float(norm), "entropy": float(total) / self.learned}
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations per second of the best of several products of square matrices."""
+    """FLOP/s of the fastest of several products of square matrices."""
     cuda = torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
     size, repeats = (8192, 20) if cuda else (1024, 30)
-    left, right = (
-        torch.randn(size, size, device="cuda" if cuda else "cpu").to(dtype) for _ in range(2)
-    )
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
     best = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -172,17 +181,22 @@ def matrix_rate(dtype: torch.dtype) -> float:
     return 2 * size**3 / best
 
 
+def say(message: dict[str, Any]) -> None:
+    """Print a line of JSON."""
+    # Libraries print without a final newline at times; the JSON must start its line.
+    print("\n" + json.dumps(message), flush=True)
+
+
 def main() -> None:
-    """Build one side, then a step for every line of the input."""
+    """Build one side, then take a step for every line of the input."""
     side, file, model, name, tokens = sys.argv[1:]
     precision = Precision(name)
     rate = matrix_rate(torch.float32 if precision is Precision.float32 else torch.bfloat16)
-    build = {"trace": trace, "transformers": plain}[side]
-    step = build(pickle.loads(Path(file).read_bytes()), model, precision, int(tokens))
-
-    def say(message: dict[str, Any]) -> None:
-        print("\n" + json.dumps(message), flush=True)
-
+    rows = pickle.loads(Path(file).read_bytes())
+    if side == "trace":
+        step = trace(rows, model, precision, int(tokens))
+    else:
+        step = PlainPolicy(rows, model, precision, int(tokens)).step
     say({"matrix_rate": rate})
     for _ in sys.stdin:
         begin, spent = time.perf_counter(), time.process_time()

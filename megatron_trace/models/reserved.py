@@ -18,6 +18,9 @@ from collections.abc import Sequence
 
 import torch
 
+RESERVED_ROWS = 2
+"""The last rows of the vocabulary, which the policy gives no probability mass."""
+
 GAP = 60.0
 """How far, in logits, the reserved tokens lie below the base."""
 

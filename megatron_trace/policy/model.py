@@ -20,6 +20,7 @@ from megatron_trace.learning.batches import Batch
 from megatron_trace.models.architecture import check_architecture, padded_vocabulary
 from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.models.predictor import PredictorHead, load_predictor
+from megatron_trace.models.reserved import RESERVED_ROWS
 from megatron_trace.models.weight_map import expand, family_of, shape_of
 from megatron_trace.policy.context import local_index, own_tokens
 from megatron_trace.policy.distributed import ParallelState
@@ -35,9 +36,6 @@ from megatron_trace.policy.rope import (
 )
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
 from megatron_trace.policy.weights import ModelWeights
-
-RESERVED_ROWS = 2
-"""The last rows of the vocabulary carry the prediction in the sampler and have no mass; here neither."""
 
 
 @dataclass

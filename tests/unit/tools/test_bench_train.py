@@ -1,8 +1,9 @@
 """What tools/bench_train.py counts: operations, padding, and the rows it makes up."""
 
+from dataclasses import astuple
 from typing import Any
 
-import bench_train
+import bench_train_rows
 import numpy as np
 import pytest
 import torch
@@ -35,6 +36,10 @@ def row(length: int, learned: int, advantage: float = 0.0) -> Row:
     )
 
 
+def wasted(lengths: list[int], tokens: int, ranks: int, *, packed: bool) -> tuple[float, ...]:
+    return astuple(bench_train_rows.waste(lengths, tokens, ranks, packed=packed))
+
+
 def test_operations_are_those_that_pytorch_counts() -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -46,12 +51,12 @@ def test_operations_are_those_that_pytorch_counts() -> None:
     # Eager attention computes the hidden half of the score matrix too.
     hidden_half = HF["num_hidden_layers"] * 2 * heads * length * (length - 1)
     counted = counter.get_total_flops() - hidden_half
-    assert bench_train.model_flops(HF, [row(length, learned=length)]) == counted
+    assert bench_train_rows.model_flops(HF, [row(length, learned=length)]) == counted
 
 
 def test_a_row_that_teaches_needs_twice_as_much_again_for_its_backward_pass() -> None:
     still, teaching = (
-        bench_train.model_flops(HF, [row(20, 5, advantage)]) for advantage in (0.0, 1.0)
+        bench_train_rows.model_flops(HF, [row(20, 5, advantage)]) for advantage in (0.0, 1.0)
     )
     assert teaching == 3 * still
 
@@ -59,16 +64,14 @@ def test_a_row_that_teaches_needs_twice_as_much_again_for_its_backward_pass() ->
 def test_padding_is_counted_up_to_the_longest_row_of_a_micro_batch() -> None:
     lengths = [10, 40, 20, 30]
     # 40 and 30 in one micro-batch of 2 x 40 tokens, 20 and 10 in one of 2 x 20.
-    assert bench_train.waste(lengths, 80, 1, packed=False) == pytest.approx((1 - 100 / 120, 2, 1.0))
-    assert bench_train.waste(lengths, 100, 1, packed=True) == pytest.approx((0.0, 1, 1.0))
+    assert wasted(lengths, 80, 1, packed=False) == pytest.approx((1 - 100 / 120, 2, 1.0))
+    assert wasted(lengths, 100, 1, packed=True) == pytest.approx((0.0, 1, 1.0))
     # 40 and 10 on one rank, 30 and 20 on the other: 80 and 60 computed tokens.
-    assert bench_train.waste(lengths, 80, 2, packed=False) == pytest.approx(
-        (1 - 100 / 140, 1, 80 / 70)
-    )
+    assert wasted(lengths, 80, 2, packed=False) == pytest.approx((1 - 100 / 140, 1, 80 / 70))
 
 
 def test_made_up_rows_are_rollouts() -> None:
-    rows = bench_train.made_up_rows(64, vocabulary=256)
+    rows = bench_train_rows.made_up_rows(64, vocabulary=256)
     for one in rows:
         assert not one.learn[0]
         assert one.predict.any() and not (one.predict & one.learn).any()
@@ -79,7 +82,7 @@ def test_made_up_rows_are_rollouts() -> None:
         )
     assert {bool(one.advantage.any()) for one in rows} == {True, False}
     assert 30 < min(len(one.tokens) for one in rows) < max(len(one.tokens) for one in rows) < 400
-    again = bench_train.made_up_rows(64, vocabulary=256)
+    again = bench_train_rows.made_up_rows(64, vocabulary=256)
     assert all(
         np.array_equal(one.tokens, other.tokens) for one, other in zip(rows, again, strict=True)
     )

@@ -5,17 +5,14 @@ import random
 import re
 from pathlib import Path
 
+import geo_hop_demonstrator as demonstrator
+import geo_hop_tokenizer as tokenization
 import pytest
 
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.envs.search_qa import search_qa_factory
 
 SHIPPED = Path(__file__).parents[3] / "examples/geo_hop/start_policy"
-
-
-@pytest.fixture(scope="module")
-def tool(load_tool):
-    return load_tool("make_start_policy")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +30,12 @@ def tasks(geo_hop):
 
 
 @pytest.fixture(scope="module")
-def play(tool, geo_hop, world):
-    make = search_qa_factory(str(geo_hop / "corpus-*.tar"), **tool.ENVIRONMENT)
+def play(geo_hop, world):
+    make = search_qa_factory(str(geo_hop / "corpus-*.tar"), **demonstrator.ENVIRONMENT)
 
     def played(tasks, noise):
-        demonstrator, rng = tool.Demonstrator(make, world, noise), random.Random(0)
-        return [demonstrator.play(task, rng) for task in tasks]
+        player, rng = demonstrator.Demonstrator(make, world, noise), random.Random(0)
+        return [player.play(task, rng) for task in tasks]
 
     return played
 
@@ -79,33 +76,35 @@ def test_the_noisy_demonstrator_names_only_what_it_has_seen(play, tasks) -> None
             assert all(name in history for name in named)
 
 
-def test_renaming_is_consistent_and_leaves_no_real_name(tool, play, world, tasks) -> None:
+def test_renaming_is_consistent_and_leaves_no_real_name(play, world, tasks) -> None:
     rng = random.Random(0)
     for task, segments in zip(tasks, play(tasks, 0.0), strict=True):
-        renamed = tool.rename(segments, world, rng, tool.names_from_titles(list(world)))
+        renamed = demonstrator.rename(
+            segments, world, rng, demonstrator.names_from_titles(list(world))
+        )
         assert [(s.kind, s.learn) for s in renamed] == [(s.kind, s.learn) for s in segments]
         assert not any(f" {task['chain'][0]} " in s.text for s in renamed)
         assert any(f" {answered(renamed)} " in s.text for s in renamed if s.kind == "observation")
 
 
-def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(tool, shipped) -> None:
-    assert len(shipped) == tool.VOCABULARY
-    assert shipped.convert_tokens_to_ids(tool.RESERVED) == [2_046, 2_047]
+def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(shipped) -> None:
+    assert len(shipped) == tokenization.VOCABULARY
+    assert shipped.convert_tokens_to_ids(tokenization.RESERVED) == [2_046, 2_047]
     assert shipped.eos_token == "<|im_end|>" and shipped.pad_token == "<|endoftext|>"
-    for tag in tool.TAGS:
+    for tag in tokenization.TAGS:
         ids = shipped.encode(tag, add_special_tokens=False)
         assert len(ids) == 1 and shipped.decode(ids, skip_special_tokens=True) == tag
 
 
-def test_the_shipped_chat_template_is_compact(tool, shipped) -> None:
-    ids = tool.prompt_ids(shipped, "What is the country of Lyon ?")
+def test_the_shipped_chat_template_is_compact(shipped) -> None:
+    ids = tokenization.prompt_ids(shipped, "What is the country of Lyon ?")
     expected = "<|im_start|>user\nWhat is the country of Lyon ?<|im_end|>\n<|im_start|>assistant\n"
     assert shipped.decode(ids) == expected
 
 
-def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped) -> None:
+def test_an_episode_is_tokenized_segment_by_segment(play, tasks, shipped) -> None:
     segments = play(tasks[:1], 0.0)[0]
-    ids, learn = tool.encode(shipped, segments)
+    ids, learn = tokenization.encode(shipped, segments)
     assert len(ids) == len(learn)
     actions = [s.text for s in segments if s.kind == "action"]
     assert shipped.decode([t for t, flag in zip(ids, learn, strict=True) if flag]) == "".join(
@@ -114,11 +113,11 @@ def test_an_episode_is_tokenized_segment_by_segment(tool, play, tasks, shipped) 
     assert shipped.decode(ids).endswith("".join(s.text for s in segments[1:]))
 
 
-def test_the_shipped_policy_is_small_and_loads_in_float32(tool) -> None:
+def test_the_shipped_policy_is_small_and_loads_in_float32() -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 10_000_000
     config = json.loads((SHIPPED / "config.json").read_text())
     assert (
         config["dtype"] == "float32"
         and config["tie_word_embeddings"]
-        and config["vocab_size"] == tool.VOCABULARY
+        and config["vocab_size"] == tokenization.VOCABULARY
     )

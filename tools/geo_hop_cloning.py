@@ -1,0 +1,142 @@
+"""Behaviour cloning of GeoHop's start policy: the model, its batches, its training and its folder.
+
+Used by make_start_policy.py.
+"""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from geo_hop_tokenizer import RESERVED, VOCABULARY
+from rich.progress import track
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+Episode = tuple[list[int], list[bool]]
+"""Token ids of a demonstration, and for each whether it is learnt."""
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Token ids and learn mask, both [batch, seq]."""
+
+POOL = 256
+"""Episodes that are drawn and sorted by length at a time."""
+
+LAST_RATE = 0.02
+"""Share of the peak learning rate at the end of the cosine."""
+
+
+def new_model(seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 of 3.7 M parameters with tied embeddings, in float32."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=1_024,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        eos_token_id=VOCABULARY - len(RESERVED) - 2,
+        pad_token_id=VOCABULARY - len(RESERVED) - 1,
+        bos_token_id=None,
+        dtype=torch.float32,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def batches(
+    draw: Callable[[], Episode], tokens_per_batch: int, rng: random.Random
+) -> Iterator[Batch]:
+    """Endless batches of at most `tokens_per_batch` tokens, padding included."""
+    while True:
+        # Sorting a whole pool brings like lengths together. Shuffling the batches afterwards keeps
+        # the optimizer from seeing all short tasks first.
+        pool = sorted((draw() for _ in range(POOL)), key=lambda episode: len(episode[0]))
+        groups: list[list[Episode]] = [[]]
+        for episode in pool:
+            if (len(groups[-1]) + 1) * len(episode[0]) > tokens_per_batch:
+                groups.append([])
+            groups[-1].append(episode)
+        rng.shuffle(groups)
+        for group in groups:
+            yield padded(group)
+
+
+def padded(episodes: list[Episode]) -> Batch:
+    """Episodes padded on the right to the longest."""
+    length = max(len(ids) for ids, _ in episodes)
+    tokens, masks = [], []
+    for ids, learn in episodes:
+        missing = length - len(ids)
+        tokens.append(ids + [0] * missing)
+        masks.append(learn + [False] * missing)
+    return torch.tensor(tokens), torch.tensor(masks)
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The learning rate of `step` as a share of the peak: a linear warm-up, then a cosine."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, steps - warm)
+    return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def cross_entropy(model: Qwen3ForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of the learnt tokens (nats), in bfloat16 autocast.
+
+    Args:
+        ids, learn: token ids and learn mask, [batch, seq].
+    """
+    targets = learn[:, 1:]
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[targets])
+    return torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][targets])
+
+
+def train(
+    model: Qwen3ForCausalLM, stream: Iterator[Batch], steps: int, peak: float, title: str
+) -> None:
+    """Take `steps` AdamW steps with a warm-up and a cosine from the learning rate `peak`."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    model.train()
+    seen, mean_loss = 0, 0.0
+    for step in track(range(steps), description=title):
+        for group in optimizer.param_groups:
+            group["lr"] = peak * rate_at(step, steps)
+        ids, learn = next(stream)
+        loss = cross_entropy(model, ids, learn)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seen += ids.numel()
+        mean_loss = loss.item() if step == 0 else 0.95 * mean_loss + 0.05 * loss.item()
+        if step % 50 == 49 or step == steps - 1:
+            counts = f"step {step + 1}/{steps}, {seen / 1e6:.2f} M tokens"
+            print(f"{title}: {counts}, loss {mean_loss:.4f}", flush=True)
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write an HF folder with float16 weights and a config that asks for float32."""
+    # A round counts as finished when its config.json is there, so the files are moved in complete.
+    partial = folder.with_name(folder.name + ".partial")
+    half = Qwen3ForCausalLM(model.config)
+    half.load_state_dict(model.state_dict())
+    half.half().save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    config = json.loads((partial / "config.json").read_text()) | {"dtype": "float32"}
+    (partial / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in partial.iterdir():
+        file.chmod(0o644)
+        file.replace(folder / file.name)
+    partial.rmdir()

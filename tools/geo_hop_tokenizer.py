@@ -1,0 +1,90 @@
+"""The tokenizer of GeoHop's start policy, and how an episode becomes token ids. Used by make_start_policy.py."""
+
+import random
+import re
+
+from geo_hop_demonstrator import Demonstrator, Segment
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from megatron_trace.data.tasks import Task
+
+VOCABULARY = 2_048
+TAGS = ["<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>"]
+CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+RESERVED = ["<|predictor_0|>", "<|predictor_1|>"]
+"""The last two rows of the vocabulary. They occur in no text."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and reserved rows.
+
+    Raises:
+        ValueError: `texts` are too few to fill the vocabulary.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(TAGS) - len(CONTROL) - len(RESERVED),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    # Tags are ordinary tokens: the environment reads them after decoding with skip_special_tokens.
+    bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    bpe.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL + RESERVED])
+    if bpe.get_vocab_size() != VOCABULARY or bpe.token_to_id(RESERVED[-1]) != VOCABULARY - 1:
+        raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens instead of {VOCABULARY}")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=1_024,
+    )
+
+
+def tokenizer_texts(demonstrator: Demonstrator, tasks: list[Task], seed: int) -> list[str]:
+    """The texts of one demonstration of every task, without tags: what the tokenizer is trained on."""
+    rng = random.Random(f"{seed}/tokenizer")
+    tag = re.compile("|".join(map(re.escape, TAGS)))
+    texts = []
+    for task in tasks:
+        for segment in demonstrator.play(task, rng):
+            texts.append(tag.sub("", segment.text))
+    return texts
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
+    """Token ids of the prompt, as the rollout makes them."""
+    messages = [{"role": "user", "content": question}]
+    return list(
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    )
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast, segments: list[Segment]
+) -> tuple[list[int], list[bool]]:
+    """Token ids of an episode, and for each whether the policy learns it.
+
+    Each segment is tokenized alone, as in a rollout: a token never spans an action and an observation.
+    """
+    ids: list[int] = []
+    learn: list[bool] = []
+    for segment in segments:
+        if segment.kind == "question":
+            piece = prompt_ids(tokenizer, segment.text)
+        else:
+            piece = tokenizer.encode(segment.text, add_special_tokens=False)
+        ids += piece
+        learn += [segment.learn] * len(piece)
+    return ids, learn
