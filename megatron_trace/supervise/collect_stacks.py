@@ -1,9 +1,10 @@
-"""The stacks of all processes of a run, asked for and collected. Only the standard library is imported here."""
+"""The stacks of all processes of a run, asked for and collected. The guard's processes import this file."""
 
 import signal
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_trace.supervise.leftovers import find, send
@@ -12,65 +13,109 @@ from megatron_trace.supervise.stacks import ASKED
 ANSWER_S = 5.0
 """How long processes may take to write their stacks."""
 
+POLL_S = 0.3
+"""How often it is looked whether they have."""
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """The file that one process of the run writes its stacks into.
+
+    Attributes:
+        path: `<role>_<host>_<pid>.txt` in the guard folder.
+        size: bytes that it held before the stacks were asked for.
+    """
+
+    path: Path
+    size: int
+
+    @property
+    def role(self) -> str:
+        """What the process is, e.g. "worker"."""
+        return self.path.stem.partition("_")[0]
+
+    @property
+    def host(self) -> str:
+        """Name of the process's host; it may contain underscores."""
+        return self.path.stem.partition("_")[2].rpartition("_")[0]
+
+    @property
+    def pid(self) -> int:
+        """Id of the process on its host."""
+        return int(self.path.stem.rpartition("_")[2])
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process belongs to this host."""
+        return self.host == socket.gethostname()
+
+    def text(self) -> str:
+        """What was written since the stacks were asked for."""
+        return self.path.read_bytes()[self.size :].decode(errors="replace").rstrip()
+
 
 def collect(folder: Path) -> str:
-    """Ask every process that has a file in the guard folder for its stacks; returns them with role, host and pid.
+    """Ask every process that has a file in the guard folder for its stacks.
 
-    One that cannot answer, stopped or stuck in the kernel, is named with its state and holds up nobody.
+    A process that cannot answer, because it is stopped or stuck in the kernel, delays nobody.
+
+    Returns:
+        The stacks of each process with its role, host and pid. Instead of missing stacks its state.
     """
-    files = {file: role_of(file) for file in sorted(folder.glob("*_*_*.txt"))}
-    host = socket.gethostname()
-    files = {
-        file: who for file, who in files.items() if who[1] != host or find(who[2])
-    }  # others have ended
-    before = {file: file.stat().st_size for file in files}
-    silent = {file for file, (_, name, pid) in files.items() if name == host and not ask(pid)}
-    (folder / ASKED).touch()  # for processes on other hosts
-    _wait({file: size for file, size in before.items() if file not in silent})
-    parts = []
-    for file, (role, name, pid) in files.items():
-        text = file.read_bytes()[before[file] :].decode(errors="replace").rstrip()
-        parts.append(
-            f"--- {role}, host {name}, pid {pid}: {'stacks' if text else _state(pid, name == host)}\n{text}"
-        )
-    return "\n".join(part.rstrip() for part in parts)
+    files = [StackFile(path, path.stat().st_size) for path in sorted(folder.glob("*_*_*.txt"))]
+    # Of another host nothing is known; here a process that ended needs no stacks.
+    files = [file for file in files if not file.is_here or find(file.pid)]
+    silent = [file for file in files if file.is_here and not ask(file.pid)]
+    # Processes on other hosts cannot be signalled. They look for this file.
+    (folder / ASKED).touch()
+    _wait([file for file in files if file not in silent])
+    return "\n".join(_report(file) for file in files)
 
 
 def ask(pid: int) -> bool:
-    """Ask a process of this host; returns whether it can answer."""
+    """Ask a process of this host for its stacks; returns whether it can answer."""
     process, status = find(pid), _status(pid)
-    mask = int(status.get("SigCgt", "0"), 16)
-    if process is None or not mask >> (signal.SIGUSR1 - 1) & 1:  # it would die of the signal
+    caught_signals = int(status.get("SigCgt", "0"), 16)
+    # A process that has not registered a handler would die of the signal.
+    if process is None or not caught_signals >> (signal.SIGUSR1 - 1) & 1:
         return False
     send([process], signal.SIGUSR1)
     return status["State"][0] not in "TD"
 
 
-def role_of(file: Path) -> tuple[str, str, int]:
-    """Role, host and pid of a stack file's process."""
-    role, _, rest = file.stem.partition("_")
-    host, _, pid = rest.rpartition("_")
-    return role, host, int(pid)
+def _report(file: StackFile) -> str:
+    text = file.text()
+    found = "stacks" if text else _no_answer(file)
+    return f"--- {file.role}, host {file.host}, pid {file.pid}: {found}\n{text}".rstrip()
 
 
-def _wait(before: Mapping[Path, int]) -> None:
-    """Until all have written and none still writes."""
-    end, previous = time.monotonic() + ANSWER_S, None
-    while before and time.monotonic() < end:
-        time.sleep(0.3)
-        sizes = {file: file.stat().st_size for file in before}
-        if sizes == previous and all(sizes[file] > size for file, size in before.items()):
+def _no_answer(file: StackFile) -> str:
+    if not file.is_here:
+        return "no answer"
+    return f"no answer, state {_status(file.pid).get('State', 'ended')}"
+
+
+def _wait(files: list[StackFile]) -> None:
+    """Wait until all have written and no file has grown since the last look, at most `ANSWER_S`."""
+    end = time.monotonic() + ANSWER_S
+    previous: list[int] = []
+    while files and time.monotonic() < end:
+        time.sleep(POLL_S)
+        sizes = [file.path.stat().st_size for file in files]
+        answered = all(size > file.size for size, file in zip(sizes, files, strict=True))
+        if answered and sizes == previous:
             return
         previous = sizes
 
 
-def _status(pid: int) -> dict[str, str]:
+def _status(pid: int) -> Mapping[str, str]:
+    # Read by hand: psutil does not say which signals a process catches.
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def _state(pid: int, here: bool) -> str:
-    return f"no answer, state {_status(pid).get('State', 'ended')}" if here else "no answer"
+    status = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        status[name] = value.strip()
+    return status

@@ -1,7 +1,7 @@
 """A guard for every train rank: whatever happens to the rank, the run ends whole and says how to continue.
 
-`start` comes first thing in a train rank, before anything is spawned: it tags the environment, gives temporary files a
-folder of the run's own, and starts the process of `guard_process.py`.
+`start` comes first in a train rank, before anything is spawned. It tags the environment, makes a folder for the run's
+temporary files, and starts the process of `guard_process.py`.
 """
 
 import json
@@ -20,15 +20,15 @@ import megatron_trace
 from megatron_trace.supervise import stacks
 from megatron_trace.supervise.guard_process import Settings
 
-LONGEST_TEMP = 28
-"""Longest parent of the folder of temporary files: Ray's sockets lie below it, and a path has 107 bytes at most."""
+MAX_TEMP_PARENT = 28
+"""Longest path of the folder above the temporary files. Ray's sockets lie below it, and Unix allows them 107 bytes."""
 
-TEXT_BYTES = 1500
-"""Longest text of a message: longer ones would not be written in one piece."""
+MAX_TEXT_BYTES = 1500
+"""Longest text of a message. The kernel writes up to 4096 bytes to a pipe in one piece."""
 
 
 class Guard:
-    """A train rank's end of the pipe to its guard. If the guard itself is killed, the run goes on without."""
+    """A train rank's end of the pipe to its guard. If somebody kills the guard, the run continues without one."""
 
     def __init__(self, pipe: int) -> None:
         """`pipe` is a non-blocking descriptor to write to."""
@@ -44,7 +44,7 @@ class Guard:
 
     @contextmanager
     def watching(self, processes: Mapping[str, int]) -> Iterator[None]:
-        """Ask the run to end, as a signal would, if one of `processes` (name -> pid) dies meanwhile."""
+        """End the run as a signal would if one of `processes` (name -> pid) dies inside the block."""
         for name, pid in processes.items():
             self._tell({"watch": name, "pid": pid})
         try:
@@ -53,11 +53,11 @@ class Guard:
             self._tell({"unwatch": True})
 
     def leave(self, code: int, words: str = "") -> None:
-        """The rank is about to exit with `code`; `words` say why where it is not 0. Limits the time it takes."""
+        """The rank is about to exit with `code`, because of `words` if that is not 0. Limits the time it may take."""
         self._tell({"leave": code, "words": _short(words)})
 
     def _tell(self, message: dict[str, object]) -> None:
-        # The guard may be stopped or dead; the rank must not suffer for it.
+        # The guard may be stopped or dead, and the rank must not suffer for that.
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._pipe, json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
@@ -69,14 +69,13 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
         run_dir: the run's folder, which need not exist; the stacks of a hang are kept in its `stacks.txt`.
         hang_s: seconds without progress after which rank 0's guard ends the run; None never.
         grace_s: seconds that the rank has to save and to leave when it is asked to end.
+
+    Raises:
+        OSError: a folder cannot be made.
+        RuntimeError: the guard did not start.
     """
     rank = int(os.environ.get("RANK", "0"))
-    # All ranks of this start meet in it, and none of another start of the same name.
-    meeting = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ]
-    launch = "-".join(meeting) or str(os.getpid())
-    folder = run_dir.absolute().with_name(f"{run_dir.name}.guard-{launch.replace(':', '_')}")
-    folder.mkdir(parents=True, exist_ok=True)
-    temp = _own_temp()
+    folder = _guard_folder(run_dir.absolute())
     messages, pipe = os.pipe()
     numbers, wakeup = os.pipe()
     settings = Settings(
@@ -84,38 +83,21 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
         pid=os.getpid(),
         launcher=os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else 0,
         tag=uuid.uuid4().hex,
-        temp=str(temp),
+        temp=str(_make_temp_folder()),
         folder=str(folder),
-        report=str(run_dir.absolute() / "stacks.txt"),
+        stacks_file=str(run_dir.absolute() / "stacks.txt"),
         hang_s=hang_s if rank == 0 else None,
         grace_s=grace_s,
         pipe=messages,
         signals=numbers,
     )
-    package = str(Path(megatron_trace.__file__).parents[1])
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "megatron_trace.supervise.guard_process",
-            json.dumps(asdict(settings)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        pass_fds=(messages, numbers),
-        start_new_session=True,
-        cwd="/",
-        env={**os.environ, "PYTHONPATH": package, "TMPDIR": "/"},
-    )
-    assert process.stdout is not None
-    if process.stdout.readline() != b"ready\n":
-        raise RuntimeError(f"the guard of train rank {rank} did not start; see its error above")
-    process.stdout.close()
+    _launch(settings)
     for descriptor in (messages, numbers):
         os.close(descriptor)
     os.set_blocking(pipe, False)
     os.set_blocking(wakeup, False)
-    # Written by the C handler, so that the guard hears of a signal even where the rank is stuck and Python is not run.
+    # Python's handlers do not run while the rank is stuck in C. The C handler writes the signal's number to this pipe
+    # in any case, so that the guard hears of the signal.
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: _forked(pipe))
     os.environ |= dict(zip(stacks.INHERITED, (settings.tag, str(folder), "1"), strict=True))
@@ -123,29 +105,54 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
     return Guard(pipe)
 
 
-def _short(text: str) -> str:
-    return text.encode()[:TEXT_BYTES].decode(errors="ignore")
+def _guard_folder(run_dir: Path) -> Path:
+    """Make the folder in which all ranks of this start meet, and no rank of another start of the same run."""
+    address = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ]
+    start_name = "-".join(address) or str(os.getpid())
+    folder = run_dir.with_name(f"{run_dir.name}.guard-{start_name.replace(':', '_')}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _own_temp() -> Path:
+def _make_temp_folder() -> Path:
     """Give this process and its children a folder for temporary files, which the guard removes."""
     parent = tempfile.gettempdir()
     # A cache that should survive the run.
-    os.environ.setdefault(
-        "TORCHINDUCTOR_CACHE_DIR", str(Path(parent) / f"torchinductor_{os.getuid()}")
-    )
-    temp = Path(
-        tempfile.mkdtemp(prefix="mt_", dir=parent if len(parent) <= LONGEST_TEMP else "/tmp")
-    )
+    cache = Path(parent) / f"torchinductor_{os.getuid()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    above = parent if len(parent) <= MAX_TEMP_PARENT else "/tmp"
+    temp = Path(tempfile.mkdtemp(prefix="mt_", dir=above))
     os.environ["TMPDIR"] = tempfile.tempdir = str(temp)
     return temp
+
+
+def _launch(settings: Settings) -> None:
+    """Start the guard's process and wait until it watches this rank."""
+    package = str(Path(megatron_trace.__file__).parents[1])
+    arguments = ["-m", "megatron_trace.supervise.guard_process", json.dumps(asdict(settings))]
+    # A session that is not the rank's: torchrun and the terminal signal process groups, and the guard must outlive
+    # them. It stands in `/` so that it keeps no folder busy.
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        pass_fds=(settings.pipe, settings.signals),
+        start_new_session=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": package, "TMPDIR": "/"},
+    )
+    assert process.stdout is not None
+    if process.stdout.readline() != b"ready\n":
+        raise RuntimeError(
+            f"the guard of train rank {settings.rank} did not start; see its error above"
+        )
+    process.stdout.close()
 
 
 def leave_group() -> None:
     """Make this process, a child of a train rank, deaf to the signals that its rank answers.
 
-    torchrun signals its rank's process group, and only the rank itself is to answer: it still needs its children to
-    save.
+    torchrun signals the process group of its rank. Only the rank may answer, because it needs its children to save.
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,10 +162,14 @@ def leave_group() -> None:
 def _forked(pipe: int) -> None:
     """In every forked child of the rank, Ray's included, before it runs anything else.
 
-    A child that never calls exec cannot carry the tag, so the guard is told of it.
+    A child that never calls exec keeps the environment from before the tag, so the guard is told of the child.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     leave_group()
     with suppress(OSError):
         os.write(pipe, b'{"child": %d}\n' % os.getpid())
+
+
+def _short(text: str) -> str:
+    return text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")

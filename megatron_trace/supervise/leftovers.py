@@ -1,6 +1,8 @@
-"""What a run may leave on a machine, and its removal. Only the standard library is imported here.
+"""What a run may leave on a machine, and its removal.
 
-Processes are known by a tag in their environment, which every child inherits wherever it is re-parented to.
+A process of a run is known by a tag in its environment. Every child inherits the tag, and keeps it
+when its parent dies. A psutil `Process` is an id with its start time, so that a later process that
+gets the same id is another one. The guard's processes import this file, so it imports nothing heavy.
 """
 
 import os
@@ -11,59 +13,73 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+from psutil import Process
+
 from megatron_trace.supervise.stacks import TAG
 
 SHARED_MEMORY = Path("/dev/shm")
-NAMES = ("sem.mp-", "psm_", "torch_", "plasma", "vllm", "ray")
+SHARED_MEMORY_PREFIXES = ("sem.mp-", "psm_", "torch_", "plasma", "vllm", "ray")
 """Beginnings of the names that Python's multiprocessing, torch, Ray and vLLM give their shared memory."""
 
-Process = tuple[int, int]
-"""Process id and start time in clock ticks: together they are never used again."""
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+
+POLL_S = 0.1
+"""How often `end_all` looks which processes still live."""
 
 
 def find(pid: int) -> Process | None:
-    """The process that has `pid` now; None where there is none, or only a zombie."""
+    """The process that has `pid` now; None if there is none, or only a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = Process(pid)
+    except psutil.NoSuchProcess:
         return None
-    return None if fields[0] in "ZX" else (pid, int(fields[19]))
+    return process if lives(process) else None
 
 
-def lives(process: Process) -> bool:
-    """Whether it still runs (or is stopped)."""
-    return find(process[0]) == process
+def lives(process: Process | None) -> bool:
+    """Whether the process runs or is stopped; a zombie has ended."""
+    try:
+        return process is not None and process.is_running() and process.status() not in ENDED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def tagged(tag: str) -> set[Process]:
     """All processes of this machine that carry `tag`, except this one."""
-    wanted = f"{TAG}={tag}".encode()
     found = set()
-    for pid in _pids():
+    for pid in psutil.pids():
         try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:  # it ended, or is another user's
+            process = Process(pid)
+            carries_tag = process.environ().get(TAG) == tag
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        if pid != os.getpid() and wanted in environment.split(b"\0") and (process := find(pid)):
+        # In this order: `lives` also refuses an id that another process got while its environment was read.
+        if carries_tag and pid != os.getpid() and lives(process):
             found.add(process)
     return found
 
 
 def send(processes: Iterable[Process], number: int) -> None:
-    """Signal those that still live."""
+    """Send signal `number` to those processes that still live."""
     for process in processes:
         if lives(process):
-            with suppress(ProcessLookupError):  # it may have ended just now
-                os.kill(process[0], number)
+            # It may have ended just now.
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 def end_all(
     living: Callable[[], set[Process]], grace_s: float, limit_s: float = 10.0
 ) -> set[Process]:
-    """SIGTERM to all that `living` finds, and SIGKILL to what is left after `grace_s`.
+    """Send SIGTERM to all that `living` finds, and SIGKILL to what still lives after `grace_s` seconds.
+
+    Args:
+        living: finds the processes. It is asked again and again, because they may start others meanwhile.
+        limit_s: seconds after the first SIGKILL until this function gives up.
 
     Returns:
-        What could not be ended within `limit_s`, such as a process in uninterruptible sleep.
+        The processes that did not end, such as one in uninterruptible sleep.
     """
     begin = time.monotonic()
     asked: set[Process] = set()
@@ -76,20 +92,39 @@ def end_all(
         else:
             send(left - asked, signal.SIGTERM)
             asked |= left
-        time.sleep(0.1)
+        psutil.wait_procs(left, timeout=POLL_S)
     return left
 
 
 def shared_memory() -> set[str]:
     """Names in /dev/shm that a run may have made."""
-    return {path.name for path in SHARED_MEMORY.glob("*") if path.name.startswith(NAMES)}
+    names = {path.name for path in SHARED_MEMORY.glob("*")}
+    return {name for name in names if name.startswith(SHARED_MEMORY_PREFIXES)}
 
 
 def remove_shared_memory(before: set[str]) -> None:
-    """Remove this user's shared memory that is not in `before` and that no living process holds."""
-    own = {name for name in shared_memory() - before if _owner(SHARED_MEMORY / name) == os.getuid()}
-    for name in own - set(held(_pids())) if own else ():
-        (SHARED_MEMORY / name).unlink(missing_ok=True)
+    """Remove this user's shared memory that is not in `before` and that no living process has mapped."""
+    new = shared_memory() - before
+    own = {name for name in new if _owner(SHARED_MEMORY / name) == os.getuid()}
+    # Reading the memory maps of all processes takes a while, and most runs leave nothing.
+    if own:
+        for name in own - set(mapped(psutil.pids())):
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def mapped(pids: Iterable[int]) -> Iterator[str]:
+    """Names in /dev/shm that one of the processes has mapped."""
+    prefix = f"{SHARED_MEMORY}/"
+    for pid in pids:
+        # Not psutil's memory_maps: it reads smaps, for which the kernel walks every page of the process.
+        try:
+            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        except OSError:
+            continue
+        for line in maps.splitlines():
+            _, found, name = line.partition(prefix)
+            if found:
+                yield name.removesuffix(" (deleted)")
 
 
 def clear_folder(folder: Path) -> list[Path]:
@@ -98,11 +133,8 @@ def clear_folder(folder: Path) -> list[Path]:
     Returns:
         The log folders that stay.
     """
-    logs = [
-        path
-        for path in folder.glob("**/session_*/logs")
-        if path.is_dir() and not path.parent.is_symlink()
-    ]
+    sessions = folder.glob("**/session_*/logs")
+    logs = [path for path in sessions if path.is_dir() and not path.parent.is_symlink()]
     keep = {path for log in logs for path in (log, *log.parents)}
     for root, names, files in os.walk(folder):
         here = Path(root)
@@ -114,14 +146,11 @@ def clear_folder(folder: Path) -> list[Path]:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        # os.walk visits what is left in this list: the way down to the logs, but not what is in them.
         names[:] = [name for name in names if here / name in keep and here / name not in logs]
     if not logs and folder.is_dir():
         shutil.rmtree(folder, ignore_errors=True)
     return logs
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def _owner(path: Path) -> int | None:
@@ -129,17 +158,3 @@ def _owner(path: Path) -> int | None:
         return path.stat().st_uid
     except OSError:
         return None
-
-
-def held(pids: Iterable[int]) -> Iterator[str]:
-    """Names in /dev/shm that one of the processes has mapped."""
-    prefix = f"{SHARED_MEMORY}/"
-    for pid in pids:
-        try:
-            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-        except OSError:
-            continue
-        for line in maps.splitlines():
-            _, found, name = line.partition(prefix)
-            if found:
-                yield name.removesuffix(" (deleted)")

@@ -66,7 +66,7 @@ class Run:
 
     def reach(self, step: int) -> None:
         self.wait(lambda: self.steps() >= step, 120.0, f"step {step}")
-        self.shared_memory |= set(leftovers.held(self.processes()))
+        self.shared_memory |= set(leftovers.mapped(self.processes()))
 
     def wait(self, condition: Callable[[], bool], limit_s: float, what: str) -> float:
         begin = time.monotonic()
@@ -217,7 +217,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(start: Start) -> None:
     ("victim", "words"),
     [
         ("rank 0", "train rank 0 was killed"),
-        ("rank 1", "train rank 1 died without a word"),
+        ("rank 1", "train rank 1 died; ending what it left"),
         ("torchrun", "torchrun died"),
         ("raylet/raylet", "raylet died"),
         ("gcs_server", "gcs_server died"),

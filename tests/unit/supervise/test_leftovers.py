@@ -64,15 +64,19 @@ def test_orphans_are_found_by_their_tag_and_ended_even_if_deaf(orphan: Orphan) -
 
 def test_a_stopped_process_is_ended_too(orphan: Orphan) -> None:
     stopped = orphan("stopped")
-    os.kill(stopped[0], signal.SIGSTOP)
+    os.kill(stopped.pid, signal.SIGSTOP)
     assert not leftovers.end_all(lambda: leftovers.tagged("stopped"), grace_s=0.2)
     assert not leftovers.lives(stopped)
 
 
 def test_a_process_that_has_the_pid_of_a_dead_one_is_not_signalled() -> None:
-    pid, began = leftovers.find(os.getpid()) or (0, 0)
-    assert leftovers.lives((pid, began))
-    earlier = (pid, began - 1)
+    this = leftovers.find(os.getpid())
+    assert leftovers.lives(this)
+    # What is known of a process that had this id before.
+    earlier = leftovers.Process(os.getpid())
+    pid, began = earlier._ident
+    earlier._ident = (pid, began - 1)
+    assert earlier != this
     assert not leftovers.lives(earlier)
     leftovers.send([earlier], signal.SIGKILL)
 
