@@ -6,10 +6,12 @@
         --variant big=allocation.strategy=uniform,allocation.group=16
     python tools/compare_allocation.py --report-only --results docs/results/geo_hop
 
-Each cell of the grid is the program itself, as a user would start it, or a simulation. A finished one is one small JSON
-file in --results and is never done again; a run that was cut off goes on where it stood. So Ctrl-C costs nothing: give
-the same command again. Table and page are made of all JSON files in --results. Settings for all cells stand after --.
-docs/comparison.md says more. Exit code 0, 1 where a cell failed, 2 for a wrong setting, 130 after Ctrl-C.
+Each trial of the grid is a run of the program, as a user would start it, or a simulation. A finished trial is one small
+JSON file in --results and is never run again. A run that was cut off continues where it stopped. So Ctrl-C loses
+nothing: give the same command again. The table and the page are made from all JSON files in --results. Settings for
+all trials stand after --. docs/comparison.md says more.
+
+Exit code 0; 1 where a trial failed; 2 for a wrong setting; 130 after Ctrl-C.
 """
 
 import argparse
@@ -22,10 +24,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from megatron_trace.compare.admission import check_trials
 from megatron_trace.compare.agreement import check_agreement
 from megatron_trace.compare.grid import (
     OWN,
-    Cell,
+    Trial,
     make_grid,
     parse_seeds,
     parse_variant,
@@ -36,8 +39,8 @@ from megatron_trace.compare.jobs import start
 from megatron_trace.compare.record import Record, read_records
 from megatron_trace.compare.report import write_comparison
 from megatron_trace.compare.runner import Interrupted, work_through
-from megatron_trace.compare.setup import Setup, check_cells, common_config, result_path
 from megatron_trace.compare.summary import HELD_STILL, summarise, trained
+from megatron_trace.compare.sweep import Sweep, common_config
 from megatron_trace.compare.table import table
 from megatron_trace.compare.words import footnotes
 from megatron_trace.config import SettingError
@@ -91,7 +94,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--results", type=Path, help="folder of the JSON files (default: OUT/results)"
     )
     parser.add_argument("--page", type=Path, help="the HTML file (default: OUT/comparison.html)")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at once")
+    parser.add_argument("--jobs", type=int, default=1, help="trials at once")
     parser.add_argument(
         "--ranks", type=int, default=1, help="train ranks of a run (torchrun --nproc-per-node)"
     )
@@ -127,22 +130,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, overrides = parse(argv)
     out = console()
     try:
-        setup = setup_of(args, overrides)
-        failures = {} if args.report_only else run(args, setup, out)
-        report(args, setup, out, command="python tools/compare_allocation.py " + shlex.join(argv))
+        sweep = sweep_of(args, overrides)
+        failures = {} if args.report_only else run(args, sweep, out)
+        report(args, sweep, out, command="python tools/compare_allocation.py " + shlex.join(argv))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; give the same command to continue", file=sys.stderr)
         return 130
     for name, reason in failures.items():
         print(f"{name} failed: {reason}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def setup_of(args: argparse.Namespace, overrides: Sequence[str]) -> Setup:
-    """What all cells share.
+def sweep_of(args: argparse.Namespace, overrides: Sequence[str]) -> Sweep:
+    """What all trials share.
 
     Raises:
         SettingError: a number has the wrong sign, a knob of the world cannot be, or a setting is the comparison's own.
@@ -159,7 +162,7 @@ def setup_of(args: argparse.Namespace, overrides: Sequence[str]) -> Setup:
         world = parse_world(args.world)
     elif args.world:
         raise SettingError("--world", args.world[0], "belongs to --simulate")
-    return Setup(
+    return Sweep(
         config=args.config,
         out=args.out,
         results=args.results or args.out / "results",
@@ -173,27 +176,27 @@ def setup_of(args: argparse.Namespace, overrides: Sequence[str]) -> Setup:
     )
 
 
-def run(args: argparse.Namespace, setup: Setup, out: Console) -> dict[str, str]:
-    """Do the cells that have no record yet; returns what went wrong.
+def run(args: argparse.Namespace, sweep: Sweep, out: Console) -> dict[str, str]:
+    """Do the trials that have no record yet; returns what went wrong.
 
     Raises:
-        SettingError: a cell cannot work; nothing has started.
+        SettingError: a trial cannot work; nothing has started.
         Interrupted: the comparison was asked to end.
     """
-    cells = grid_of(args, setup)
-    check_cells(cells, setup)
-    check_baseline(args.baseline, cells, read_records(setup.results))
-    missing = [cell for cell in cells if not result_path(cell, setup).exists()]
-    out.print(Text(f"{len(cells)} cells, {len(cells) - len(missing)} of them done"))
+    trials = grid_of(args, sweep)
+    check_trials(trials, sweep)
+    check_baseline(args.baseline, trials, read_records(sweep.results))
+    missing = [trial for trial in trials if not sweep.result_file(trial).exists()]
+    out.print(Text(f"{len(trials)} trials, {len(trials) - len(missing)} of them done"))
     return (
-        work_through(missing, partial(start, setup=setup), jobs=args.jobs, console=out)
+        work_through(missing, partial(start, sweep=sweep), jobs=args.jobs, console=out)
         if missing
         else {}
     )
 
 
-def grid_of(args: argparse.Namespace, setup: Setup) -> list[Cell]:
-    """The cells that the command line asks for.
+def grid_of(args: argparse.Namespace, sweep: Sweep) -> list[Trial]:
+    """The trials that the command line asks for.
 
     Raises:
         SettingError: it asks for none, or is written wrongly.
@@ -201,21 +204,21 @@ def grid_of(args: argparse.Namespace, setup: Setup) -> list[Cell]:
     variants = [*map(strategy_variant, args.strategies), *map(parse_variant, args.variant)]
     if not variants:
         raise SettingError("--strategies", [], "name strategies, or variants with --variant")
-    budgets = args.budgets or [common_config(setup).allocation.budget]
+    budgets = args.budgets or [common_config(sweep).allocation.budget]
     for budget in budgets:
         if budget <= 0:
             raise SettingError("--budgets", budget, "must be positive")
     return make_grid(variants, budgets, parse_seeds(args.seeds))
 
 
-def check_baseline(baseline: str, cells: Sequence[Cell], records: Sequence[Record]) -> None:
+def check_baseline(baseline: str, trials: Sequence[Trial], records: Sequence[Record]) -> None:
     """Refuse a baseline that nothing is or will be there of.
 
     Raises:
-        SettingError: it is no variant of the cells or records.
+        SettingError: it is no variant of the trials or records.
     """
     names = dict.fromkeys(
-        [*(cell.variant.name for cell in cells), *(record.variant for record in records)]
+        [*(trial.variant.name for trial in trials), *(record.variant for record in records)]
     )
     if baseline not in names:
         raise SettingError(
@@ -223,18 +226,18 @@ def check_baseline(baseline: str, cells: Sequence[Cell], records: Sequence[Recor
         )
 
 
-def report(args: argparse.Namespace, setup: Setup, out: Console, command: str) -> None:
+def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -> None:
     """Table, notes and page, of all records there are.
 
     Raises:
         SettingError: the folder of results holds something else, or results that cannot be compared.
     """
-    records = read_records(setup.results)
+    records = read_records(sweep.results)
     if not records:
         if args.report_only:
-            raise SettingError("--results", str(setup.results), "holds no results")
+            raise SettingError("--results", str(sweep.results), "holds no results")
         return
-    check_agreement(setup.results, records)
+    check_agreement(sweep.results, records)
     if args.report_only:
         check_baseline(args.baseline, [], records)
     lines, simulated = summarise(records, args.baseline), records[0].kind == "simulated"

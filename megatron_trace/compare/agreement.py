@@ -11,24 +11,21 @@ from megatron_trace.config.flatten import differences
 COMMON = (
     "world.", "simulate.", "model.", "data.", "environment.", "evaluation.", "run.rollouts", "allocation.unit",
 )  # fmt: skip
-"""Settings that all results must share; evaluation.every those of one budget."""
+"""Settings that all results must share; `evaluation.every` only within one budget."""
 
 DEFAULT = "the default"
-"""What a message calls a setting that a record leaves out."""
+"""What a message calls the value of a setting that a record leaves out."""
 
 
 def check_kind(folder: Path, records: Sequence[Record], kind: str) -> None:
-    """Refuse a folder of the other kind of results; all of `records` are of one kind.
+    """Refuse a folder with results of the other kind; all of `records` are of one kind.
 
     Raises:
         SettingError: they are not of `kind`.
     """
     if records and records[0].kind != kind:
-        raise SettingError(
-            "--results",
-            str(folder),
-            f"holds {records[0].kind} results, these are {kind}; choose another",
-        )
+        remedy = f"holds {records[0].kind} results, these are {kind}; choose another"
+        raise SettingError("--results", str(folder), remedy)
 
 
 def check_agreement(folder: Path, records: Sequence[Record]) -> None:
@@ -39,9 +36,9 @@ def check_agreement(folder: Path, records: Sequence[Record]) -> None:
     Raises:
         SettingError: at the first setting that differs, with two values.
     """
-    _compare(folder, records, lambda one: None, _common)
-    _compare(folder, records, lambda one: one.budget, _of_a_budget)
-    _compare(folder, records, lambda one: (one.variant, one.budget), _all_but_the_seed)
+    _compare(folder, records, lambda record: None, _common)
+    _compare(folder, records, lambda record: record.budget, _of_one_budget)
+    _compare(folder, records, lambda record: (record.variant, record.budget), _all_but_the_seed)
 
 
 def _compare(
@@ -50,7 +47,7 @@ def _compare(
     group: Callable[[Record], Hashable],
     part: Callable[[Record], dict[str, Any]],
 ) -> None:
-    """Each record against the first of its group, in this part of their settings."""
+    """Compare a part of each record's settings with that of the first record of its group."""
     firsts: dict[Hashable, Record] = {}
     for record in records:
         first = firsts.setdefault(group(record), record)
@@ -63,18 +60,18 @@ def _compare(
 
 
 def _common(record: Record) -> dict[str, Any]:
-    settings = record.settings
-    found = {
-        name: value
-        for name, value in settings.items()
-        if name.startswith(COMMON) and name != "evaluation.every"
-    }
-    if settings.get("allocation.unit") == BudgetUnit.tokens.value:
-        found["the total of tokens"] = settings.get("run.steps", Config().run.steps) * record.budget
+    found = {}
+    for name, value in record.settings.items():
+        if name.startswith(COMMON) and name != "evaluation.every":
+            found[name] = value
+    # A budget in tokens has no setting for the total: it is the number of steps times a step's budget.
+    if record.settings.get("allocation.unit") == BudgetUnit.tokens.value:
+        steps = record.settings.get("run.steps", Config().run.steps)
+        found["the total of tokens"] = steps * record.budget
     return found
 
 
-def _of_a_budget(record: Record) -> dict[str, Any]:
+def _of_one_budget(record: Record) -> dict[str, Any]:
     """A run of larger steps is evaluated after fewer of them."""
     return {name: value for name, value in record.settings.items() if name == "evaluation.every"}
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.compare.grid import Cell
+from megatron_trace.compare.grid import Trial
 from megatron_trace.compare.record import Columns, Record
 from megatron_trace.report.history import History, read_history
 
@@ -33,14 +33,14 @@ PACKAGES = (
 HEAVY = ("checkpoints", "policy", "hf", "trees", "tensorboard")
 
 
-def record_of_run(cell: Cell, run_dir: Path, settings: dict[str, Any]) -> Record:
+def record_of_run(trial: Trial, run_dir: Path, settings: dict[str, Any]) -> Record:
     """The record of the finished run in `run_dir`."""
     history = read_history(run_dir)
     return Record(
         "real",
-        cell.variant.name,
-        cell.budget,
-        cell.seed,
+        trial.variant.name,
+        trial.budget,
+        trial.seed,
         settings=settings,
         steps=_steps(history),
         evaluations=_evaluations(history),

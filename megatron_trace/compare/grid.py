@@ -16,17 +16,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 OWN = {
     "run.seed": "give the seeds with --seeds",
     "run.rollouts": "give the budget of a whole run with --total",
-    "run.name": "is that of the cell",
+    "run.name": "is that of the trial",
     "run.directory": "give the folder with --out",
 }
-"""Settings that the comparison makes itself for every cell, with what to do instead."""
+"""Settings that the comparison makes itself for every trial, with what to do instead."""
 
 OWN_OF_VARIANTS = OWN | {
     "run.steps": "give the budget of a whole run with --total",
     "allocation.budget": "give the budgets with --budgets",
     "allocation.unit": "must be the same for all; set it after --",
 }
-"""The same where one variant is meant; for all cells, steps and budget are what --total and --budgets begin with."""
+"""The same where one variant is meant; for all trials, steps and budget are what --total and --budgets begin with."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One run of the grid: a variant with a step's sampling budget and a seed."""
 
     variant: Variant
@@ -53,8 +53,8 @@ class Cell:
 
 def make_grid(
     variants: Sequence[Variant], budgets: Sequence[int], seeds: Sequence[int]
-) -> list[Cell]:
-    """All cells, seed by seed, so that a grid that is cut off has whole seeds.
+) -> list[Trial]:
+    """All trials, seed by seed, so that a grid that is cut off has whole seeds.
 
     Raises:
         SettingError: two variants have the same name.
@@ -64,7 +64,7 @@ def make_grid(
         if names.count(name) > 1:
             raise SettingError("--variant", name, "is there twice; give each its own name")
     return [
-        Cell(variant, budget, seed)
+        Trial(variant, budget, seed)
         for seed in dict.fromkeys(seeds)
         for budget in dict.fromkeys(budgets)
         for variant in variants

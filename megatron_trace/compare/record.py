@@ -1,4 +1,4 @@
-"""The record of a finished cell: one small JSON file, from which table and page can be made at any time."""
+"""The record of a finished trial: one small JSON file, from which table and page can be made at any time."""
 
 import json
 import math
@@ -18,16 +18,16 @@ Columns = dict[str, list[float | None]]
 
 @dataclass
 class Record:
-    """What is kept of a cell.
+    """What is kept of a trial.
 
     Attributes:
         kind: `real`, or `simulated`.
-        variant, budget, seed: which cell it is.
+        variant, budget, seed: which trial it is.
         settings: of the run, by dotted name, where they differ from the defaults; exactly as they are.
         steps: of a real run, a value for each step: `rollouts`, `tokens` and `seconds` of that step, and metrics.
         evaluations: of a real run, a value for each evaluation: `rollouts` and `tokens` sampled before it, `success`
             and its `error`, and the success on each held-out set.
-        numbers: of a simulated cell, what was measured.
+        numbers: of a simulated trial, what was measured.
         versions, host: what it was made with and on.
     """
 
@@ -44,7 +44,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Of the cell."""
+        """Of the trial."""
         return f"{self.variant}-b{self.budget}-s{self.seed}"
 
 

@@ -1,154 +1,103 @@
-"""Work through the cells of a grid: some at once, each at most once, and none twice that has a result."""
+"""Work through the trials of a grid, several at once."""
 
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from rich import progress as bars
 from rich.console import Console
-from rich.text import Text
 
-from megatron_trace.compare.grid import Cell
+from megatron_trace.compare.grid import Trial
 from megatron_trace.compare.jobs import Job
-from megatron_trace.report.words import seconds_text
+from megatron_trace.compare.sweep_progress import SweepProgress
 
 POLL_S = 0.5
 PATIENCE_S = 60.0
-"""What a run may take to save and end after Ctrl-C."""
+"""How long a run may take to save and end after Ctrl-C."""
 
 
 class Interrupted(Exception):
-    """The comparison was asked to end; the same command goes on."""
+    """The comparison was asked to end; the same command continues it."""
 
 
 def work_through(
-    cells: Sequence[Cell], start: Callable[[Cell], Job], *, jobs: int, console: Console
+    trials: Sequence[Trial], start: Callable[[Trial], Job], *, jobs: int, console: Console
 ) -> dict[str, str]:
-    """Do all `cells`, `jobs` at once; one that fails does not keep the others.
+    """Do all `trials`, `jobs` at once; one that fails does not keep the others.
+
+    However this ends, the trials at work are asked to save, and get time to.
 
     Returns:
-        What went wrong, by the name of the cell.
+        What went wrong, by the name of the trial.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGHUP came.
-
-    However it ends, what is at work is asked to save and gets time to.
     """
-    waiting, working = list(cells), list[Job]()
+    waiting = list(trials)
+    working: list[Job] = []
     failures: dict[str, str] = {}
-    with _asked_to_end() as asked, Display(len(cells), console) as display:
+    with _record_signals() as signals, SweepProgress(len(trials), console) as progress:
         try:
             while waiting or working:
-                while waiting and len(working) < jobs and not asked:
+                while waiting and len(working) < jobs and not signals:
                     working.append(start(waiting.pop(0)))
-                    display.begins(working[-1])
-                for job in [job for job in working if job.poll()]:
-                    working.remove(job)
-                    if error := job.conclude():
-                        failures[job.cell.name] = error
-                    display.ends(job, error)
-                if asked:
+                    progress.begins(working[-1])
+                failures |= _conclude_ended(working, progress)
+                if signals:
                     raise Interrupted
-                display.show(working)
+                progress.show(working)
                 time.sleep(POLL_S)
         finally:
-            _end(working, display)
+            _end(working, progress)
     return failures
 
 
-def _end(working: Sequence[Job], display: "Display") -> None:
+def _conclude_ended(working: list[Job], progress: SweepProgress) -> dict[str, str]:
+    """Take the jobs that have ended out of `working`; returns what went wrong with them."""
+    failures = {}
+    for job in [job for job in working if job.poll()]:
+        working.remove(job)
+        error = job.conclude()
+        if error:
+            failures[job.trial.name] = error
+        progress.ends(job, error)
+    return failures
+
+
+def _end(working: Sequence[Job], progress: SweepProgress) -> None:
+    """Interrupt the jobs, and wait at most `PATIENCE_S` until they have saved."""
     if not working:
         return
-    for job in working:  # before any word: the terminal may be gone
+    # First the signals, then the messages: after SIGHUP the terminal is gone, and printing raises OSError.
+    for job in working:
         job.interrupt()
     until = time.monotonic() + PATIENCE_S
     with suppress(OSError):
-        display.line("ending: what is at work saves its last finished step")
-    while (saving := [job for job in working if not job.poll()]) and time.monotonic() < until:
+        progress.line("ending: what is at work saves its last finished step")
+    saving = [job for job in working if not job.poll()]
+    while saving and time.monotonic() < until:
         time.sleep(POLL_S)
+        saving = [job for job in saving if not job.poll()]
     if saving:
-        names = ", ".join(job.cell.name for job in saving)
+        names = ", ".join(job.trial.name for job in saving)
         with suppress(OSError):
-            display.line(
+            progress.line(
                 f"still saving: {names}; wait until they have ended before giving the command again"
             )
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[list[int]]:
-    """The signals that came: Ctrl-C, SIGTERM, or SIGHUP where it is not ignored (nohup).
-
-    They interrupt nothing, so that no process is started unnoticed.
-    """
-    came: list[int] = []
+def _record_signals() -> Iterator[list[int]]:
+    """The signals that have come: Ctrl-C, SIGTERM, or SIGHUP where it is not ignored (nohup)."""
+    # A handler that raises could interrupt `start` after the process began and before the job was noted: the process
+    # would stay behind. So the handler only takes note.
+    received: list[int] = []
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = [signal.signal(number, lambda got, frame: came.append(got)) for number in numbers]
+    before = [signal.signal(number, lambda got, frame: received.append(got)) for number in numbers]
     try:
-        yield came
+        yield received
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-class Display:
-    """Bars of the grid and of what is at work; where there is no terminal, a line for each cell."""
-
-    def __init__(self, total: int, console: Console) -> None:
-        self._console, self._total, self._done = console, total, 0
-        self._began: dict[str, float] = {}
-        self._rows: dict[str, bars.TaskID] = {}
-        columns = (
-            bars.TextColumn("{task.description:<28}"),
-            bars.BarColumn(36, complete_style="cyan", finished_style="green"),
-            bars.TextColumn("{task.fields[note]}", style="dim"),
-        )
-        self._bars = bars.Progress(*columns, console=console, disable=not console.is_terminal)
-        self._all = self._bars.add_task("all cells", total=total, note="")
-        self._first = time.monotonic()
-
-    def begins(self, job: Job) -> None:
-        """A cell is at work."""
-        self._began[job.cell.name] = time.monotonic()
-        self._rows[job.cell.name] = self._bars.add_task(job.cell.name, total=1.0, note="starting")
-
-    def show(self, working: Sequence[Job]) -> None:
-        """How far they are."""
-        shares = []
-        for job in working:
-            share, note = job.progress()
-            shares.append(share)
-            self._bars.update(self._rows[job.cell.name], completed=share, note=note)
-        self._bars.update(
-            self._all, completed=self._done + sum(shares), note=self._left(sum(shares))
-        )
-
-    def ends(self, job: Job, error: str) -> None:
-        """A cell is done, or has failed."""
-        self._done += 1
-        name = job.cell.name
-        self._bars.remove_task(self._rows.pop(name))
-        seconds = seconds_text(time.monotonic() - self._began.pop(name))
-        self.line(
-            f"{self._done}/{self._total} {name}: {'failed' if error else 'done'} after {seconds}"
-        )
-
-    def line(self, text: str) -> None:
-        """A line that stays."""
-        self._console.print(Text(text))
-
-    def _left(self, working: float) -> str:
-        done = self._done + working
-        if not 0.0 < done < self._total:
-            return f"{self._done}/{self._total}"
-        left = (time.monotonic() - self._first) / done * (self._total - done)
-        return f"{self._done}/{self._total}, about {seconds_text(left)} left"
-
-    def __enter__(self) -> "Display":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()

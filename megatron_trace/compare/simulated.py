@@ -1,4 +1,4 @@
-"""A cell in the simulator: training as a run would go, and measurements with the policy held still."""
+"""A trial in the simulator: training as a run would go, and measurements with the policy held still."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from megatron_trace.compare.collect import host, versions
-from megatron_trace.compare.grid import Cell
+from megatron_trace.compare.grid import Trial
 from megatron_trace.compare.record import Columns, Record
-from megatron_trace.compare.setup import Setup, cell_config, settings_of
+from megatron_trace.compare.recorded_settings import recorded_settings
+from megatron_trace.compare.sweep import Sweep, trial_config
 from megatron_trace.config import SettingError
 from megatron_trace.simulate.config import WorldConfig, check_world
 from megatron_trace.simulate.laboratory import measure
@@ -20,28 +21,28 @@ from megatron_trace.simulate.train import train
 from megatron_trace.simulate.world import make_world
 
 
-def record_of_simulation(cell: Cell, setup: Setup, say: Callable[[str], None]) -> Record:
-    """Train in the world of the cell's seed, and measure its start policy; `say` hears what is going on.
+def record_of_simulation(trial: Trial, sweep: Sweep, say: Callable[[str], None]) -> Record:
+    """Train in the world of the trial's seed, and measure its start policy; `say` hears what is going on.
 
     Raises:
         SettingError: the world or the strategy cannot work with its settings.
     """
-    config, world = cell_config(cell, setup), make_world(world_config(cell, setup))
+    config, world = trial_config(trial, sweep), make_world(world_config(trial, sweep))
     rows: list[dict[str, float]] = []
     if config.run.rollouts is not None:  # a budget in rollouts, not tokens
         say("training")
-        simulation = Simulation(world, config.allocation, config.learning, seed=cell.seed)
-        rows = train(simulation, rollouts=config.run.rollouts, learning_rate=setup.step_size)
+        simulation = Simulation(world, config.allocation, config.learning, seed=trial.seed)
+        rows = train(simulation, rollouts=config.run.rollouts, learning_rate=sweep.step_size)
     say("measuring")
     numbers = measure(
-        config.allocation, world, learning=config.learning, repeats=setup.repeats, seed=cell.seed
+        config.allocation, world, learning=config.learning, repeats=sweep.repeats, seed=trial.seed
     )
     return Record(
         "simulated",
-        cell.variant.name,
-        cell.budget,
-        cell.seed,
-        settings=settings_of(config, setup),
+        trial.variant.name,
+        trial.budget,
+        trial.seed,
+        settings=recorded_settings(config, sweep),
         steps=_steps(rows),
         evaluations={
             name: [row[name] for row in rows] for name in ("step", "rollouts", "tokens", "success")
@@ -52,9 +53,9 @@ def record_of_simulation(cell: Cell, setup: Setup, say: Callable[[str], None]) -
     )
 
 
-def world_config(cell: Cell, setup: Setup) -> WorldConfig:
-    """The world of a cell: that of its seed, the same for all variants."""
-    return WorldConfig(**(setup.world or {}) | {"seed": cell.seed})
+def world_config(trial: Trial, sweep: Sweep) -> WorldConfig:
+    """The world of a trial: that of its seed, the same for all variants."""
+    return WorldConfig(**(sweep.world or {}) | {"seed": trial.seed})
 
 
 def parse_world(texts: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def parse_world(texts: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise SettingError("--world", text, "write it as name=value")
         if name == "seed":
-            raise SettingError("world.seed", value, "is that of the cell; see --seeds")
+            raise SettingError("world.seed", value, "is that of the trial; see --seeds")
         try:
             merged = OmegaConf.merge(
                 OmegaConf.structured(WorldConfig), OmegaConf.from_dotlist([text])

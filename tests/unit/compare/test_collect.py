@@ -1,9 +1,9 @@
 from megatron_trace.compare.collect import prune, record_of_run
-from megatron_trace.compare.grid import Cell, strategy_variant
+from megatron_trace.compare.grid import Trial, strategy_variant
 from megatron_trace.report.metrics import MetricsWriter
 from tests.unit.report.fake_run import fake_run
 
-CELL = Cell(strategy_variant("trace"), 64, 0)
+TRIAL = Trial(strategy_variant("trace"), 64, 0)
 
 
 def test_a_records_evaluations_stand_at_what_was_sampled_before_them(tmp_path) -> None:
@@ -19,7 +19,7 @@ def test_a_records_evaluations_stand_at_what_was_sampled_before_them(tmp_path) -
                 writer.write(
                     {"step": 2, "evaluation": {"a": 0.5, "mean": 0.5}, "time/evaluation": 9.0}
                 )
-    found = record_of_run(CELL, tmp_path, {})
+    found = record_of_run(TRIAL, tmp_path, {})
     assert found.evaluations["rollouts"] == [0, 23] and found.evaluations["tokens"] == [0, 300]
     assert found.evaluations["success"] == found.evaluations["a"] == [0.25, 0.5]
     assert found.steps["rollouts"] == [11, 12, 13] and found.steps["seconds"] == [2.0, 2.0, 2.0]
@@ -31,7 +31,7 @@ def test_a_metric_that_a_step_lacks_is_none_there(tmp_path) -> None:
             writer.write(
                 {"step": step, "bare_rollouts": 8, "continuations": 0, "sampled_tokens": 9, **more}
             )
-    steps = record_of_run(CELL, tmp_path, {}).steps
+    steps = record_of_run(TRIAL, tmp_path, {}).steps
     assert steps["predictor_auc_root"] == [None, 0.7] and steps["gradient_norm"] == [None, 1.0]
 
 

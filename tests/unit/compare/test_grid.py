@@ -11,8 +11,8 @@ from megatron_trace.config import SettingError
 
 
 def test_a_grid_goes_seed_by_seed_so_that_one_that_is_cut_off_has_whole_seeds() -> None:
-    cells = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [64, 128], [3, 1])
-    assert [cell.name for cell in cells] == [
+    trials = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [64, 128], [3, 1])
+    assert [trial.name for trial in trials] == [
         *("uniform-b64-s3", "vip-b64-s3", "uniform-b128-s3", "vip-b128-s3"),
         *("uniform-b64-s1", "vip-b64-s1", "uniform-b128-s1", "vip-b128-s1"),
     ]

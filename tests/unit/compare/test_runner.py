@@ -9,7 +9,7 @@ from megatron_trace.compare import runner
 from megatron_trace.compare.grid import make_grid, strategy_variant
 from megatron_trace.compare.runner import Interrupted, work_through
 
-CELLS = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [8], [0, 1])
+TRIALS = make_grid([strategy_variant("uniform"), strategy_variant("vip")], [8], [0, 1])
 
 
 class FakeJob:
@@ -18,8 +18,8 @@ class FakeJob:
     alive = 0
     most_alive = 0
 
-    def __init__(self, cell, looks=3, error=""):
-        self.cell, self.looks, self.error, self.interrupted = cell, looks, error, False
+    def __init__(self, trial, looks=3, error=""):
+        self.trial, self.looks, self.error, self.interrupted = trial, looks, error, False
         FakeJob.alive += 1
         FakeJob.most_alive = max(FakeJob.most_alive, FakeJob.alive)
 
@@ -48,22 +48,22 @@ def silent() -> Console:
     return Console(file=StringIO())
 
 
-def test_cells_are_done_in_order_and_no_more_at_once_than_asked() -> None:
+def test_trials_are_done_in_order_and_no_more_at_once_than_asked() -> None:
     started = []
 
-    def start(cell):
-        started.append(cell)
-        return FakeJob(cell)
+    def start(trial):
+        started.append(trial)
+        return FakeJob(trial)
 
-    assert work_through(CELLS, start, jobs=2, console=silent()) == {}
-    assert started == CELLS and FakeJob.most_alive == 2
+    assert work_through(TRIALS, start, jobs=2, console=silent()) == {}
+    assert started == TRIALS and FakeJob.most_alive == 2
 
 
-def test_a_cell_that_fails_does_not_keep_the_others() -> None:
+def test_a_trial_that_fails_does_not_keep_the_others() -> None:
     console = silent()
     failures = work_through(
-        CELLS,
-        lambda cell: FakeJob(cell, error="broke" if cell.name == "vip-b8-s0" else ""),
+        TRIALS,
+        lambda trial: FakeJob(trial, error="broke" if trial.name == "vip-b8-s0" else ""),
         jobs=1,
         console=console,
     )
@@ -78,13 +78,13 @@ def test_a_cell_that_fails_does_not_keep_the_others() -> None:
 def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number) -> None:
     jobs = []
 
-    def start(cell):
-        jobs.append(FakeJob(cell, looks=10_000))
+    def start(trial):
+        jobs.append(FakeJob(trial, looks=10_000))
         os.kill(os.getpid(), number)
         return jobs[-1]
 
     with pytest.raises(Interrupted):
-        work_through(CELLS, start, jobs=2, console=silent())
+        work_through(TRIALS, start, jobs=2, console=silent())
     assert [job.interrupted for job in jobs] == [True]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
@@ -94,11 +94,11 @@ def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
 
-        def start(cell):
+        def start(trial):
             os.kill(os.getpid(), signal.SIGHUP)
-            return FakeJob(cell)
+            return FakeJob(trial)
 
-        assert work_through(CELLS, start, jobs=1, console=silent()) == {}
+        assert work_through(TRIALS, start, jobs=1, console=silent()) == {}
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -106,14 +106,14 @@ def test_under_nohup_a_terminal_that_closes_ends_nothing() -> None:
 def test_an_error_leaves_nothing_at_work() -> None:
     jobs = []
 
-    def start(cell):
+    def start(trial):
         if jobs:
             raise OSError("no space left")
-        jobs.append(FakeJob(cell, looks=10_000))
+        jobs.append(FakeJob(trial, looks=10_000))
         return jobs[-1]
 
     with pytest.raises(OSError, match="no space"):
-        work_through(CELLS, start, jobs=2, console=silent())
+        work_through(TRIALS, start, jobs=2, console=silent())
     assert jobs[0].interrupted
 
 
@@ -122,10 +122,10 @@ def test_runs_that_take_long_to_save_are_named(monkeypatch) -> None:
     monkeypatch.setattr(FakeJob, "poll", lambda self: False)
     console = silent()
 
-    def start(cell):
+    def start(trial):
         os.kill(os.getpid(), signal.SIGTERM)
-        return FakeJob(cell)
+        return FakeJob(trial)
 
     with pytest.raises(Interrupted):
-        work_through(CELLS, start, jobs=1, console=console)
+        work_through(TRIALS, start, jobs=1, console=console)
     assert "still saving: uniform-b8-s0" in console.file.getvalue()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.compare import jobs, runner
+from megatron_trace.compare import program_job, runner
+from megatron_trace.compare.sweep import trial_config
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -44,23 +45,23 @@ def compare(load_tool, geo_hop, monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "POLL_S", 0.01)
     tool.limits, tool.started = {}, []
 
-    def command(cell, setup):
-        tool.started.append(cell.name)
-        config = jobs.cell_config(cell, setup)
+    def command(trial, sweep):
+        tool.started.append(trial.name)
+        config = trial_config(trial, sweep)
         numbers = (
-            cell.budget,
+            trial.budget,
             config.run.rollouts,
-            cell.variant.name != "uniform",
-            tool.limits.get(cell.variant.name, 99),
+            trial.variant.name != "uniform",
+            tool.limits.get(trial.variant.name, 99),
         )
         return [
             sys.executable,
             "program.py",
-            str(setup.runs / cell.name),
+            str(sweep.run_dir(trial)),
             *(str(int(n)) for n in numbers),
         ]
 
-    monkeypatch.setattr(jobs, "command", command)
+    monkeypatch.setattr(program_job, "command", command)
     config = str(ROOT / "configs" / "geo_hop_cpu.yaml")
     tool.run_tool = lambda *arguments: tool.main(["--config", config, "--out", "out", *arguments])
     return tool
@@ -80,7 +81,7 @@ def test_a_grid_becomes_results_a_table_and_a_page(compare, capsys) -> None:
     assert not list(Path("out/runs").glob("*/policy"))
 
 
-def test_a_cell_that_broke_goes_on_where_it_stood_and_no_other_is_run_again(
+def test_a_trial_that_broke_goes_on_where_it_stood_and_no_other_is_run_again(
     compare, capsys
 ) -> None:
     compare.limits["trace"] = 1
@@ -184,7 +185,7 @@ def test_simulations_have_a_folder_of_their_own(compare) -> None:
 
 
 @pytest.mark.slow
-def test_in_the_simulator_a_cell_trains_and_is_measured(compare) -> None:
+def test_in_the_simulator_a_trial_trains_and_is_measured(compare) -> None:
     grid = (
         "--strategies",
         "uniform",

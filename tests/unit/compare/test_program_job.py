@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.compare import jobs
-from megatron_trace.compare.grid import Cell, strategy_variant
-from megatron_trace.compare.jobs import ProgramJob, exit_code, shortfall
+from megatron_trace.compare import program_job
+from megatron_trace.compare.grid import Trial, strategy_variant
+from megatron_trace.compare.program_job import ProgramJob, exit_code, shortfall
 from megatron_trace.compare.record import read_records
-from megatron_trace.compare.setup import Setup
+from megatron_trace.compare.sweep import Sweep
 from megatron_trace.config import RunConfig
 from megatron_trace.report.metrics import MetricsWriter
 
@@ -20,7 +20,7 @@ CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
 def test_the_programs_own_exit_code_counts_where_it_left_one(
     tmp_path, code, left, expected
 ) -> None:
-    file = tmp_path / "cell.exit"
+    file = tmp_path / "trial.exit"
     if left is not None:
         file.write_text(left)
     assert exit_code(code, file) == expected
@@ -38,10 +38,10 @@ class Ended:
 @pytest.fixture
 def job(tmp_path, monkeypatch) -> ProgramJob:
     (tmp_path / "mine.py").write_text("a strategy")
-    cell = Cell(strategy_variant(str(tmp_path / "mine.py")), 64, 0)
+    trial = Trial(strategy_variant(str(tmp_path / "mine.py")), 64, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.subprocess, "Popen", Ended)
-        return ProgramJob(cell, Setup(CONFIG, tmp_path, tmp_path / "results"))
+        patch.setattr(program_job.subprocess, "Popen", Ended)
+        return ProgramJob(trial, Sweep(CONFIG, tmp_path, tmp_path / "results"))
 
 
 def test_a_program_that_ended_well_without_its_total_has_failed(job, tmp_path) -> None:
