@@ -51,7 +51,7 @@ import sys, torch
 from pathlib import Path
 from megatron_trace.policy.hf import read_config
 from megatron_trace.policy.hf_writer import write_folder
-from megatron_trace.policy.convert.stored import hf_shape
+from megatron_trace.policy.convert.locations import hf_shape
 from megatron_trace.models.weight_map import expand, family_of
 source, out = map(Path, sys.argv[1:])
 config = read_config(source)
@@ -64,7 +64,7 @@ import sys
 from transformers import AutoModelForCausalLM
 AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto").save_pretrained(sys.argv[2])
 """
-IMPORT_OURS = "import megatron_trace.policy.convert.convert, rich.progress"
+IMPORT_OURS = "import megatron_trace.policy.convert.to_hf, megatron_trace.policy.convert.to_megatron, rich.progress"
 IMPORT_TRANSFORMERS = "from transformers import AutoModelForCausalLM, Qwen3ForCausalLM"
 
 

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from megatron_trace.policy.convert import convert
+from megatron_trace.policy.convert.model import Converted, OnProgress
+from megatron_trace.policy.convert.to_megatron import to_megatron
 
 M_ARENA_MAX = -8
 """Number of an option in glibc's malloc.h."""
@@ -29,7 +30,7 @@ def share_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-def run(tool: str, out: Path, conversion: Callable[[convert.Progress], convert.Converted]) -> None:
+def run(tool: str, out: Path, conversion: Callable[[OnProgress], Converted]) -> None:
     """Convert with a progress bar, say in a line what was done; on an error say that in a line and exit with 2.
 
     Args:
@@ -81,7 +82,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="checkpoint to make; appears when it is complete"
     )
     args = parser.parse_args()
-    run(parser.prog, args.out, lambda progress: convert.to_megatron(args.hf, args.out, progress))
+    run(parser.prog, args.out, lambda progress: to_megatron(args.hf, args.out, progress))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from convert_hf_to_megatron import run
 
-from megatron_trace.policy.convert import convert
+from megatron_trace.policy.convert.to_hf import to_hf
 
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 
@@ -58,7 +58,7 @@ def main() -> None:
     run(
         parser.prog,
         args.out,
-        lambda progress: convert.to_hf(
+        lambda progress: to_hf(
             args.checkpoint, args.out, progress, dtype=dtype, max_shard_bytes=limit
         ),
     )

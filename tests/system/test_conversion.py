@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from megatron_trace.policy.convert import convert
-from megatron_trace.policy.convert.torch_dist import TensorReader
+from megatron_trace.policy.convert.to_hf import to_hf
+from megatron_trace.policy.convert.to_megatron import to_megatron
+from megatron_trace.policy.convert.torch_dist_reader import TensorReader
 from megatron_trace.policy.hf_writer import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest
 from tests.system.parity import assert_same_bits, save_model, settings
@@ -70,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     for family, config in FAMILIES.items():
         save_model(AutoModelForCausalLM.from_config(config()).bfloat16(), folder / family)
-        convert.to_megatron(folder / family, folder / f"{family}-converted", quietly)
+        to_megatron(folder / family, folder / f"{family}-converted", quietly)
     launch(folder, 2, [(layout, family) for family, layout in PAIRS.items()])
     return folder
 
@@ -101,7 +102,7 @@ def check_export(folder: Path, layout: str, family: str) -> None:
     (checkpoint / "hf").mkdir()
     copy_hf_assets(folder / family, checkpoint / "hf")
     write_manifest(checkpoint)
-    convert.to_hf(checkpoint, out, quietly)
+    to_hf(checkpoint, out, quietly)
     assert_same_bits(folder / f"{family}-{layout}-run", out)
     before = load_file(folder / family / "model.safetensors")
     changed = [

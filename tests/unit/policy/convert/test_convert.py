@@ -10,8 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from megatron_trace.models.predictor import FILE, PredictorHead
-from megatron_trace.policy.convert import convert
-from megatron_trace.policy.convert.torch_dist import Chunk, TensorReader, write_checkpoint
+from megatron_trace.policy.convert import to_megatron as to_megatron_module
+from megatron_trace.policy.convert.to_hf import to_hf
+from megatron_trace.policy.convert.to_megatron import to_megatron
+from megatron_trace.policy.convert.torch_dist_reader import TensorReader
+from megatron_trace.policy.convert.torch_dist_writer import TensorBlock, write_checkpoint
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify, write_manifest
 
 HIDDEN, HEADS, GROUPS, WIDTH, MLP, EXPERT, VOCABULARY = 10, 6, 2, 3, 7, 5, 1029
@@ -118,7 +121,7 @@ def assert_same_folder(one: Path, other: Path) -> None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vocabulary tables come in several blocks of rows, the last of them all padding."""
-    monkeypatch.setattr(convert, "BLOCK_BYTES", 100 * HIDDEN * 2)
+    monkeypatch.setattr(to_megatron_module, "BLOCK_BYTES", 100 * HIDDEN * 2)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -127,10 +130,8 @@ def test_there_and_back_is_the_same_folder(tmp_path: Path, model: str, dtype: to
     source = make_folder(tmp_path / "source", model, dtype)
     add_predictor(source)
     seen: list[tuple[int, int]] = []
-    there = convert.to_megatron(source, tmp_path / "checkpoint", lambda *done: seen.append(done))
-    back = convert.to_hf(
-        tmp_path / "checkpoint", tmp_path / "back", lambda *done: seen.append(done)
-    )
+    there = to_megatron(source, tmp_path / "checkpoint", lambda *done: seen.append(done))
+    back = to_hf(tmp_path / "checkpoint", tmp_path / "back", lambda *done: seen.append(done))
     assert_same_folder(source, tmp_path / "back")
     assert there == back and there.size == sum(
         t.nbytes for t in load_file(source / "model.safetensors").values()
@@ -139,7 +140,7 @@ def test_there_and_back_is_the_same_folder(tmp_path: Path, model: str, dtype: to
 
 
 def test_a_checkpoint_is_complete_and_checked(tmp_path: Path) -> None:
-    convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
+    to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     verify(tmp_path / "checkpoint")
     listed = json.loads((tmp_path / "checkpoint" / "manifest.json").read_text())["files"]
     assert {
@@ -153,7 +154,7 @@ def test_a_checkpoint_is_complete_and_checked(tmp_path: Path) -> None:
 
 
 def test_padding_of_the_vocabulary_is_zero(tmp_path: Path) -> None:
-    convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
+    to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     table = TensorReader(tmp_path / "checkpoint").read("output_layer.weight", (), 0, 2048)
     stored = load_file(tmp_path / "source" / "model.safetensors")["lm_head.weight"]
     assert torch.equal(table[:VOCABULARY], stored) and not table[VOCABULARY:].any()
@@ -161,8 +162,8 @@ def test_padding_of_the_vocabulary_is_zero(tmp_path: Path) -> None:
 
 def test_large_models_come_in_shards_with_an_index(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "source")
-    convert.to_megatron(source, tmp_path / "checkpoint", quietly)
-    convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly, max_shard_bytes=20_000)
+    to_megatron(source, tmp_path / "checkpoint", quietly)
+    to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly, max_shard_bytes=20_000)
     index = json.loads((tmp_path / "back" / "model.safetensors.index.json").read_text())
     before = load_file(source / "model.safetensors")
     assert (
@@ -174,16 +175,16 @@ def test_large_models_come_in_shards_with_an_index(tmp_path: Path) -> None:
     for file in set(index["weight_map"].values()):
         tensors = load_file(tmp_path / "back" / file)
         assert len(tensors) == 1 or sum(tensor.nbytes for tensor in tensors.values()) <= 20_000
-    convert.to_megatron(tmp_path / "back", tmp_path / "again", quietly)
-    convert.to_hf(tmp_path / "again", tmp_path / "whole", quietly)
+    to_megatron(tmp_path / "back", tmp_path / "again", quietly)
+    to_hf(tmp_path / "again", tmp_path / "whole", quietly)
     assert_same_folder(source, tmp_path / "whole")
 
 
 def test_a_cast_model_says_so_in_its_config(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "source", dtype=torch.float32)
     add_predictor(source)
-    convert.to_megatron(source, tmp_path / "checkpoint", quietly)
-    convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly, dtype=torch.float16)
+    to_megatron(source, tmp_path / "checkpoint", quietly)
+    to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly, dtype=torch.float16)
     for name, tensor in load_file(source / "model.safetensors").items():
         assert torch.equal(load_file(tmp_path / "back" / "model.safetensors")[name], tensor.half())
     before, after = (
@@ -209,9 +210,9 @@ def test_an_output_layer_that_equals_its_tied_embedding_is_stored_once(tmp_path:
         tmp_path / "both",
         lm_head__weight=load_file(source / "model.safetensors")["model.embed_tokens.weight"],
     )
-    done = convert.to_megatron(tmp_path / "both", tmp_path / "checkpoint", quietly)
+    done = to_megatron(tmp_path / "both", tmp_path / "checkpoint", quietly)
     assert "lm_head.weight is tied" in done.remark
-    convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
+    to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
     assert_same_folder(source, tmp_path / "back")
 
 
@@ -221,7 +222,7 @@ def test_an_output_layer_that_differs_from_its_tied_embedding_is_refused(tmp_pat
     table[-1, -1] += 1
     change(source, lm_head__weight=table)
     with pytest.raises(ValueError, match=r"lm_head\.weight differs .*tie_word_embeddings"):
-        convert.to_megatron(source, tmp_path / "checkpoint", quietly)
+        to_megatron(source, tmp_path / "checkpoint", quietly)
 
 
 Q = "model__layers__2__self_attn__q_proj__weight"
@@ -268,7 +269,7 @@ def test_a_folder_that_does_not_fit_is_named_down_to_the_tensor(
     (source / "config.json").write_text(json.dumps(config))
     change(source, **tensors)
     with pytest.raises(ValueError, match=message):
-        convert.to_megatron(source, tmp_path / "checkpoint", quietly)
+        to_megatron(source, tmp_path / "checkpoint", quietly)
     assert [folder.name for folder in tmp_path.iterdir()] == ["source"]
 
 
@@ -277,18 +278,18 @@ def test_a_truncated_folder_is_an_error_that_names_the_file(tmp_path: Path) -> N
     content = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[:-1000])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        convert.to_megatron(source, tmp_path / "checkpoint", quietly)
+        to_megatron(source, tmp_path / "checkpoint", quietly)
 
 
 @pytest.mark.parametrize("victim", ["__1_0.distcp", ".metadata", "hf/tokenizer.json"])
 def test_a_changed_byte_is_noticed(tmp_path: Path, victim: str) -> None:
-    convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
+    to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     file = tmp_path / "checkpoint" / victim
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(DamagedCheckpoint, match=file.name):
-        convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
+        to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
     assert not (tmp_path / "back").exists()
 
 
@@ -301,7 +302,7 @@ def rewrite_config(checkpoint: Path, **settings: Any) -> None:
 def test_a_checkpoint_of_another_model_than_its_config_is_named_down_to_the_tensor(
     tmp_path: Path,
 ) -> None:
-    convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
+    to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     for settings, message in (
         (
             {"intermediate_size": 8},
@@ -316,12 +317,12 @@ def test_a_checkpoint_of_another_model_than_its_config_is_named_down_to_the_tens
     ):
         rewrite_config(tmp_path / "checkpoint", **settings)
         with pytest.raises(ValueError, match=message):
-            convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
+            to_hf(tmp_path / "checkpoint", tmp_path / "back", quietly)
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedCheckpoint, match="no complete checkpoint"):
-        convert.to_hf(make_folder(tmp_path / "source"), tmp_path / "back", quietly)
+        to_hf(make_folder(tmp_path / "source"), tmp_path / "back", quietly)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,28 +333,28 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        convert.to_megatron(source, tmp_path / "checkpoint", full)
-    convert.to_megatron(source, tmp_path / "checkpoint", quietly)
+        to_megatron(source, tmp_path / "checkpoint", full)
+    to_megatron(source, tmp_path / "checkpoint", quietly)
     with pytest.raises(OSError, match="No space left"):
-        convert.to_hf(tmp_path / "checkpoint", tmp_path / "back", full)
+        to_hf(tmp_path / "checkpoint", tmp_path / "back", full)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["checkpoint", "source"]
 
 
 def test_another_padding_of_the_vocabulary_and_another_cut_read_the_same(tmp_path: Path) -> None:
     """As a run writes that spreads every tensor over ranks."""
     source = make_folder(tmp_path / "source", "moe")
-    convert.to_megatron(source, tmp_path / "checkpoint", quietly)
+    to_megatron(source, tmp_path / "checkpoint", quietly)
     reader = TensorReader(tmp_path / "checkpoint")
     shutil.copytree(tmp_path / "checkpoint" / "hf", tmp_path / "cut" / "hf")
     chunks = [chunk for key in sorted(reader.names()) for chunk in cut(reader, key)]
     write_checkpoint(tmp_path / "cut", [chunks[::2], chunks[1::2]], (), lambda done: None)
     write_manifest(tmp_path / "cut")
-    convert.to_hf(tmp_path / "cut", tmp_path / "back", quietly)
+    to_hf(tmp_path / "cut", tmp_path / "back", quietly)
     assert_same_folder(source, tmp_path / "back")
 
 
 def test_a_hole_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
-    convert.to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
+    to_megatron(make_folder(tmp_path / "source"), tmp_path / "checkpoint", quietly)
     reader = TensorReader(tmp_path / "checkpoint")
     shutil.copytree(tmp_path / "checkpoint" / "hf", tmp_path / "cut" / "hf")
     chunks = [chunk for key in sorted(reader.names()) for chunk in cut(reader, key)]
@@ -362,10 +363,10 @@ def test_a_hole_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "cut", [chunks], (), lambda done: None)
     write_manifest(tmp_path / "cut")
     with pytest.raises(ValueError, match=r"does not hold all of decoder.*linear_proj\.weight\[0\]"):
-        convert.to_hf(tmp_path / "cut", tmp_path / "back", quietly)
+        to_hf(tmp_path / "cut", tmp_path / "back", quietly)
 
 
-def cut(reader: TensorReader, key: str) -> list[Chunk]:
+def cut(reader: TensorReader, key: str) -> list[TensorBlock]:
     """The tensor, every layer and expert in three pieces along its last axis, vocabularies padded less."""
     shape = reader.shape(key)
     whole = reader.read(key, (), 0, shape[0])
@@ -386,5 +387,5 @@ def cut(reader: TensorReader, key: str) -> list[Chunk]:
             block = whole[tuple(index)][..., edges[0] : edges[1]].clone()
             sizes = (*(1 for _ in index), *block.shape)
             offset = (*index, *(0 for _ in block.shape[:-1]), edges[0])
-            chunks.append(Chunk(key, shape, offset, sizes, whole.dtype, block.clone))
+            chunks.append(TensorBlock(key, shape, offset, sizes, whole.dtype, block.clone))
     return chunks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megatron_trace.models.weight_map import FAMILIES, expand
 from megatron_trace.models.weight_rules import VOCABULARY
-from megatron_trace.policy.convert.stored import empty_states, hf_shape, place_of, stacks_layers
+from megatron_trace.policy.convert.locations import empty_states, hf_shape, locate, stacks_layers
 
 SIZES = st.integers(1, 7)
 
@@ -40,12 +40,14 @@ def test_the_rows_tile_the_stored_tensors_exactly(config: dict[str, Any], tied: 
     covered: dict[str, np.ndarray] = {}
     stacked = stacks_layers(config)
     for row in expand(FAMILIES[config["model_type"]], config, tied=tied):
-        place = place_of(row, config, stacked=stacked)
-        tensor = covered.setdefault(place.key, np.zeros(place.axes + place.shape, dtype=int))
-        assert tensor.shape == place.axes + place.shape
-        tensor[place.index] += 1
+        location = locate(row, config, stacked=stacked)
+        tensor = covered.setdefault(
+            location.key, np.zeros(location.axes + location.shape, dtype=int)
+        )
+        assert tensor.shape == location.axes + location.shape
+        tensor[location.index] += 1
         read = sum(np.prod(hf_shape(name, config)) for name in row.hf)
-        padding = np.prod(place.shape) - read
+        padding = np.prod(location.shape) - read
         assert padding == 0 or (
             row.rule is VOCABULARY and 0 < padding < 1024 * config["hidden_size"]
         )
@@ -78,13 +80,13 @@ def test_an_expert_lies_beside_those_of_its_like(
     config = MIXED | {"mlp_only_layers": dense}
     rows = expand(FAMILIES["qwen3_moe"], config, tied=True)
     (row,) = (row for row in rows if row.hf[0] == "model.layers.1.mlp.experts.2.gate_proj.weight")
-    place = place_of(row, config, stacked=stacks_layers(config))
-    assert (place.key, place.index, place.shape) == (key, index, (10, 4))
+    location = locate(row, config, stacked=stacks_layers(config))
+    assert (location.key, location.index, location.shape) == (key, index, (10, 4))
 
 
 def test_states_are_named_for_every_module_that_might_ask() -> None:
     rows = expand(FAMILIES["qwen3_moe"], MIXED, tied=True)
-    names = empty_states(place_of(row, MIXED, stacked=True) for row in rows)
+    names = empty_states(locate(row, MIXED, stacked=True) for row in rows)
     for module in ("linear_qkv", "linear_proj", "core_attention", "q_layernorm", "k_layernorm"):
         assert f"decoder.layers.self_attention.{module}._extra_state/shard_1_2" in names
     assert "decoder.layers.mlp.experts.experts.linear_fc2._extra_state/shard_1.2_2.3" in names
