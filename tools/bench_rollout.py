@@ -15,18 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from omegaconf import OmegaConf
 
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.rollout import Fleet, RolloutRequest
+from megatron_trace.rollout.actors import call, results
+from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.rollout.types import RolloutRequest
+from megatron_trace.rollout.vllm.engine import VLLMEngine
 from megatron_trace.rollout.worker import Worker
 from megatron_trace.tree import ROOT, Need, RolloutTree
 
 
 class BenchWorker(Worker):
     """A worker that also generates plainly."""
+
+    async def empty_cache(self, version: int) -> None:
+        """Drop all cached histories, by the way of a new policy version."""
+        await self._engine.set_version(version)
 
     async def plain(self, turns: list[tuple[list[int], int]]) -> float:
         """Generate n tokens after each prompt; returns the seconds it took."""
@@ -42,11 +48,12 @@ class BenchWorker(Worker):
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            async for _ in self._engine.llm.generate(
-                TokensPrompt(prompt_token_ids=prompt_ids), params, name
-            ):
+            prompt = TokensPrompt(prompt_token_ids=prompt_ids)
+            async for _ in llm.generate(prompt, params, name):
                 pass
 
+        assert isinstance(self._engine, VLLMEngine)
+        llm = self._engine.llm
         begin = time.perf_counter()
         await asyncio.gather(
             *(generate(f"plain {i}", ids, tokens) for i, (ids, tokens) in enumerate(turns))
@@ -90,7 +97,7 @@ def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measure
     """Grow trees with `group` bare rollouts and as many continuations each, then generate the same plainly."""
     worker = fleet.workers[0]
     trees = fleet.open_trees(tasks)
-    ray.get(worker.finish_version.remote(2 * version))
+    results([call(worker, BenchWorker.empty_cache, 2 * version)])
     begin = time.perf_counter()
     bare = [(index, ROOT) for index in range(len(trees)) for _ in range(group)]
     rollouts = grow(fleet, trees, bare, f"{version}", "bare")
@@ -103,8 +110,8 @@ def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measure
         for turn in tree.turns
         if turn.action_ids
     ]
-    ray.get(worker.finish_version.remote(2 * version + 1))
-    plain_s = ray.get(worker.plain.remote(turns))
+    results([call(worker, BenchWorker.empty_cache, 2 * version + 1)])
+    (plain_s,) = results([call(worker, BenchWorker.plain, turns)])
     return Measured(
         tokens=sum(tokens for _, tokens in turns),
         tree_s=tree_s,

@@ -1,6 +1,5 @@
-"""Rollouts: Ray actors with vLLM engines that sample turns and predict success."""
+"""Rollouts: Ray actors with inference engines that sample turns and predict success.
 
-from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.rollout.types import RolloutRequest, SampledRollout
-
-__all__ = ["Fleet", "RolloutRequest", "SampledRollout"]
+This file imports nothing, and must not: the engine's process imports the package for
+`vllm/model.py`, and should load neither Ray's fleet nor the environments with it.
+"""

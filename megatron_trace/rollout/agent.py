@@ -3,35 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from megatron_trace.envs.environment import Environment, StepResult
+from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import Turn
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What one call of the engine brought.
-
-    Attributes:
-        token_ids: sampled token ids, stop token included.
-        logprobs: log-probability of each sampled token.
-        versions: policy version of each sampled token.
-        prediction: predicted success probability of the history that was the prompt.
-        truncated: it ended at `max_tokens`, not at a stop.
-        cached_tokens: prompt tokens that the prefix cache served.
-        entropies: entropy, in nats, of the distribution that each token was sampled from; empty unless needed.
-    """
-
-    token_ids: list[int]
-    logprobs: list[float]
-    versions: list[int]
-    prediction: float
-    truncated: bool
-    cached_tokens: int
-    entropies: list[float] = field(default_factory=list)
 
 
 class Generate(Protocol):

@@ -1,43 +1,31 @@
 """The fleet: all rollout workers, as the training loop sees them."""
 
-import logging
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
-import torch
+from ray.actor import ActorHandle
 
 from megatron_trace.config import Config
-from megatron_trace.rollout.pool import Job, WorkerPool
+from megatron_trace.envs import environment_factory
+from megatron_trace.rollout.backends import make_weight_sync, start_engine
+from megatron_trace.rollout.jobs import Job
+from megatron_trace.rollout.pool import WorkerPool
+from megatron_trace.rollout.ray_cluster import RayCluster, has_gpus, runtime_environment
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
-from megatron_trace.rollout.weights import put_weights
+from megatron_trace.rollout.weight_sync import PolicyWeights
 from megatron_trace.rollout.worker import EnvironmentMaker, Worker
-from megatron_trace.supervise import stacks
 from megatron_trace.tree import Need, RolloutTree
 
-OPEN_BATCH = 16
+ROOT_BATCH = 16
 """Tasks whose prompts one call of a worker scores."""
-
-OBJECT_STORE_BYTES = 512 << 20
-"""Object store of a Ray that is started here, where there is no GPU."""
-
-VITAL = ("gcs_server", "raylet")
-"""Processes without which a Ray cannot go on."""
-
 
 RolloutJob = Job[RolloutRequest, SampledRollout]
 
 
 class Fleet:
-    """Ray actors with a vLLM engine each; survives the death of any of them.
+    """Ray actors with an inference engine each; survives the death of any of them.
 
     Attributes:
         events: what went wrong and what was done about it, in order.
@@ -49,47 +37,39 @@ class Fleet:
         config: Config,
         model_path: str,
         environments: EnvironmentMaker | None = None,
-        resync: Callable[[Any], None] | None = None,
         worker_class: type[Worker] = Worker,
         needs: frozenset[Need] = frozenset(),
     ) -> None:
         """Join or start Ray and start all workers in parallel, without waiting for them.
 
-        Whatever needs a worker waits for it, so that the start hides behind other work. Policy version 0 is the HF
-        folder's.
+        Whatever needs a worker waits for it, so that the start hides behind other work. Policy
+        version 0 is the HF folder's, until `update_weights` is called.
 
         Args:
             config: all settings.
-            model_path: HF folder of the start policy, `predictor.safetensors` included where there is one.
-            environments: makes, in each worker, the maker of episodes; None takes `config.environment`.
-            resync: called with a restarted actor where weights travel by NCCL, to send them anew.
+            model_path: HF folder of the start policy, with the predictor's file if there is one.
+            environments: makes, in each worker, the maker of episodes; None takes
+                `config.environment`.
             worker_class: what the actors are.
             needs: what turns and trees carry beyond log-probabilities and predictions.
         """
-        self._temp = start_ray(config)
-        tensor_parallel = config.rollout.tensor_parallel
-        gpu = _has_gpus(config)
-        actor = ray.remote(worker_class).options(
-            num_cpus=0 if gpu else 0.01,  # not on a Ray node that offers nothing
-            num_gpus=tensor_parallel if gpu else 0,
-            max_concurrency=2 * config.rollout.concurrency + 16,
-            runtime_env=guarded_environment(config),
-        )
+        self._cluster = RayCluster(config)
         environments = environments or partial(configured_environments, config)
-        self._dtype = getattr(torch, config.precision.rollout)
+        gpu = has_gpus(config)
+        actor = _actor_class(config, worker_class, gpu)
         self._pool = WorkerPool(
-            create=lambda: actor.remote(config, model_path, environments, gpu, needs),
+            create=lambda: actor.remote(config, model_path, start_engine, environments, gpu, needs),
             size=config.rollout.workers,
             concurrency=config.rollout.concurrency,
             max_restarts=config.rollout.max_restarts,
-            resync=resync,
+            weight_sync=make_weight_sync(config),
         )
         self.events = self._pool.events
         self.startup = self._pool.startup
 
     @property
-    def workers(self) -> list[Any]:
-        """Handles of the actors that now serve."""
+    def workers(self) -> list[ActorHandle]:
+        """The actors that serve now."""
         return [slot.actor for slot in self._pool.slots]
 
     def wait(self) -> None:
@@ -97,15 +77,15 @@ class Fleet:
         self._pool.wait()
 
     def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[RolloutTree]:
-        """Start an episode of every task: a tree of only its root, with its prediction, in the order of `tasks`."""
-        batches = [
-            list(tasks[first : first + OPEN_BATCH]) for first in range(0, len(tasks), OPEN_BATCH)
-        ]
-        roots = [
-            root
-            for batch in self._pool.run([Job(Worker.open_trees, batch) for batch in batches])
-            for root in batch
-        ]
+        """Start an episode of every task.
+
+        Returns:
+            For each of `tasks`, in their order, a tree of only its root, with its prediction.
+        """
+        starts = range(0, len(tasks), ROOT_BATCH)
+        batches = [tasks[first : first + ROOT_BATCH] for first in starts]
+        scored = self._pool.run([Job(Worker.open_trees, batch) for batch in batches])
+        roots = [root for batch in scored for root in batch]
         return [
             RolloutTree.from_prompt(
                 dict(task),
@@ -126,8 +106,8 @@ class Fleet:
 
         Args:
             requests: rollouts to begin with; they are numbered in their order.
-            on_done: `on_done(index, rollout)` is told each as it ends. Requests that it returns join those under way
-                and get the next numbers.
+            on_done: callback `on_done(index, rollout)`, called when a rollout ends. Requests that
+                it returns join those under way and get the next numbers.
 
         Returns:
             All rollouts, in the order of their numbers.
@@ -138,19 +118,17 @@ class Fleet:
 
         return self._pool.run(_jobs(requests), more)
 
-    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> int:
-        """Give all workers the weights of `version`, through Ray's object store.
+    def update_weights(self, weights: PolicyWeights, version: int) -> None:
+        """Bring all workers to the policy's weights as they are now.
 
         Args:
-            weights: HF names and full tensors, `predictor.*` included.
+            weights: where the weights come from.
             version: policy version of the tokens sampled from now on.
 
-        Returns:
-            The weights' fingerprint; every worker has checked that it received the same.
+        Raises:
+            RuntimeError: a worker holds other weights than were sent.
         """
-        update = put_weights(weights, version, self._dtype)
-        self._pool.update_weights(update)
-        return update.fingerprint
+        self._pool.update_weights(weights, version)
 
     def take_events(self) -> list[str]:
         """What `events` holds, which is empty afterwards."""
@@ -159,29 +137,36 @@ class Fleet:
         return taken
 
     def vital_processes(self) -> dict[str, int]:
-        """Name -> pid of what must live, or waiting for the workers may never end: of a Ray that was started here."""
-        return {one.name(): one.pid for one in psutil.Process().children() if one.name() in VITAL}
+        """Name -> process id of what must live; see `RayCluster.vital_processes`."""
+        return self._cluster.vital_processes()
 
     def interrupt(self, reason: Exception) -> None:
-        """Raise `reason` from the call that waits for the workers, or from the next. A signal handler may call it."""
+        """Raise `reason` from the wait for workers under way, or from the next.
+
+        A signal handler may call it.
+        """
         self._pool.interrupt(reason)
 
     def close(self) -> None:
-        """Stop all workers, and the Ray that this fleet has started: none of their processes or files is left.
+        """Stop all workers, and the Ray that this fleet has started.
 
-        Where a worker has died the logs stay, for they say why.
+        Where a worker has died Ray's logs stay, for they say why.
         """
-        if self._temp is None or len(self.vital_processes()) == len(VITAL):
+        if self._cluster.serves():
             self._pool.close()
-        if self._temp is None:
-            return
-        ray.shutdown()
-        if not self._pool.deaths:
-            shutil.rmtree(self._temp, ignore_errors=True)
-        for path in self._temp.rglob("*"):
-            if path.is_socket():
-                path.unlink()
-        self._temp = None
+        self._cluster.close(keep_logs=self._pool.deaths > 0)
+
+
+def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
+    """`worker_class` as Ray's remote class, with what an actor takes of the machine."""
+    return ray.remote(worker_class).options(
+        # Without GPUs a little of a CPU: no actor then lands on a Ray node that offers nothing.
+        num_cpus=0 if gpu else 0.01,
+        num_gpus=config.rollout.tensor_parallel if gpu else 0,
+        # Calls beside the rollouts, such as new weights, must not wait for the rollouts to end.
+        max_concurrency=2 * config.rollout.concurrency + 16,
+        runtime_env=runtime_environment(config),
+    )
 
 
 def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
@@ -190,89 +175,7 @@ def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
 
 def configured_environments(config: Config) -> Callable[[], Any]:
     """The maker of episodes that `config.environment` names."""
-    from megatron_trace.envs import environment_factory
-
     settings = config.environment
     return environment_factory(
         settings.name, max_turns=settings.max_turns, **dict(settings.options)
     )
-
-
-def _has_gpus(config: Config) -> bool:
-    """Whether the engines run on GPUs: Ray has some.
-
-    Raises:
-        ValueError: it has fewer than the engines need, which would wait for them for ever.
-    """
-    found = int(ray.cluster_resources().get("GPU", 0))
-    workers, each = config.rollout.workers, config.rollout.tensor_parallel
-    if 0 < found < workers * each:
-        raise ValueError(
-            f"rollout.workers ({workers}) x rollout.tensor_parallel ({each}) need {workers * each} GPUs, and Ray has "
-            f"{found}; lower one, or start Ray with more (--num-gpus)"
-        )
-    return found > 0
-
-
-def start_ray(config: Config) -> Path | None:
-    """Join `rollout.ray_address`, or start a quiet Ray on this machine; nothing where Ray already runs.
-
-    Returns:
-        The folder of the temporary files of a Ray that was started, those of its workers included; else None.
-    """
-    if ray.is_initialized():
-        return None
-    if config.rollout.ray_address is not None:
-        with own_signals():
-            ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
-        return None
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # Ray's 15 starves the engines beside any other process
-    store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
-    # Its own cluster's token is none of the user's business.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(
-        logging.ERROR
-    )
-    temp = tempfile.mkdtemp(prefix="ray_")
-    with own_signals(), temporary_folder(temp):
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            _temp_dir=temp,
-            **store,
-        )
-    return Path(temp)
-
-
-@contextmanager
-def own_signals() -> Iterator[None]:
-    """Keep this program's SIGTERM handler, which Ray replaces by one that exits on the spot."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if handler is not signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def temporary_folder(path: str) -> Iterator[None]:
-    """Where processes started meanwhile put their temporary files: vLLM leaves its own lying about."""
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = path
-    try:
-        yield
-    finally:
-        os.environ.pop("TMPDIR")
-        if before is not None:
-            os.environ["TMPDIR"] = before
-
-
-def guarded_environment(config: Config) -> dict[str, Any] | None:
-    """Ray's runtime environment by which a cluster's workers belong to this run; one started here inherits it."""
-    if config.rollout.ray_address is None:
-        return None
-    return {"env_vars": {name: os.environ[name] for name in stacks.INHERITED if name in os.environ}}

@@ -1,72 +1,34 @@
-"""The fleet's workers and all of its fault tolerance: a worker that dies loses only its unfinished jobs."""
+"""The fleet's workers and all of its fault tolerance: a dead worker loses only its unfinished jobs."""
 
 import logging
 import queue
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from megatron_trace.rollout.actors import Reference, call
+from megatron_trace.rollout.engine import EngineDied
+from megatron_trace.rollout.jobs import Argument, Event, Job, Result, Slot
 from megatron_trace.rollout.router import Router
-from megatron_trace.rollout.types import EngineDied
-from megatron_trace.rollout.weights import WeightUpdate
+from megatron_trace.rollout.weight_sync import PolicyWeights, WeightSync
 from megatron_trace.rollout.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 5.0
+STOP_TIMEOUT_S = 5.0
 """How long closing waits for the engines to end by themselves."""
 
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Job(Generic[Argument, Result]):
-    """One call of a worker's method, which any worker may serve.
-
-    Attributes:
-        method: of the workers' class, such as `Worker.rollout`.
-        argument: its only argument.
-        tree: name of the tree that the call belongs to; "" for none.
-    """
-
-    method: Callable[[Any, Argument], Coroutine[Any, Any, Result]]
-    argument: Argument
-    tree: str = ""
-
-
-@dataclass
-class Slot:
-    """A worker's place, and the actor that now fills it."""
-
-    index: int
-    actor: Any = None
-    ready: bool = False
-    restarts: int = 0
-    update: WeightUpdate | None = None
-    jobs: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class Event:
-    """A call that ended: of a job, or (`job` None) of a preparation, a start or new weights."""
-
-    slot: Slot
-    actor: Any
-    future: Future
-    job: int | None = None
-    run: int = 0
-
-
 class WorkerPool:
-    """Runs jobs on workers, restarts the dead, and repeats what they left undone.
+    """Runs jobs on workers, restarts the dead, and repeats what they left unfinished.
+
+    Every call of a worker is watched, and its end comes as an `Event` into one queue. Events are
+    handled only while the pool waits for something, by the thread that waits. So no state needs a
+    lock.
 
     Attributes:
         slots: the workers.
@@ -77,28 +39,28 @@ class WorkerPool:
 
     def __init__(
         self,
-        create: Callable[[], Any],
+        create: Callable[[], ActorHandle],
         size: int,
         concurrency: int,
         max_restarts: int,
-        resync: Callable[[Any], None] | None = None,
+        weight_sync: WeightSync,
     ) -> None:
-        """Start `size` workers in parallel, without waiting: the first job that needs one waits for it.
+        """Start `size` workers in parallel, without waiting: the first job waits for a worker.
 
         Args:
             create: makes an actor of `Worker`.
             size: workers.
             concurrency: most jobs in flight on one worker.
             max_restarts: restarts of one worker before the run stops.
-            resync: brings a restarted actor to the current weights where they do not travel by `update_weights`.
+            weight_sync: brings workers to the current weights.
         """
         self._create = create
         self._concurrency = concurrency
         self._max_restarts = max_restarts
-        self._resync = resync
+        self._weight_sync = weight_sync
         self._router = Router()
         self._ended: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
-        self._update: WeightUpdate | None = None
+        self._push = 0
         self._run = 0
         self.slots = [Slot(index) for index in range(size)]
         self.events: list[str] = []
@@ -119,7 +81,10 @@ class WorkerPool:
     ) -> list[Result]:
         """Run all jobs and return their results in order.
 
-        `on_done(index, result)` is told each as it comes. Jobs that it returns join the run and get the next indices.
+        Args:
+            jobs: the first jobs; they are numbered in their order.
+            on_done: `on_done(index, result)` is called when a job has ended. The jobs that it
+                returns join the run and get the next numbers.
 
         Raises:
             RuntimeError: a worker died more often than `max_restarts`.
@@ -131,57 +96,64 @@ class WorkerPool:
         results: dict[int, Result] = {}
         while len(results) < len(jobs):
             self._dispatch(jobs, waiting)
-            event = self._next()
+            event = self._next_event()
             if event.job is None:
                 self._prepared(event)
-            elif event.run != self._run:
-                continue  # of a run that an exception ended
-            elif self._survived(event):
-                results[event.job] = event.future.result()
-                if on_done is not None:
-                    more = on_done(event.job, results[event.job])
-                    waiting.extend(range(len(jobs), len(jobs) + len(more)))
-                    jobs.extend(more)
-            else:
+                continue
+            # An exception may have broken off an earlier run, whose jobs still end.
+            if event.run != self._run:
+                continue
+            if not self._survived(event):
+                # In front, so that a death delays its tree as little as possible.
                 waiting.appendleft(event.job)
+                continue
+            result = event.future.result()
+            results[event.job] = result
+            if on_done is not None:
+                more = on_done(event.job, result)
+                waiting.extend(range(len(jobs), len(jobs) + len(more)))
+                jobs.extend(more)
         return [results[index] for index in range(len(jobs))]
 
-    def update_weights(self, update: WeightUpdate) -> None:
-        """Bring all workers that live to `update`; one that is being restarted gets it before its first job."""
-        self._update = update
+    def update_weights(self, weights: PolicyWeights, version: int) -> None:
+        """Bring all workers that are ready to `version`; one that is starting gets it afterwards."""
+        self._weight_sync.publish(weights, version)
+        self._push += 1
+        # A worker drops its cached histories with the old weights, so no tree has a home any more.
         self._router = Router()
         live = [slot for slot in self.slots if slot.ready]
-        for slot in live:
-            self._send_weights(slot)
-        while any(not slot.ready and slot.update is update for slot in live):
+        self._bring(live)
+        # One that dies meanwhile starts again, with a lower `push`: nobody waits for that here.
+        while any(not slot.ready and slot.push == self._push for slot in live):
             self._take_idle_event()
 
     def interrupt(self, reason: Exception) -> None:
-        """Raise `reason` from the wait under way, or from the next one. A signal handler may call it."""
+        """Raise `reason` from the wait under way, or from the next; for signal handlers too."""
         self._ended.put(reason)
 
     def close(self) -> None:
         """Stop all workers: their engines gently, as far as that is quick, then the actors."""
-        engines = [call(slot.actor, Worker.stop) for slot in self.slots if slot.ready]
-        if engines:
-            ray.wait(engines, num_returns=len(engines), timeout=PATIENCE_S)
+        stops = [call(slot.actor, Worker.stop) for slot in self.slots if slot.ready]
+        if stops:
+            ray.wait(stops, num_returns=len(stops), timeout=STOP_TIMEOUT_S)
         for slot in self.slots:
             ray.kill(slot.actor)
         self.slots.clear()
 
     def _take_idle_event(self) -> None:
-        """Handle what ends while no run is under way; jobs that still end are those of a run that was broken off."""
-        event = self._next()
+        """Handle an event outside a run, where only jobs of a run that was broken off can end."""
+        event = self._next_event()
         if event.job is None:
             self._prepared(event)
 
-    def _next(self) -> Event:
+    def _next_event(self) -> Event:
         event = self._ended.get()
         if isinstance(event, Exception):
             raise event
         return event
 
     def _dispatch(self, jobs: Sequence[Job[Any, Any]], waiting: deque[int]) -> None:
+        """Give waiting jobs to workers, in order, until no worker has room."""
         load = {slot.index: len(slot.jobs) for slot in self.slots if slot.ready}
         while waiting:
             job = jobs[waiting[0]]
@@ -193,22 +165,30 @@ class WorkerPool:
             load[chosen] += 1
             self._watch(call(slot.actor, job.method, job.argument), slot, index)
 
-    def _watch(self, reference: Reference[Any], slot: Slot, job: int | None = None) -> None:
+    def _watch(
+        self, reference: Reference[Any], slot: Slot, job: int | None = None, start: bool = False
+    ) -> None:
         actor, run = slot.actor, self._run
         reference.future().add_done_callback(
-            lambda future: self._ended.put(Event(slot, actor, future, job, run))
+            lambda future: self._ended.put(Event(slot, actor, future, run, job, start))
         )
 
     def _survived(self, event: Event) -> bool:
-        """Whether the worker lived through the call; one that did not is restarted. Other errors are raised."""
-        if event.slot.actor is event.actor and event.job is not None:
+        """Whether the worker lived through the call; a dead one is restarted.
+
+        Raises:
+            Exception: any other error of the call.
+        """
+        # All calls of a dead actor fail, one after the other. Only the first finds it in its slot.
+        current = event.slot.actor is event.actor
+        if current and event.job is not None:
             event.slot.jobs.discard(event.job)
         error = event.future.exception()
         if error is None:
             return True
         if not isinstance(error, RayActorError | EngineDied):
             raise error
-        if event.slot.actor is event.actor:
+        if current:
             self._restart(event.slot, error)
         return False
 
@@ -222,38 +202,40 @@ class WorkerPool:
             raise RuntimeError(
                 f"worker {slot.index} died after {slot.restarts} restarts"
             ) from error
+        # Where only the engine died its actor still lives, and holds its share of the machine.
         ray.kill(slot.actor)
         self._router.forget(slot.index)
         slot.restarts += 1
         self._start(slot)
 
     def _start(self, slot: Slot) -> None:
-        slot.actor, slot.ready, slot.jobs, slot.update = self._create(), False, set(), self._update
-        self._watch(call(slot.actor, Worker.start, self._update), slot)
+        slot.actor, slot.ready, slot.jobs, slot.push = self._create(), False, set(), 0
+        self._watch(call(slot.actor, Worker.start), slot, start=True)
 
-    def _send_weights(self, slot: Slot) -> None:
-        assert self._update is not None
-        slot.ready, slot.update = False, self._update
-        self._watch(call(slot.actor, Worker.update_weights, self._update), slot)
+    def _bring(self, slots: Sequence[Slot]) -> None:
+        """Start to bring workers to the current weights; they take no jobs meanwhile."""
+        for slot in slots:
+            slot.ready, slot.push = False, self._push
+        references = self._weight_sync.bring([slot.actor for slot in slots])
+        for slot, reference in zip(slots, references, strict=True):
+            self._watch(reference, slot)
 
     def _prepared(self, event: Event) -> None:
-        """A worker has started or has new weights."""
+        """A worker has started, or has new weights."""
         slot = event.slot
         if not self._survived(event) or slot.actor is not event.actor:
             return
-        if slot.update is not self._update:
-            self._send_weights(slot)
-            return
-        slot.ready = True
-        result = event.future.result()
-        if isinstance(result, dict):
-            self.startup[slot.index] = result
+        if event.start:
+            self.startup[slot.index] = event.future.result()
             if slot.restarts:
                 self._note(
                     f"worker {slot.index} is back (restart {slot.restarts} of {self._max_restarts})"
                 )
-                if self._resync is not None:
-                    self._resync(slot.actor)
+        # Weights may have been pushed while it started.
+        if slot.push == self._push:
+            slot.ready = True
+        else:
+            self._bring([slot])
 
     def _note(self, text: str) -> None:
         logger.warning(text)

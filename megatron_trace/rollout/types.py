@@ -6,10 +6,6 @@ from typing import Any
 from megatron_trace.tree import Turn
 
 
-class EngineDied(RuntimeError):
-    """The process of a worker's engine has died."""
-
-
 @dataclass(frozen=True)
 class RolloutRequest:
     """One rollout to sample from an anchor.

@@ -138,8 +138,7 @@ def train_with_fleet(session: Session, trainer: Trainer | None, tasks: loop.Task
         hf_assets_dir(Path(config.model.path))
     )  # without weights in a checkpoint, but they are pushed
     allocator = Allocator(config.allocation, config.run.seed)
-    resync = None if trainer is None else trainer.resync
-    fleet = Fleet(config, model, resync=resync, needs=allocator.needs)
+    fleet = Fleet(config, model, needs=allocator.needs)
     try:
         session.stop.wakes(fleet.interrupt)
         with session.guard.watching(fleet.vital_processes()):

@@ -20,6 +20,7 @@ from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.sampling import sample_trees
+from megatron_trace.training.trainer import Trainer
 from megatron_trace.tree import RolloutTree
 from tests.system.conftest import letter_environments
 
@@ -71,9 +72,9 @@ def main(out: Path, config: Config) -> None:
         group.follow()
         return
     fleet = Fleet(config, config.model.path, environments=letter_environments)
-    allocator, seen = Allocator(config.allocation), []
+    allocator, trainer, seen = Allocator(config.allocation), Trainer(config, group), []
     for version in range(VERSIONS):
-        fleet.update_weights(group.call(Policy.weights), version)
+        trainer.push(fleet, version)
         trees, _ = sample_trees(fleet, allocator, TASKS, f"step {version}", Silent())
         seen.append(compare(group, trees))
         group.call(Policy.update, rows_from_trees(trees))

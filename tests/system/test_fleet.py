@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,27 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from megatron_trace.config import Config, WeightBackend
-from megatron_trace.rollout import Fleet, RolloutRequest
+from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.rollout.types import RolloutRequest
 from megatron_trace.tree import ROOT, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 
 WIDTH = 32
 TASKS = [{"letter": letter} for letter in "abcdef"]
 Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class FixedWeights:
+    """Weights that nobody trains."""
+
+    tensors: Weights
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(self.tensors.items())
+
+    def weight_metadata(self) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+        return [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self.weights()]
 
 
 class Setup:
@@ -60,7 +75,8 @@ class Setup:
         self.predictor = {
             f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()
         }
-        self.fleet.update_weights((self.model.state_dict() | self.predictor).items(), self.version)
+        weights = FixedWeights(self.model.state_dict() | self.predictor)
+        self.fleet.update_weights(weights, self.version)
 
     @torch.no_grad()
     def reference(self, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,6 +205,21 @@ def last_turn(setup: Setup, name: str) -> RolloutRequest:
     return RolloutRequest(name, list(range(40, 40 + 200)), state, "last")
 
 
+def processes() -> list[dict[str, int]]:
+    """Process ids of every worker's actor and of its engine, which is the actor's child."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        if "ray::Worker" in " ".join(process.cmdline()):
+            engines = [
+                child.pid
+                for child in process.children()
+                if "VLLM::EngineCore" in " ".join(child.cmdline())
+            ]
+            (engine,) = engines
+            found.append({"actor": process.pid, "engine": engine})
+    return found
+
+
 def test_a_policy_without_a_predictor_predicts_one_half(tied: Setup) -> None:
     assert [tree.turns[ROOT].prediction for tree in tied.fleet.open_trees(TASKS)] == [0.5] * len(
         TASKS
@@ -241,8 +272,8 @@ def test_more_prompt_tokens_than_a_step_takes_are_sampled(tied: Setup) -> None:
 def test_sampling_survives_the_death_of_an_engine_and_of_an_actor(tied: Setup) -> None:
     trees = tied.fleet.open_trees(TASKS)
     requests = tied.bare(trees, 8)
-    processes = ray.get([worker.processes.remote() for worker in tied.fleet.workers])
-    killed = {3: processes[0]["engine"], 8: processes[1]["actor"]}
+    first, second = processes()
+    killed = {3: first["engine"], 8: second["actor"]}
     done: list[int] = []
 
     def on_done(index: int, _: Any) -> None:
@@ -268,10 +299,9 @@ def test_an_untied_model_at_another_temperature_has_the_same_parity(untied: Setu
 
 def test_a_closed_fleet_leaves_no_process_and_no_file(tied: Setup) -> None:
     """The last test of this file: the fleet that started Ray is closed."""
-    temp = tied.fleet._temp
+    temp = tied.fleet._cluster.temp
     assert temp is not None
-    processes = ray.get([worker.processes.remote() for worker in tied.fleet.workers])
-    pids = [pid for process in processes for pid in process.values()]
+    pids = [pid for worker in processes() for pid in worker.values()]
     pids += tied.fleet.vital_processes().values()
     assert len(pids) == 6
     tied.fleet.close()

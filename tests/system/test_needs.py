@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from transformers import Qwen3ForCausalLM
 
 from megatron_trace.config import Config, WeightBackend
-from megatron_trace.rollout import Fleet, RolloutRequest, SampledRollout
+from megatron_trace.rollout.fleet import Fleet
+from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Need, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 

@@ -158,8 +158,7 @@ class PolicyWorkerExtension:
 
 for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, LlamaWithPredictor):
     ModelRegistry.register_model(family.__name__.replace("WithPredictor", "ForCausalLM"), family)
-if "ray" not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(
-        "ray", "megatron_trace.rollout.vllm.weight_transfer", "RayWeightTransferEngine"
-    )
+WeightTransferEngineFactory.register_engine(
+    "ray", "megatron_trace.rollout.vllm.weight_transfer", "RayWeightTransferEngine"
+)
 stacks.register("engine", watch=True)

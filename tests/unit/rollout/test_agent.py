@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from megatron_trace.envs.environment import StepResult
-from megatron_trace.rollout.agent import Codec, Generation, Limits, sample_rollout, turn_seed
+from megatron_trace.rollout.agent import Codec, Limits, sample_rollout, turn_seed
+from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
 CODEC = Codec(

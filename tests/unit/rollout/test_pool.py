@@ -10,6 +10,8 @@ from ray.exceptions import RayActorError
 
 from megatron_trace.rollout.pool import Job, WorkerPool
 
+NO_WEIGHTS: Any = None
+
 
 class Reference:
     """What a call returns: `work()`, or what it raises."""
@@ -47,8 +49,11 @@ class Workers:
 
     def __init__(self, fatal: Sequence[int] = ()) -> None:
         self.asked: list[int] = []
+        self.loaded: list[int] = []
+        self.die_while_loading = 0
         self._fatal = set(fatal)
-        self.start, self.double = Method(lambda update: {}), Method(self._double)
+        self.start, self.double = Method(lambda: {}), Method(self._double)
+        self.load = Method(self._load)
 
     def __call__(self) -> "Workers":
         return self
@@ -59,9 +64,29 @@ class Workers:
             raise RayActorError()
         return 2 * number
 
+    def _load(self, version: int) -> None:
+        if self.die_while_loading:
+            self.die_while_loading -= 1
+            raise RayActorError()
+        self.loaded.append(version)
+
+
+class Deliveries:
+    """A way of the weights that tells the workers only their version."""
+
+    version = 0
+
+    def publish(self, weights: Any, version: int) -> None:
+        self.version = version
+
+    def bring(self, workers: Sequence[Any]) -> list[Reference]:
+        return [worker.load.remote(self.version) for worker in workers]
+
 
 def make_pool(workers: Workers, size: int = 2) -> WorkerPool:
-    return WorkerPool(create=workers, size=size, concurrency=2, max_restarts=3)
+    return WorkerPool(
+        create=workers, size=size, concurrency=2, max_restarts=3, weight_sync=Deliveries()
+    )
 
 
 def jobs(*numbers: int) -> list[Job[int, int]]:
@@ -117,3 +142,44 @@ def test_a_death_repeats_only_what_was_unfinished() -> None:
 def test_a_worker_that_dies_too_often_ends_the_run() -> None:
     with pytest.raises(RuntimeError, match="died after 3 restarts"):
         make_pool(Workers(fatal=range(4)), size=1).run(jobs(1))
+
+
+def test_every_worker_gets_a_new_version_once() -> None:
+    workers = Workers()
+    pool = make_pool(workers)
+    pool.wait()
+    pool.update_weights(NO_WEIGHTS, 7)
+    assert workers.loaded == [7, 7]
+    pool.run(jobs(1, 2, 3))
+    assert workers.loaded == [7, 7]
+
+
+def test_a_worker_that_starts_meanwhile_gets_the_version_before_its_first_job() -> None:
+    workers = Workers()
+    pool = make_pool(workers, size=1)
+    pool.update_weights(NO_WEIGHTS, 7)
+    assert workers.loaded == [] and not workers.asked
+    pool.run(jobs(1))
+    assert workers.loaded == [7]
+
+
+def test_a_restarted_worker_gets_the_version_of_the_others() -> None:
+    workers = Workers(fatal=[1])
+    pool = make_pool(workers)
+    pool.wait()
+    pool.update_weights(NO_WEIGHTS, 7)
+    assert pool.run(jobs(1, 2, 3, 4)) == [2, 4, 6, 8]
+    pool.wait()
+    assert pool.deaths == 1 and workers.loaded == [7, 7, 7]
+    assert [event.split(" (")[0] for event in pool.events[1:]] == ["worker 1 is back"]
+
+
+def test_a_worker_that_dies_while_it_loads_is_restarted_and_loads_again() -> None:
+    workers = Workers()
+    pool = make_pool(workers)
+    pool.wait()
+    workers.die_while_loading = 1
+    pool.update_weights(NO_WEIGHTS, 7)
+    assert pool.run(jobs(1, 2, 3)) == [2, 4, 6]
+    pool.wait()
+    assert pool.deaths == 1 and workers.loaded == [7, 7]

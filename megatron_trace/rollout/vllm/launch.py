@@ -1,0 +1,108 @@
+"""How a vLLM engine is started: environment variables and engine arguments."""
+
+import glob
+import os
+from typing import TYPE_CHECKING, Any
+
+from megatron_trace.config import Config
+from megatron_trace.tree import Need
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+CPU_BATCH_TOKENS = 4096
+"""Most tokens of one engine step on the CPU, unless a single history is longer."""
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN_PREFIXES = ("TORCHELASTIC_", "ROLE_", "GROUP_")
+"""Environment variables by which torchrun tells its processes who they are."""
+
+
+def launch(config: Config, model_path: str, gpu: bool, needs: frozenset[Need]) -> "AsyncLLM":
+    """Load the model and start the engine's process; needs a running event loop."""
+    forget_torchrun()
+    os.environ.update(engine_environment(config, gpu))
+    # vLLM reads its environment variables while it is imported, so not before here.
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = engine_arguments(config, model_path, gpu, needs)
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def forget_torchrun() -> None:
+    """Drop torchrun's variables, which a Ray that rank 0 started hands to its actors.
+
+    With them vLLM's own process group would look for torchrun's store, and wait for ever.
+    """
+    for name in list(os.environ):
+        if name in TORCHRUN or name.startswith(TORCHRUN_PREFIXES):
+            del os.environ[name]
+
+
+def engine_environment(config: Config, gpu: bool) -> dict[str, str]:
+    """Environment variables of a process that runs vLLM."""
+    common = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    if gpu:
+        return common
+    # A core is left to the actor: with as many busy OpenMP threads as cores, small models run ten
+    # times slower.
+    threads = max(1, ((os.cpu_count() or 1) - 1) // config.rollout.workers)
+    return common | {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.rollout.cpu_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # The model runs in the engine's process: one process fewer to start.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # Compiling the sampler's one small function takes longer than it ever saves.
+        "TORCH_COMPILE_DISABLE": "1",
+    }
+
+
+def engine_arguments(
+    config: Config, model_path: str, gpu: bool, needs: frozenset[Need]
+) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`."""
+    from vllm.config import WeightTransferConfig
+
+    # The import registers the model families and the object store's weight transfer with vLLM.
+    from megatron_trace.rollout.vllm.model import PolicyWorkerExtension
+
+    rollout = config.rollout
+    # A checkpoint's folder holds no safetensors: the trainer sends the weights before any rollout.
+    has_weights = bool(glob.glob(f"{model_path}/*.safetensors"))
+    entropy_temperature = rollout.temperature if Need.entropies in needs else None
+    extension = f"{PolicyWorkerExtension.__module__}.{PolicyWorkerExtension.__qualname__}"
+    arguments = {
+        "model": model_path,
+        "load_format": "auto" if has_weights else "dummy",
+        "dtype": config.precision.rollout,
+        "max_model_len": rollout.max_history_tokens,
+        "max_num_seqs": rollout.concurrency,
+        "tensor_parallel_size": rollout.tensor_parallel,
+        "gpu_memory_utilization": rollout.memory,
+        "block_size": rollout.block_size,
+        "enforce_eager": rollout.eager or not gpu,
+        "enable_prefix_caching": True,
+        # Log-probabilities of the distribution that is sampled from, temperature included.
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": WeightTransferConfig(backend=rollout.weight_backend.value),
+        "worker_extension_cls": extension,
+        "additional_config": {
+            "predictor_hidden": config.learning.predictor_hidden,
+            "entropy_temperature": entropy_temperature,
+        },
+        "disable_log_stats": True,
+    }
+    if not gpu:
+        # vLLM cuts a prefill in two and steps its random generators back in between, which those
+        # of the CPU cannot do. So a prefill must fit into one step.
+        longest = max(CPU_BATCH_TOKENS, rollout.max_history_tokens)
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": longest}
+    return arguments
