@@ -1,4 +1,7 @@
-"""The predictor: a small head on the policy's final hidden state that gives a history's success probability."""
+"""The predictor: a head on the policy's final hidden state that gives a history's success probability.
+
+One class for both sides: the trainer teaches it, and the sampler computes it beside the policy.
+"""
 
 from pathlib import Path
 
@@ -7,38 +10,69 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FILE = "predictor.safetensors"
+"""The head's file in an HF folder."""
+
 NAMES = ("predictor.fc1.weight", "predictor.fc1.bias", "predictor.fc2.weight", "predictor.fc2.bias")
+"""The head's tensors, in `FILE` and among the weights that the sampler receives."""
 
 
 class PredictorHead(nn.Module):
-    """logit = W₂·gelu_tanh(W₁h + b₁) + b₂ in float32; the success probability is σ(logit).
+    """logit = W₂·gelu_tanh(W₁h + b₁) + b₂; the success probability is σ(logit).
 
-    h is the input of the output layer (after the final layernorm), detached, so the policy gets no gradient.
-    The sampler computes the same from tensors of the same names; a change here is a change there.
+    h is the input of the output layer, after the final layernorm. The weights are float32 whatever
+    the policy's dtype.
     """
 
-    def __init__(self, hidden: int, width: int, seed: int) -> None:
-        """A new head of `width` hidden units, the same for the same seed; it predicts 0.5 everywhere."""
-        super().__init__()
-        self.fc1 = nn.Linear(hidden, width)
-        self.fc2 = nn.Linear(width, 1)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.fc1.weight.copy_(torch.randn(width, hidden, generator=generator) / hidden**0.5)
-            for parameter in (self.fc1.bias, self.fc2.weight, self.fc2.bias):
-                parameter.zero_()
+    def __init__(self, hidden: int, width: int, seed: int | None = None) -> None:
+        """A head of `width` hidden units that predicts 0.5 everywhere.
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [m] of the hidden states [m, hidden]."""
-        inner = nn.functional.gelu(self.fc1(hidden.detach().float()), approximate="tanh")
-        return self.fc2(inner).squeeze(-1)
+        Args:
+            hidden: size of the policy's hidden states.
+            width: hidden units.
+            seed: of the first layer's weights; None leaves them 0, for a head that is only loaded.
+        """
+        super().__init__()
+        # vLLM builds its models under the policy's dtype as torch's default.
+        self.fc1 = nn.Linear(hidden, width, dtype=torch.float32)
+        self.fc2 = nn.Linear(width, 1, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            if seed is not None:
+                generator = torch.Generator().manual_seed(seed)
+                noise = torch.randn(width, hidden, generator=generator)
+                self.fc1.weight.copy_(noise / hidden**0.5)
+
+    def forward(self, hidden: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Logits, float32 [m], of the hidden states [m, hidden], computed in `dtype`.
+
+        The hidden states are detached: the policy gets no gradient.
+        """
+        w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
+        inner = nn.functional.linear(hidden.detach().to(dtype), w1, b1)
+        inner = nn.functional.gelu(inner, approximate="tanh")
+        return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
+
+
+def sampling_dtype(device: torch.device) -> torch.dtype:
+    """In which dtype the sampler computes the head: float64 on a CPU, else float32 as the trainer.
+
+    On a CPU the order of a float32 sum depends on what else is in the batch. So would the
+    prediction, and the allocation that it steers: two runs of one seed would differ. Rounded to
+    float32 after a sum in float64, the difference does not show. The trainer's loss needs no such
+    care, as its batches are the same in both runs.
+    """
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def load_predictor(head: PredictorHead, folder: Path) -> bool:
-    """Read the head's tensors from the HF folder. Returns False, changing nothing, if it holds none.
+    """Read the head's tensors from the HF folder.
+
+    Returns:
+        False, with nothing changed, if the folder has no such file.
 
     Raises:
-        ValueError: a tensor is missing or has another shape than `learning.predictor_hidden` asks for.
+        ValueError: a tensor is missing or has another shape than `learning.predictor_hidden` gives.
     """
     if not (folder / FILE).exists():
         return False

@@ -1,12 +1,13 @@
 """The policy as vLLM runs it: the language model with the predictor head on its final hidden state.
 
-vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the entropy where it is
-needed, travel as the log-probabilities of two reserved tokens (`reserved.py`), which
-`SamplingParams(logprob_token_ids=...)` brings back: no extra forward pass. At the first token of a turn the prediction
-is that for the whole history before it.
+vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the
+entropy if it is needed, travel as the log-probabilities of two reserved tokens (models/reserved.py),
+which `SamplingParams(logprob_token_ids=...)` brings back: no extra forward pass. At the first token
+of a turn the prediction is that for the whole history before it.
 
-Importing this module registers the model families. A vLLM worker process imports it because `PolicyWorkerExtension`
-is its `worker_extension_cls`; the process that configures the engine imports it itself.
+Importing this module registers the model families. A vLLM worker process imports it because
+`PolicyWorkerExtension` is its `worker_extension_cls`; the process that configures the engine imports
+it itself.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
@@ -25,6 +25,7 @@ from vllm.model_executor.models.qwen3_moe import Qwen3MoeForCausalLM
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 
+from megatron_trace.models.predictor import PredictorHead, load_predictor, sampling_dtype
 from megatron_trace.models.reserved import write_reserved
 from megatron_trace.rollout.weights import MODULUS, fingerprint
 from megatron_trace.supervise import stacks
@@ -32,49 +33,23 @@ from megatron_trace.supervise import stacks
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-PREDICTOR_FILE = "predictor.safetensors"
-"""The predictor head's file in the HF folder; without it every prediction is 0.5 until weights arrive."""
-
-
-class PredictorHead(nn.Module):
-    """Logit of the success probability from a final hidden state, in float32 whatever the model's dtype."""
-
-    def __init__(self, hidden_size: int, width: int) -> None:
-        """A head that predicts 0.5 for everything."""
-        super().__init__()
-        self.fc1 = nn.Linear(hidden_size, width, dtype=torch.float32)
-        self.fc2 = nn.Linear(width, 1, dtype=torch.float32)
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[tokens, hidden] -> logits [tokens]."""
-        # On the CPU the order of a float32 sum depends on what else is in the batch, and so would the allocation that
-        # the prediction steers. Summed in float64 and rounded, it does not show.
-        dtype = torch.float64 if hidden.device.type == "cpu" else torch.float32
-        w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
-        inner = nn.functional.gelu(
-            nn.functional.linear(hidden.to(dtype), w1, b1), approximate="tanh"
-        )
-        return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
-
 
 class WithPredictor(nn.Module):
     """Mixed into a language model of vLLM: its last two vocabulary rows carry the prediction."""
 
     def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
-        """`additional_config`: the width of the head (`predictor_hidden`), and `entropy_temperature` where needed."""
+        """As vLLM's model, with two settings of ours in `vllm_config.additional_config`.
+
+        They are `predictor_hidden`, the width of the head, and `entropy_temperature`, the
+        temperature of sampling if entropies are needed, else None.
+        """
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         settings = vllm_config.additional_config
         self.predictor = PredictorHead(self.config.hidden_size, settings["predictor_hidden"])
         self.entropy_temperature: float | None = settings["entropy_temperature"]
         self.received = 0
-        path = Path(vllm_config.model_config.model) / PREDICTOR_FILE
-        if path.is_file():
-            state = {
-                name.removeprefix("predictor."): tensor for name, tensor in load_file(path).items()
-            }
-            self.predictor.load_state_dict(state)
+        # Not by `load_weights`: vLLM loads the model's safetensors, and this is a file of ours.
+        load_predictor(self.predictor, Path(vllm_config.model_config.model))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """[tokens, hidden] -> float32 logits [tokens, vocabulary]; None on ranks that do not sample."""
@@ -82,18 +57,26 @@ class WithPredictor(nn.Module):
         if logits is None:
             return None
         logits = logits.float()
-        write_reserved(logits, self.predictor(hidden_states), self.entropy_temperature)
+        predicted = self.predictor(hidden_states, sampling_dtype(hidden_states.device))
+        write_reserved(logits, predicted, self.entropy_temperature)
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Load HF-named weights, `predictor.*` included; called for the checkpoint and for every update's chunks."""
+        """Load HF-named weights, `predictor.*` included.
+
+        vLLM calls it for the HF folder and for every part of an update.
+        """
         loaded = super().load_weights(self._with_output_layer(weights))
         return loaded | {f"predictor.{name}" for name, _ in self.predictor.named_parameters()}
 
     def _with_output_layer(
         self, weights: Iterable[tuple[str, torch.Tensor]]
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Add the output layer of a tied model: where vLLM repacks weights it is a copy that must be sent as well."""
+        """Yield the weights, and after them the output layer of a tied model.
+
+        Where vLLM repacks weights the output layer is a copy of the embedding, not the same tensor.
+        An update of the embedding alone would leave the old output layer in place.
+        """
         tied = None
         for name, tensor in weights:
             self.received = (self.received + fingerprint(name, tensor)) % MODULUS
@@ -115,10 +98,11 @@ class Qwen3MoeWithPredictor(WithPredictor, Qwen3MoeForCausalLM):
     """Qwen3-MoE with the predictor."""
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """As for the other families; experts that are loaded anew are packed anew.
+        """As for the other families; on a CPU every update packs the experts again.
 
-        vLLM 0.32 packs experts for the CPU's kernel only where it makes that kernel. With the one of the first
-        loading still there, an update's weights would lie unpacked where packed ones are read.
+        vLLM 0.32 packs experts for the CPU's kernel only when it makes that kernel. If the kernel
+        of the first loading stayed, an update's weights would lie unpacked where it reads packed
+        ones.
         """
         if current_platform.is_cpu():
             for module in self.modules():
@@ -146,14 +130,17 @@ class PolicyWorkerExtension:
 
     @torch.inference_mode()
     def embed_prompts(self, prompts: list[list[int]]) -> list[list[float]]:
-        """Mean of the input embeddings of each prompt's tokens, [prompts, hidden]; every rank takes part."""
+        """Mean of the input embeddings of each prompt's tokens, [prompts, hidden].
+
+        Every tensor-parallel rank takes part, since the embedding is split over them.
+        """
         model = self.model_runner.get_model()  # type: ignore[attr-defined]
-        return [
-            model.embed_input_ids(torch.tensor(ids, device=self.device))  # type: ignore[attr-defined]
-            .mean(dim=0, dtype=torch.float32)
-            .tolist()
-            for ids in prompts
-        ]
+        means = []
+        for ids in prompts:
+            tokens = torch.tensor(ids, device=self.device)  # type: ignore[attr-defined]
+            embedded = model.embed_input_ids(tokens)
+            means.append(embedded.mean(dim=0, dtype=torch.float32).tolist())
+        return means
 
 
 for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, LlamaWithPredictor):
