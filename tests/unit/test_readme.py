@@ -9,7 +9,7 @@ from megatron_trace.allocation import Allocator
 from megatron_trace.config import AllocationConfig
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
-from tests.unit.allocation.situations import roots
+from tests.unit.allocation.views import roots
 
 README = Path(__file__).parents[2] / "README.md"
 
