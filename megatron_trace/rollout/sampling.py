@@ -73,7 +73,7 @@ def sample_trees(
     spending = Spending()
     with spending.phase("roots", watcher, len(tasks)):
         trees = sampler.open_trees(tasks)
-        allocator.begin(trees, name)
+        allocation = allocator.begin(trees, name)
     places: list[tuple[int, Anchor]] = []
 
     def requests(plans: Plans) -> list[RolloutRequest]:
@@ -95,7 +95,7 @@ def sample_trees(
         return new
 
     def ended(number: int, rollout: SampledRollout) -> None:
-        allocator.ended(*places[number], rollout.turns)
+        allocation.ended(*places[number], rollout.turns)
         spending.prompt_tokens += rollout.prompt_tokens
         spending.cached_tokens += rollout.cached_tokens
 
@@ -104,11 +104,11 @@ def sample_trees(
         if not allocator.streams:
             return []
         ended(first + index, rollout)
-        return requests(allocator.plan())
+        return requests(allocation.plan())
 
     while True:
         with spending.phase("planning", watcher):
-            new = requests(allocator.plan())
+            new = requests(allocation.plan())
         if not new:
             break
         first = len(places) - len(new)
@@ -118,5 +118,5 @@ def sample_trees(
         if not allocator.streams:
             for number, rollout in enumerate(rollouts, first):
                 ended(number, rollout)
-    trees, spending.predictor = allocator.finish()
+    trees, spending.predictor = allocator.finish(allocation)
     return trees, spending

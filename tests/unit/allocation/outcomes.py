@@ -16,9 +16,9 @@ def sample_step(
     tokens_per_turn: int = 2,
 ) -> tuple[list[RolloutTree], list[Plans]]:
     """Sample what is planned; `reward(tree, n)` is that of a tree's n-th rollout. Returns the trees and the plans."""
-    allocator.begin(trees, name)
+    step = allocator.begin(trees, name)
     plans = []
-    while plan := allocator.plan():
+    while plan := step.plan():
         plans.append(plan)
         for index, anchors in enumerate(plan):
             for anchor, count in anchors.items():
@@ -27,8 +27,8 @@ def sample_step(
                     grown = chain(100 * number, turns, reward(trees[index], number))
                     for turn in grown:
                         turn.action_ids = turn.action_ids[:1] * tokens_per_turn
-                    allocator.ended(index, anchor, grown)
-    return allocator.finish()[0], plans
+                    step.ended(index, anchor, grown)
+    return allocator.finish(step)[0], plans
 
 
 def half(tree: RolloutTree, number: int) -> float:

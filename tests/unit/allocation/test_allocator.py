@@ -46,9 +46,9 @@ class Greedy(Strategy):
 def test_a_strategy_that_overspends_is_stopped() -> None:
     allocator = Allocator(AllocationConfig(strategy="uniform", budget=8))
     allocator.strategy = Greedy(AllocationConfig(budget=8))
-    allocator.begin(roots(0.5), "step 1")
+    step = allocator.begin(roots(0.5), "step 1")
     with pytest.raises(RuntimeError, match="planned 9 rollouts where 8 are left"):
-        allocator.plan()
+        step.plan()
 
 
 class Listening(Strategy):
@@ -64,12 +64,12 @@ def test_a_strategy_is_told_how_far_roots_were_off() -> None:
     allocator.strategy = Listening(AllocationConfig(budget=8))
     sample_step(allocator, roots(0.5, 0.5), lambda *_: 1.0)
     assert allocator.strategy.deviation == 1.0
-    allocator.begin(roots(0.5, 0.5), "step 2")
-    allocator.plan()
+    step = allocator.begin(roots(0.5, 0.5), "step 2")
+    step.plan()
     # Twice ¾·(¼ − ¼/4) over (¾·¼)², beside a deviation of 1 worth 5/16.
     expected = ((2 * 9 / 64 + 5 / 16) / (2 * 9 / 256 + 5 / 16)) ** 0.5
     assert allocator.strategy.deviation == pytest.approx(expected)
-    assert allocator.finish()[1]["deviation_root"] == pytest.approx(expected)
+    assert allocator.finish(step)[1]["deviation_root"] == pytest.approx(expected)
 
 
 def test_what_it_has_learned_survives_json() -> None:

@@ -57,8 +57,8 @@ def rollout(tree, rng):
 def run_step(spender, number):
     """Sample a step: rollouts end in random order. Returns grown trees and all plans."""
     rng = np.random.default_rng([number, 2])
-    spender.begin(tasks(spender.candidates(), number), f"step {number}")
-    trees, waiting, plans = spender._trees, [], []
+    step = spender.begin(tasks(spender.candidates(), number), f"step {number}")
+    trees, waiting, plans = step.trees, [], []
 
     def note(plan):
         plans.append([{int(anchor): count for anchor, count in tree.items()} for tree in plan])
@@ -68,13 +68,13 @@ def run_step(spender, number):
                 waiting.extend([(index, anchor)] * count)
         return bool(waiting)
 
-    while note(spender.plan()):
+    while note(step.plan()):
         while waiting:
             index, anchor = waiting.pop(int(rng.integers(len(waiting))))
-            spender.ended(index, anchor, rollout(trees[index], rng))
+            step.ended(index, anchor, rollout(trees[index], rng))
             if spender.streams:
-                note(spender.plan())
-    return spender.finish()[0], plans
+                note(step.plan())
+    return spender.finish(step)[0], plans
 
 
 def rollouts(trees):
