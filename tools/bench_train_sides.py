@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from bench_train_rows import padded_plan
 
-from megatron_trace.config import Config, LearningConfig, Precision
+from megatron_trace.config import (
+    BatchingConfig,
+    Config,
+    LearningConfig,
+    OptimizerConfig,
+    Precision,
+    PredictorConfig,
+)
 from megatron_trace.learning.rows import COLUMNS, Row
 from megatron_trace.models.predictor import PredictorHead, load_predictor
 from megatron_trace.models.reserved import RESERVED_ROWS
@@ -32,10 +39,9 @@ Step = Callable[[], dict[str, float]]
 def learning_settings(micro_batch_tokens: int) -> LearningConfig:
     """What both sides learn with: the defaults, at a learning rate that moves a small model little."""
     return LearningConfig(
-        learning_rate=1e-6,
-        predictor_hidden=HIDDEN,
-        micro_batch_tokens=micro_batch_tokens,
-        weight_decay=0.01,
+        optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01),
+        predictor=PredictorConfig(hidden=HIDDEN),
+        batching=BatchingConfig(micro_batch_tokens=micro_batch_tokens),
     )
 
 
@@ -87,11 +93,11 @@ class PlainPolicy:
         vectors = [p for p in self.network.parameters() if p.dim() == 1]
         head = list(self.head.parameters())
         groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": matrices, "weight_decay": settings.optimizer.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
-            {"params": head, "lr": settings.predictor_learning_rate, "weight_decay": 0.0},
+            {"params": head, "lr": settings.predictor.learning_rate, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        return torch.optim.AdamW(groups, lr=settings.optimizer.learning_rate, fused=True)
 
     def _plan(self, micro_batch_tokens: int) -> list[tuple[bool, list[Row]]]:
         """Micro-batches, each with whether its rows teach the policy; the two kinds are not mixed."""
@@ -141,7 +147,7 @@ class PlainPolicy:
         self, logprob: torch.Tensor, sampler: torch.Tensor, advantage: torch.Tensor
     ) -> torch.Tensor:
         """The clipped policy gradient with truncated importance weights; all arguments are [learned]."""
-        settings = self.learning
+        settings = self.learning.loss
         # The one update of a step is on policy: old and current log-probabilities are the same.
         old = logprob.detach()
         ratio = (logprob - old).exp()
@@ -158,7 +164,7 @@ class PlainPolicy:
             loss, entropy = self._loss(batch, teaches)
             loss.backward()
             total += entropy
-        clip = self.learning.gradient_clip
+        clip = self.learning.optimizer.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
         self.optimizer.step()
         return {"gradient_norm": float(norm), "entropy": float(total) / self.learned}

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.files.atomic import whole_file
 from megatron_trace.learning import rows_from_tree
 from megatron_trace.models.predictor import FILE, PredictorHead
@@ -32,12 +32,12 @@ BATCH = 256
 
 @torch.no_grad()
 def anchors(
-    model: torch.nn.Module, trees: Iterable[RolloutTree], learning: LearningConfig | None = None
+    model: torch.nn.Module, trees: Iterable[RolloutTree], settings: AdvantageConfig | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Final hidden states [anchors, hidden] of all anchors of `trees`, and targets [anchors] by `learning.backup`."""
+    """Final hidden states [anchors, hidden] of all anchors, and targets [anchors] by `learning.advantage.backup`."""
     hidden, target = [], []
     for tree in trees:
-        for row in rows_from_tree(tree, learning):
+        for row in rows_from_tree(tree, settings):
             if row.predict.any():
                 states = model(input_ids=torch.from_numpy(row.tokens)[None]).last_hidden_state[0]
                 hidden.append(states[torch.from_numpy(row.predict)])
@@ -76,7 +76,7 @@ def main() -> None:
         "--model", type=Path, required=True, help="HF folder of the policy that took the rollouts"
     )
     parser.add_argument(
-        "--hidden", type=int, required=True, help="learning.predictor_hidden of the runs to come"
+        "--hidden", type=int, required=True, help="learning.predictor.hidden of the runs to come"
     )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
 """Try settings of the predictor on rollouts that a run has taken: what would it have known of each step before it?
 
     python tools/score_predictor.py runs/trace --seeds 3
-    python tools/score_predictor.py runs/trace --seeds 3 learning.predictor_average=0 learning.predictor_epochs=8
+    python tools/score_predictor.py runs/trace --seeds 3 learning.predictor.average=0 learning.predictor.epochs=8
 
 A predictor learns from the run's trees step by step, as in training, and is scored on each before it learns from it, by
 the backed-up success of its anchors. The hidden states are those of the run's start policy in every step: the policy's
@@ -26,8 +26,7 @@ from torch import Tensor, distributed
 from transformers import AutoModel
 
 from megatron_trace.check.command import load_config
-from megatron_trace.check.numbers import check_numbers
-from megatron_trace.config import LearningConfig, SettingError
+from megatron_trace.config import LearningConfig, SettingError, check_bounds
 from megatron_trace.models.predictor import PredictorHead, load_predictor
 from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
 from megatron_trace.report.exemplars import tree_files
@@ -50,7 +49,7 @@ def steps_of(run: Path, model: torch.nn.Module, learning: LearningConfig) -> lis
     """All steps of `run` whose trees were kept, in order."""
     steps = []
     for file in track(tree_files(run).values(), description="hidden states"):
-        found = [anchors(model, [tree], learning) for tree in load_trees(file)]
+        found = [anchors(model, [tree], learning.advantage) for tree in load_trees(file)]
         root = [np.arange(len(target)) == 0 for _, target in found]
         hidden, target = (torch.cat([one[part] for one in found]) for part in (0, 1))
         steps.append(Step(hidden, target, np.concatenate(root)))
@@ -61,9 +60,12 @@ def learned(
     steps: Sequence[Step], model: Path, learning: LearningConfig, seed: int
 ) -> list[Floats]:
     """Predictions of every step before the predictor has learned from it."""
-    head = PredictorHead(steps[0].hidden.shape[1], learning.predictor_hidden, seed)
+    head = PredictorHead(steps[0].hidden.shape[1], learning.predictor.hidden, seed)
     load_predictor(head, model)
-    optimizer, predictions = PredictorOptimizer(head, learning, distributed.group.WORLD), []
+    optimizer, predictions = (
+        PredictorOptimizer(head, learning.predictor, distributed.group.WORLD),
+        [],
+    )
     for number, step in enumerate(steps):
         with torch.no_grad():
             predictions.append(torch.sigmoid(head(step.hidden)).double().numpy())
@@ -93,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder of a run that kept its trees")
     parser.add_argument(
-        "settings", nargs="*", help="learning.predictor_...=value, over the run's own"
+        "settings", nargs="*", help="learning.predictor...=value, over the run's own"
     )
     parser.add_argument(
         "--seeds", type=int, default=1, help="orders of the anchors to average over"
@@ -102,7 +104,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     try:
         config = load_config(str(args.run / "config.yaml"), args.settings)
-        check_numbers(config)
+        check_bounds(config)
     except SettingError as error:
         parser.error(str(error))
     if len(tree_files(args.run)) < args.first:
@@ -130,11 +132,7 @@ def main() -> None:
             kind,
             *(f"{value:.3f}" if name == 2 else f"{value:.4f}" for name, value in enumerate(values)),
         )
-    chosen = {
-        name: value
-        for name, value in vars(config.learning).items()
-        if name.startswith("predictor_")
-    }
+    chosen = {name: value for name, value in vars(config.learning.predictor).items()}
     Console().print(table, "\n" + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
 
 

@@ -17,7 +17,7 @@ class Strategy:
 
     Attributes:
         needs: what it reads of the sampled turns beyond log-probabilities and predictions.
-        advantage: the estimator of its paper, the default of `learning.advantage`.
+        advantage: the estimator of its paper, the default of `learning.advantage.name`.
         branches: whether it takes continuations.
         saves: whether it leaves a part of a step's budget unspent on purpose.
         bare_share: where it branches, the default of `allocation.bare_share`.

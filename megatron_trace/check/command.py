@@ -19,13 +19,15 @@ from megatron_trace.check.devices import check_devices
 from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
 from megatron_trace.check.learning import check_estimator, check_learning
-from megatron_trace.check.loggers import check_logger_names, check_loggers
+from megatron_trace.check.limits import check_limits
+from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.model import check_model, read_model_config
-from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
-from megatron_trace.config import Config, SettingError
+from megatron_trace.config import Config, SettingError, all_settings, check_bounds
+from megatron_trace.config.moved import refuse_moved
+from megatron_trace.config.setting import NamedSetting, shown
 from megatron_trace.models.folders import is_checkpoint
 
 ON_THIS_MACHINE = (
@@ -133,6 +135,7 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
             raise SettingError(name, value, "is not YAML; close its brackets and quotes") from None
     merged = OmegaConf.structured(Config)
     for layer in layers:
+        refuse_moved(layer)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
@@ -141,38 +144,57 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
-    for section in dataclasses.fields(Config):
-        if section.name in layer and not isinstance(layer[section.name], DictConfig):
-            remedy = f"is a section; write {section.name}.name=value"
-            raise SettingError(section.name, layer[section.name], remedy) from None
+    """Raise OmegaConf's error as one line about the setting that `layer` gave."""
+    for section in _sections():
+        given = OmegaConf.select(layer, section, throw_on_missing=False)
+        present = given is not None or section in layer
+        if present and not isinstance(given, DictConfig):
+            remedy = f"is a section; write {section}.name=value"
+            raise SettingError(section, given, remedy) from None
+    known = _settings()
     name = error.full_key or ""
     value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
-    while (
-        isinstance(value, DictConfig) and len(value) and name not in _settings()
-    ):  # an unknown section
+    # OmegaConf names the unknown section; the user looks for the first key below.
+    while isinstance(value, DictConfig) and len(value) and name not in known:
         key = next(iter(value))
         name, value = f"{name}.{key}", value[key]
-    if isinstance(error, ConfigKeyError) or name not in _settings():
-        close = difflib.get_close_matches(name, list(_settings()), n=1, cutoff=0.5)
+    if isinstance(error, ConfigKeyError) or name not in known:
+        close = _closest(name, list(known))
         remedy = (
-            f"no such setting; did you mean {close[0]}?" if close else "no such setting; see --help"
+            f"no such setting; did you mean {close}?" if close else "no such setting; see --help"
         )
         raise SettingError(name, value, remedy) from None
-    kind = _settings()[name].type
+    kind = known[name].field.type
     if isinstance(kind, type) and issubclass(kind, Enum):
-        raise SettingError(
-            name, value, f"must be one of {', '.join(k.value for k in kind)}"
-        ) from None
+        remedy = f"must be one of {', '.join(choice.value for choice in kind)}"
+        raise SettingError(name, value, remedy) from None
     raise SettingError(name, value, f"must be of type {_type_name(kind)}") from None
 
 
-def _settings() -> dict[str, dataclasses.Field]:
-    """Dotted name -> field of every setting."""
-    return {
-        f"{section.name}.{field.name}": field
-        for section in dataclasses.fields(Config)
-        for field in dataclasses.fields(cast(Any, section.type))
-    }
+def _closest(name: str, known: Sequence[str]) -> str | None:
+    """The known setting that a user most likely meant: by its whole name, or by its last part."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    last = name.rpartition(".")[2]
+    # A setting may have been looked for in the wrong section, `learning.clip_hihg`: its last part tells.
+    by_last = {known_name.rpartition(".")[2]: known_name for known_name in reversed(known)}
+    same = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.8)
+    if same and not close:
+        return by_last[same[0]]
+    if same and difflib.SequenceMatcher(None, last, close[0].rpartition(".")[2]).ratio() < 0.8:
+        return by_last[same[0]]
+    return close[0] if close else None
+
+
+def _settings() -> dict[str, NamedSetting]:
+    """Every setting by its dotted name."""
+    return {one.name: one for one in all_settings(Config())}
+
+
+def _sections() -> list[str]:
+    """Dotted names of all sections, outer ones first."""
+    names = {name.rpartition(".")[0] for name in _settings()}
+    outer = {name.partition(".")[0] for name in names}
+    return sorted(names | outer, key=lambda name: (name.count("."), name))
 
 
 def _type_name(kind: Any) -> str:
@@ -180,17 +202,10 @@ def _type_name(kind: Any) -> str:
 
 
 def _help_lines() -> Iterator[str]:
-    for name, field in _settings().items():
-        default = (
-            field.default
-            if field.default is not dataclasses.MISSING
-            else cast(Any, field.default_factory)()
-        )
-        shown = default.value if isinstance(default, Enum) else default
-        yield f"  {name} = {'' if shown == '' else shown}"
-        yield textwrap.fill(
-            field.metadata["meaning"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6
-        )
+    for one in _settings().values():
+        bounds = one.bounds.words()
+        yield f"  {one.name} = {shown(one.value)}" + (f"   ({bounds})" if bounds else "")
+        yield textwrap.fill(one.meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def check_config(config: Config, *, world_size: int) -> None:
@@ -220,10 +235,10 @@ def check_apart_from_layout(config: Config) -> None:
     Raises:
         SettingError: at the first setting that cannot work.
     """
-    check_numbers(config)
+    check_bounds(config)
+    check_limits(config)
     check_run_name(config)
     check_learning(config)
-    check_logger_names(config)
     check_estimator(config, make_strategy(config.allocation).advantage)
     check_model(config)
     check_environment(config)

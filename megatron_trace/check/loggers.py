@@ -1,4 +1,4 @@
-"""Where the numbers may go."""
+"""Whether the libraries of the loggers are installed."""
 
 import importlib.util
 
@@ -8,24 +8,12 @@ LIBRARIES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 """`run.loggers` -> the library that it needs."""
 
 
-def check_logger_names(config: Config) -> None:
-    """Refuse a logger that does not exist.
-
-    Raises:
-        SettingError: there is one.
-    """
-    for name in config.run.loggers:
-        if name not in LIBRARIES:
-            raise SettingError("run.loggers", name, f"must be of {', '.join(LIBRARIES)}")
-
-
 def check_loggers(config: Config) -> None:
-    """Refuse a logger that does not exist, or whose library this machine does not have.
+    """Refuse a logger whose library this machine does not have.
 
     Raises:
         SettingError: there is one.
     """
-    check_logger_names(config)
     for name in config.run.loggers:
         if importlib.util.find_spec(LIBRARIES[name]) is None:
             remedy = f"is not installed: pip install {LIBRARIES[name]}, or leave it out"

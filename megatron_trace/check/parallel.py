@@ -7,7 +7,13 @@ docs/parallelism.md has the table.
 import math
 from typing import Any
 
-from megatron_trace.config import Config, ContextExchange, ParallelConfig, SettingError
+from megatron_trace.config import (
+    Config,
+    ContextExchange,
+    ParallelConfig,
+    SettingError,
+    check_bounds,
+)
 from megatron_trace.models.architecture import (
     VOCABULARY_MULTIPLE,
     key_value_heads,
@@ -22,7 +28,9 @@ def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:
     Raises:
         SettingError: at the first setting that cannot work.
     """
-    _check_sizes(config.parallel)
+    # The checks below divide by these sizes, so a size of 0 has to be refused before them.
+    check_bounds(config.parallel, "parallel.")
+    _check_overlap(config.parallel)
     _check_tensor(config, hf)
     _check_pipeline(config.parallel, hf)
     _check_context(config.parallel, hf)
@@ -38,11 +46,7 @@ def divides(name: str, size: int, divided: dict[str, int]) -> None:
             raise SettingError(name, size, f"must divide the model's {key} ({value})")
 
 
-def _check_sizes(parallel: ParallelConfig) -> None:
-    for name in ("tensor", "pipeline", "interleave", "context", "expert", "expert_tensor"):
-        size = getattr(parallel, name)
-        if size is not None and size < 1:
-            raise SettingError(f"parallel.{name}", size, "must be positive")
+def _check_overlap(parallel: ParallelConfig) -> None:
     if parallel.sequence and parallel.tensor == 1:
         remedy = (
             "splits the sequence among tensor-parallel ranks: needs parallel.tensor > 1, or null"
@@ -138,9 +142,9 @@ def check_micro_batch(config: Config) -> None:
         SettingError: they cannot.
     """
     row, total = padding(config)
-    longest, tokens = config.rollout.max_history_tokens, config.learning.micro_batch_tokens
+    longest, tokens = config.rollout.max_history_tokens, config.learning.batching.micro_batch_tokens
     needed = -(-longest // row) * row
     if tokens // total * total < needed:
         remedy = f"must hold one rollout: at least {-(-needed // total) * total}, rollout.max_history_tokens"
         padded = f" ({longest}) padded to a multiple of {total}" if total > 1 else f" ({longest})"
-        raise SettingError("learning.micro_batch_tokens", tokens, remedy + padded)
+        raise SettingError("learning.batching.micro_batch_tokens", tokens, remedy + padded)

@@ -6,14 +6,13 @@ from typing import Any
 from megatron_trace.allocation import make_strategy
 from megatron_trace.check.command import check_config, load_config
 from megatron_trace.check.learning import check_estimator, check_learning
-from megatron_trace.check.numbers import check_numbers
 from megatron_trace.check.weights import check_weights
 from megatron_trace.compare.agreement import DEFAULT, check_agreement, check_kind
 from megatron_trace.compare.grid import Trial, Variant
 from megatron_trace.compare.record import Record, read_records
 from megatron_trace.compare.recorded_settings import STRATEGY_HASH, recorded_settings
 from megatron_trace.compare.sweep import Sweep, trial_config
-from megatron_trace.config import Config, SettingError
+from megatron_trace.config import Config, SettingError, check_bounds
 from megatron_trace.config.flatten import differences
 
 
@@ -67,7 +66,7 @@ def _check_config(config: Config, sweep: Sweep) -> None:
         check_config(config, world_size=sweep.ranks)
         check_weights(config)
     else:
-        check_numbers(config)
+        check_bounds(config)
         check_learning(config)
         check_estimator(config, make_strategy(config.allocation).advantage)
 

@@ -31,11 +31,17 @@ def record_of_simulation(trial: Trial, sweep: Sweep, say: Callable[[str], None])
     rows: list[dict[str, float]] = []
     if config.run.rollouts is not None:  # a budget in rollouts, not tokens
         say("training")
-        simulation = Simulation(world, config.allocation, config.learning, seed=trial.seed)
+        simulation = Simulation(
+            world, config.allocation, config.learning.advantage, seed=trial.seed
+        )
         rows = train(simulation, rollouts=config.run.rollouts, learning_rate=sweep.step_size)
     say("measuring")
     numbers = measure(
-        config.allocation, world, learning=config.learning, repeats=sweep.repeats, seed=trial.seed
+        config.allocation,
+        world,
+        advantage=config.learning.advantage,
+        repeats=sweep.repeats,
+        seed=trial.seed,
     )
     return Record(
         "simulated",

@@ -1,41 +1,52 @@
-"""Every setting with its default, its meaning, and the error of a wrong one. Imports neither torch, Ray nor vLLM."""
+"""Every setting with its default, meaning and bounds. Imports neither torch, Ray nor vLLM."""
 
-from megatron_trace.config.error import SettingError
-from megatron_trace.config.flatten import flatten
-from megatron_trace.config.settings import (
+from megatron_trace.config.choices import (
     Aggregation,
-    AllocationConfig,
     Backup,
     BudgetUnit,
-    CheckpointConfig,
-    Config,
     ContextExchange,
-    DataConfig,
     Decay,
-    EnvironmentConfig,
-    EvaluationConfig,
     FP8Format,
     FP8Recipe,
     Importance,
-    LearningConfig,
-    ModelConfig,
-    ParallelConfig,
     Precision,
-    PrecisionConfig,
     Ratio,
     Recompute,
+    WeightBackend,
+)
+from megatron_trace.config.error import SettingError
+from megatron_trace.config.flatten import flatten
+from megatron_trace.config.learning import (
+    AdvantageConfig,
+    BatchingConfig,
+    LearningConfig,
+    LossConfig,
+    OptimizerConfig,
+    PredictorConfig,
+)
+from megatron_trace.config.setting import all_settings, check_bounds, setting
+from megatron_trace.config.settings import (
+    AllocationConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EnvironmentConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ParallelConfig,
+    PrecisionConfig,
     RecomputeConfig,
     RolloutConfig,
     RunConfig,
     StopConfig,
-    WeightBackend,
-    setting,
 )
 
 __all__ = [
+    "AdvantageConfig",
     "Aggregation",
     "AllocationConfig",
     "Backup",
+    "BatchingConfig",
     "BudgetUnit",
     "CheckpointConfig",
     "Config",
@@ -48,10 +59,13 @@ __all__ = [
     "FP8Recipe",
     "Importance",
     "LearningConfig",
+    "LossConfig",
     "ModelConfig",
+    "OptimizerConfig",
     "ParallelConfig",
     "Precision",
     "PrecisionConfig",
+    "PredictorConfig",
     "Ratio",
     "Recompute",
     "RecomputeConfig",
@@ -60,6 +74,8 @@ __all__ = [
     "SettingError",
     "StopConfig",
     "WeightBackend",
+    "all_settings",
+    "check_bounds",
     "flatten",
     "setting",
 ]

@@ -1,133 +1,54 @@
-"""Every setting, with its default and meaning. Imports without torch, Ray or vLLM."""
+"""Every setting, with its default, meaning and bounds. Imports neither torch, Ray nor vLLM."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-
-class Precision(Enum):
-    """Arithmetic of the policy's training."""
-
-    float32 = "float32"
-    bf16 = "bf16"
-    fp8 = "fp8"
-
-
-class FP8Recipe(Enum):
-    """How Transformer Engine scales to FP8."""
-
-    delayed = "delayed"
-    tensorwise = "tensorwise"
-    blockwise = "blockwise"
-    mxfp8 = "mxfp8"
-
-
-class FP8Format(Enum):
-    """Which FP8 numbers."""
-
-    hybrid = "hybrid"
-    e4m3 = "e4m3"
-
-
-class Recompute(Enum):
-    """Which activations the backward pass computes anew."""
-
-    none = "none"
-    selective = "selective"
-    full = "full"
-
-
-class ContextExchange(Enum):
-    """How context-parallel ranks exchange keys and values."""
-
-    p2p = "p2p"
-    all_gather = "all_gather"
-    a2a = "a2a"
-
-
-class Decay(Enum):
-    """How the learning rates fall after warm-up."""
-
-    constant = "constant"
-    linear = "linear"
-    cosine = "cosine"
-
-
-class Backup(Enum):
-    """Which leaves make the backed-up success rate of a turn."""
-
-    leaf_weighted = "leaf_weighted"
-    unbiased = "unbiased"
-
-
-class Ratio(Enum):
-    """Over what the ratio of current to old policy is taken."""
-
-    token = "token"
-    turn = "turn"
-    sequence = "sequence"
-
-
-class Aggregation(Enum):
-    """How token losses become one loss."""
-
-    token = "token"
-    sequence = "sequence"
-    dr_grpo = "dr_grpo"
-
-
-class Importance(Enum):
-    """What becomes of the trainer/sampler importance weights."""
-
-    none = "none"
-    truncate = "truncate"
-    mask = "mask"
-
-
-class BudgetUnit(Enum):
-    """What the sampling budget counts."""
-
-    rollouts = "rollouts"
-    tokens = "tokens"
-
-
-class WeightBackend(Enum):
-    """How weights travel from the train ranks to the fleet."""
-
-    ray = "ray"
-    nccl = "nccl"
-
-
-def setting(default: Any, meaning: str) -> Any:
-    """A dataclass field with its meaning, which `--help` prints."""
-    metadata = {"meaning": meaning}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from megatron_trace.config.choices import (
+    BudgetUnit,
+    ContextExchange,
+    FP8Format,
+    FP8Recipe,
+    Precision,
+    Recompute,
+    WeightBackend,
+)
+from megatron_trace.config.learning import LearningConfig
+from megatron_trace.config.setting import setting
 
 
 @dataclass
 class RunConfig:
+    """Name, length and outputs of the run."""
+
     name: str = setting("trace", "name of the run; results go to <directory>/<name>")
     directory: str = setting("runs", "folder of all runs")
-    seed: int = setting(0, "the one seed from which all randomness is split by name")
+    seed: int = setting(
+        0, "the one seed; every random generator is derived from it by name", at_least=0
+    )
     steps: int = setting(
         100,
-        "steps to train: each samples anew and makes learning.updates_per_step x learning.epochs optimizer updates",
+        "training steps; each samples new trees and makes learning.batching.updates_per_step x "
+        "learning.batching.epochs optimizer updates",
+        at_least=1,
     )
     rollouts: int | None = setting(
         None,
-        "sampling budget of the whole run: it ends with the step that reaches so many; null: only steps count",
+        "sampling budget of the whole run: the run ends with the step that reaches this number of rollouts; "
+        "null: only run.steps counts",
+        at_least=1,
     )
     save_trees: bool = setting(True, "keep every step's trees, for reports and --replay")
     loggers: list[str] = setting(
         ["tensorboard"],
-        "where the numbers go beside metrics.jsonl, any of tensorboard, wandb, mlflow; one that fails is switched off",
+        "where the metrics go beside metrics.jsonl; a logger that fails is switched off",
+        one_of=("tensorboard", "wandb", "mlflow"),
     )
 
 
 @dataclass
 class ModelConfig:
+    """The start policy."""
+
     path: str = setting(
         "", "start policy: a HF folder (config, tokenizer, safetensors) or a checkpoint"
     )
@@ -135,31 +56,40 @@ class ModelConfig:
 
 @dataclass
 class ParallelConfig:
-    tensor: int = setting(1, "tensor-parallel size of the train ranks")
+    """Parallel layout of the train ranks, in Megatron-Core's terms."""
+
+    tensor: int = setting(1, "tensor-parallel size of the train ranks", at_least=1)
     sequence: bool | None = setting(
-        None, "sequence parallelism over the tensor-parallel ranks; null: where parallel.tensor > 1"
+        None,
+        "sequence parallelism over the tensor-parallel ranks; null: on where parallel.tensor > 1",
     )
-    pipeline: int = setting(1, "pipeline-parallel size of the train ranks")
+    pipeline: int = setting(1, "pipeline-parallel size of the train ranks", at_least=1)
     interleave: int = setting(
-        1, "parts of the model in each pipeline stage (interleaved schedule); 1: none"
+        1,
+        "model chunks in each pipeline stage (interleaved schedule); 1: not interleaved",
+        at_least=1,
     )
-    context: int = setting(1, "context-parallel size: ranks among which every sequence is split")
+    context: int = setting(
+        1, "context-parallel size: the number of ranks that share a sequence", at_least=1
+    )
     context_exchange: ContextExchange = setting(
         ContextExchange.p2p,
         "how context-parallel ranks exchange keys and values: p2p, all_gather or a2a",
     )
-    expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)")
+    expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)", at_least=1)
     expert_tensor: int | None = setting(
-        None, "tensor-parallel size of the experts (MoE models); null: parallel.tensor"
+        None, "tensor-parallel size of the experts (MoE models); null: parallel.tensor", at_least=1
     )
-    overlap_grad_reduce: bool = setting(False, "reduce gradients while the backward pass goes on")
+    overlap_grad_reduce: bool = setting(False, "reduce gradients during the backward pass")
     overlap_param_gather: bool = setting(
-        False, "gather updated weights while the next forward pass begins"
+        False, "gather the updated weights during the next forward pass"
     )
 
 
 @dataclass
 class PrecisionConfig:
+    """Number formats of training and sampling."""
+
     train: Precision = setting(
         Precision.bf16, "float32, bf16 or fp8 (Transformer Engine on Hopper or newer)"
     )
@@ -170,47 +100,68 @@ class PrecisionConfig:
         FP8Format.hybrid, "hybrid (E4M3 forward, E5M2 for gradients) or e4m3 (both)"
     )
     fp8_amax_history: int = setting(
-        1024, "steps of which the delayed recipe keeps the largest values"
+        1024, "steps for which the delayed recipe keeps the largest values", at_least=1
     )
     fp8_amax_algorithm: str = setting(
-        "max", "the delayed recipe scales by the history's max or most_recent"
+        "max",
+        "which value of that history sets the scale of the delayed recipe",
+        one_of=("max", "most_recent"),
     )
-    fp8_first_layers_bf16: int = setting(0, "first layers of the model that stay bf16")
-    fp8_last_layers_bf16: int = setting(0, "last layers of the model that stay bf16")
+    fp8_first_layers_bf16: int = setting(
+        0, "number of first layers of the model that stay bf16", at_least=0
+    )
+    fp8_last_layers_bf16: int = setting(
+        0, "number of last layers of the model that stay bf16", at_least=0
+    )
     fp8_param_gather: bool = setting(
-        False, "keep weights in FP8 and gather them so; the optimizer's stay float32"
+        False, "keep and gather the weights in FP8; the optimizer keeps float32 copies"
     )
-    rollout: str = setting("bfloat16", "dtype of the fleet: float32, bfloat16 or float16")
+    rollout: str = setting(
+        "bfloat16", "dtype of the fleet's engines", one_of=("float32", "bfloat16", "float16")
+    )
 
 
 @dataclass
 class RecomputeConfig:
+    """Activation recomputation."""
+
     granularity: Recompute = setting(
         Recompute.none,
-        "activations computed anew in the backward pass: none, selective (modules) or full",
+        "activations that the backward pass recomputes: none, selective (of some modules) or full",
     )
     modules: list[str] = setting(
         ["core_attn"],
-        "modules of selective recomputation: core_attn, layernorm, mlp, moe_act, moe",
+        "modules of selective recomputation",
+        one_of=("core_attn", "layernorm", "mlp", "moe_act", "moe"),
     )
     method: str = setting(
-        "uniform", "full: uniform (every chunk of layers) or block (the first layers of a stage)"
+        "uniform",
+        "full recomputation: uniform (every chunk of layers) or block (the first layers of a stage)",
+        one_of=("uniform", "block"),
     )
     layers: int = setting(
-        1, "full: layers of a uniform chunk, or layers of a stage that recompute (block)"
+        1,
+        "full recomputation: layers of a uniform chunk, or layers of a stage that recompute (block)",
+        at_least=1,
     )
 
 
 @dataclass
 class DataConfig:
+    """Tasks."""
+
     train: str = setting("", "WebDataset shards of training tasks (glob or brace pattern)")
     heldout: dict[str, str] = setting({}, "name -> WebDataset shards of each held-out set")
 
 
 @dataclass
 class EnvironmentConfig:
+    """The environment in which the agent acts."""
+
     name: str = setting("search_qa", "environment of the tasks")
-    max_turns: int = setting(6, "turns after which an episode without an answer fails")
+    max_turns: int = setting(
+        6, "largest number of turns; an episode without an answer by then fails", at_least=1
+    )
     options: dict[str, Any] = setting(
         {}, "the environment's own options; see its file in megatron_trace/envs"
     )
@@ -218,34 +169,46 @@ class EnvironmentConfig:
 
 @dataclass
 class AllocationConfig:
+    """How a step's sampling budget is spent on anchors."""
+
     strategy: str = setting(
         "trace",
-        "how the sampling budget is spent: a file of megatron_trace/allocation/strategies, or FILE.py",
+        "allocation strategy: a file of megatron_trace/allocation/strategies, or FILE.py",
     )
     unit: BudgetUnit = setting(
         BudgetUnit.rollouts,
         "what the budget counts: rollouts (a continuation is one) or sampled tokens",
     )
-    budget: int = setting(256, "a step's sampling budget, in allocation.unit")
+    budget: int = setting(256, "a step's sampling budget, in allocation.unit", at_least=1)
     expected_tokens: int = setting(
-        256, "sampled tokens that a rollout is expected to take before any has ended (unit tokens)"
+        256,
+        "expected sampled tokens of a rollout, used until the first rollout has ended (unit tokens)",
+        at_least=1,
     )
-    pool: int = setting(128, "candidate tasks a step, for strategies that choose among tasks")
+    pool: int = setting(
+        128, "candidate tasks per step, for strategies that choose among tasks", at_least=1
+    )
     group: int = setting(
-        8, "rollouts of a task, continuations included, for strategies that treat all alike"
+        8,
+        "rollouts of a task, continuations included, for strategies that treat all tasks alike",
+        at_least=1,
     )
     bare_share: float | None = setting(
         None,
-        "of the budget, the share for bare rollouts, the rest for continuations (strategies that branch); null: the "
+        "share of the budget for bare rollouts, the rest is for continuations (strategies that branch); null: the "
         "strategy's own",
+        above=0,
+        at_most=1,
     )
     calibrate: bool = setting(
         True,
-        "fit a temperature and a shift of the predictions to the last steps' outcomes, for the allocation",
+        "for the allocation, fit a temperature and a shift of the predictions to the last steps' outcomes",
     )
     prior_rollouts: float = setting(
         0.0,
-        "outcomes that the mean success is worth against the predictions at the start (cold predictor)",
+        "pseudo-count of the running mean success rate: predictions are shrunk towards it until that many outcomes "
+        "have been seen",
+        at_least=0,
     )
     options: dict[str, Any] = setting(
         {},
@@ -255,166 +218,105 @@ class AllocationConfig:
 
 @dataclass
 class RolloutConfig:
-    workers: int = setting(1, "Ray actors with a vLLM engine each")
-    tensor_parallel: int = setting(1, "tensor-parallel size of one engine")
-    temperature: float = setting(1.0, "sampling temperature")
-    max_turn_tokens: int = setting(512, "most sampled tokens of one turn")
-    max_history_tokens: int = setting(8192, "most tokens of a whole rollout, prompt included")
-    concurrency: int = setting(256, "live rollouts per engine")
-    memory: float = setting(0.85, "share of the GPU's memory that an engine may use")
-    cpu_cache_gib: int = setting(2, "key-value cache of an engine on the CPU, in GiB")
-    block_size: int | None = setting(None, "tokens of a cache block; None lets vLLM choose")
+    """The fleet: vLLM engines in Ray actors."""
+
+    workers: int = setting(1, "Ray actors; each has one vLLM engine", at_least=1)
+    tensor_parallel: int = setting(1, "tensor-parallel size of one engine", at_least=1)
+    temperature: float = setting(1.0, "sampling temperature", above=0)
+    max_turn_tokens: int = setting(512, "most sampled tokens of one turn", at_least=1)
+    max_history_tokens: int = setting(
+        8192, "most tokens of a whole rollout, prompt included", at_least=1
+    )
+    concurrency: int = setting(256, "live rollouts per engine", at_least=1)
+    memory: float = setting(
+        0.85, "share of the GPU's memory that an engine may use", above=0, at_most=1
+    )
+    cpu_cache_gib: int = setting(2, "key-value cache of an engine on the CPU, in GiB", at_least=1)
+    block_size: int | None = setting(
+        None, "tokens of a cache block; null: vLLM chooses", at_least=1
+    )
     eager: bool = setting(False, "no graph capture in vLLM")
     weight_backend: WeightBackend = setting(
         WeightBackend.nccl, "ray: through the object store; nccl: GPU to GPU"
     )
-    max_restarts: int = setting(3, "restarts of one worker before the run stops")
-    ray_address: str | None = setting(None, "Ray cluster to join; None starts one on this machine")
-
-
-@dataclass
-class LearningConfig:
-    learning_rate: float = setting(1e-6, "AdamW learning rate of the policy")
-    predictor_learning_rate: float = setting(1e-4, "AdamW learning rate of the predictor head")
-    predictor_hidden: int = setting(256, "width of the predictor's hidden layer")
-    predictor_epochs: int = setting(
-        16, "passes over a step's anchors in which the predictor learns"
-    )
-    predictor_batch: int = setting(64, "anchors of one update of the predictor, at most")
-    predictor_average: float = setting(
-        0.7,
-        "share of its weights that the predictor keeps at a step, the rest is newly learned; 0: nothing",
-    )
-    weight_decay: float = setting(0.0, "AdamW weight decay of the policy")
-    warmup_steps: int = setting(
-        0,
-        "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)",
-    )
-    learning_rate_decay: Decay = setting(
-        Decay.constant, "how the learning rates fall after warm-up: constant, linear or cosine"
-    )
-    decay_steps: int | None = setting(
-        None, "optimizer updates, after warm-up, over which they fall"
-    )
-    min_learning_rate_factor: float = setting(
-        0.0, "share of the learning rates at which the decay ends"
-    )
-    gradient_clip: float = setting(1.0, "largest gradient norm; larger ones are scaled down to it")
-    advantage: str | None = setting(
-        None,
-        "advantage estimator: a file of megatron_trace/learning/advantages; null: that of the strategy's paper",
-    )
-    advantage_std: bool = setting(
-        True, "divide advantages by the standard deviation of the rewards that they compare"
-    )
-    backup: Backup = setting(
-        Backup.leaf_weighted,
-        "success rate of a turn: of all leaves below it, or without those whose choice saw an outcome (unbiased)",
-    )
-    gigpo_weight: float = setting(
-        1.0, "weight of the step-level advantage beside the episode's (gigpo)"
-    )
-    gigpo_discount: float = setting(
-        0.95, "discount a turn of the return that steps compare (gigpo)"
-    )
-    filter_groups: bool = setting(
-        False,
-        "trees without a success and a failure teach only the predictor, and count in no mean",
-    )
-    overlong_buffer: int = setting(
-        0,
-        "tokens before rollout.max_history_tokens in which a rollout's length lowers its reward; 0: never",
-    )
-    overlong_penalty: float = setting(1.0, "by how much the longest rollout's reward is lowered")
-    ratio: Ratio = setting(
-        Ratio.token,
-        "ratio of current to old policy: of each token, or the geometric mean of its turn (AT2PO) or sequence (GSPO)",
-    )
-    clip_low: float = setting(0.2, "the ratio is clipped below 1 - clip_low")
-    clip_high: float = setting(0.28, "the ratio is clipped above 1 + clip_high")
-    dual_clip: float | None = setting(
-        None,
-        "at negative advantages the ratio counts up to this at most (above 1); null: without bound",
-    )
-    sequence_mask: float | None = setting(
-        None,
-        "negative advantages of a rollout whose mean log(old/current) exceeds this, in nats, are left out; null: none",
-    )
-    importance: Importance = setting(
-        Importance.truncate,
-        "trainer/sampler importance weights: none, truncate (at the cap) or mask (0 outside floor and cap)",
-    )
-    importance_cap: float = setting(2.0, "largest importance weight")
-    importance_floor: float = setting(0.0, "smallest importance weight (mask)")
-    aggregation: Aggregation = setting(
-        Aggregation.token,
-        "mean over tokens, over sequences of their means, or over sequences of sums / dr_grpo_tokens (dr_grpo)",
-    )
-    dr_grpo_tokens: int | None = setting(
-        None, "tokens by which a sequence's sum is divided (dr_grpo)"
-    )
-    reference_kl: float = setting(
-        0.0, "weight of the KL to the reference policy, which is the start policy; 0: no reference"
-    )
-    entropy_bonus: float = setting(
-        0.0,
-        "weight of the policy's entropy, which it adds to the objective; negative sharpens the policy",
-    )
-    updates_per_step: int = setting(
-        1, "mini-batches into which a step's rollouts are dealt, with an optimizer update on each"
-    )
-    epochs: int = setting(1, "times that a step's rollouts are learned from")
-    micro_batch_tokens: int = setting(8192, "tokens of a packed micro-batch, padding included")
+    max_restarts: int = setting(3, "restarts of one worker before the run stops", at_least=0)
+    ray_address: str | None = setting(None, "Ray cluster to join; null: start one on this machine")
 
 
 @dataclass
 class StopConfig:
+    """When a run ends by itself, and how long its end may take."""
+
     logprob_gap: float | None = setting(
-        None, "stop when mean |Δ log-probability| sampler/trainer exceeds this"
+        None,
+        "stop when the mean |Δ log-probability| between sampler and trainer exceeds this",
+        at_least=0,
     )
     kl: float | None = setting(
         None,
-        "stop when the KL of the updates on one step exceeds this; it is 0 with updates_per_step = 1 and epochs = 1",
+        "stop when the KL of one step's updates exceeds this; it is 0 with updates_per_step = 1 and epochs = 1",
+        at_least=0,
     )
-    gradient_norm: float | None = setting(None, "stop when the gradient norm exceeds this")
-    malformed: float | None = setting(None, "stop when the share of malformed turns exceeds this")
+    gradient_norm: float | None = setting(
+        None, "stop when the gradient norm exceeds this", at_least=0
+    )
+    malformed: float | None = setting(
+        None, "stop when the share of malformed turns exceeds this", at_least=0
+    )
     entropy_below: float | None = setting(
-        None, "stop when the token entropy falls below this, in nats"
+        None, "stop when the token entropy falls below this, in nats", at_least=0
     )
     time_limit_min: float | None = setting(
-        None, "minutes after which the run has ended: it saves a checkpoint stop.grace_s before"
+        None,
+        "time limit of the run in minutes; the run saves a checkpoint stop.grace_s before it",
+        above=0,
     )
     hang_s: float | None = setting(
         1800.0,
-        "seconds without progress of a phase after which all stacks are printed and the run ends",
+        "seconds without progress after which all stacks are printed and the run ends; null: wait for ever",
+        above=0,
     )
     grace_s: float = setting(
         25.0,
-        "seconds to save and end after Ctrl-C, SIGTERM or a hang, then the run is killed; torchrun itself kills it "
+        "seconds to save and end after Ctrl-C, SIGTERM or a hang; then the run is killed; torchrun itself kills it "
         "after 30 (--shutdown-timeout)",
+        above=0,
     )
 
 
 @dataclass
 class EvaluationConfig:
+    """Evaluation on held-out tasks."""
+
     every: int = setting(
-        10, "steps between evaluations; the first and last policy are always evaluated; 0: never"
+        10,
+        "steps between evaluations; the first and last policy are always evaluated; 0: never",
+        at_least=0,
     )
-    tasks: int = setting(128, "tasks taken of each held-out set, one rollout each")
+    tasks: int = setting(128, "tasks taken from each held-out set, one rollout each", at_least=1)
 
 
 @dataclass
 class CheckpointConfig:
+    """Checkpoints, exports and resume."""
+
     every: int = setting(
-        10, "steps between checkpoints; the last step is always saved; 0: none at all"
+        10,
+        "steps between checkpoints; the last step is always saved; 0: no checkpoint at all",
+        at_least=0,
     )
-    keep_last: int = setting(2, "newest checkpoints that are kept")
-    keep_every: int = setting(0, "also keep the checkpoint of every so many steps; 0: of none")
+    keep_last: int = setting(2, "number of newest checkpoints that are kept", at_least=1)
+    keep_every: int = setting(
+        0,
+        "also keep the checkpoint of every n-th step, where n is this number; 0: of none",
+        at_least=0,
+    )
     export_hf_every: int = setting(
-        0, "steps between exports of the policy as HF folder; 0: only at the end"
+        0, "steps between exports of the policy as a HF folder; 0: only at the end", at_least=0
     )
     resume: bool = setting(
-        True, "go on with an unfinished run of this name; false moves it aside and starts anew"
+        True,
+        "continue an unfinished run of this name; false: move it aside and start from the beginning",
     )
 
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import Aggregation, LearningConfig
+from megatron_trace.config import Aggregation, LossConfig
 from megatron_trace.learning.rows import Row
 
 
 def row_weights(
-    rows: Sequence[Row], selected: Sequence[int], learning: LearningConfig
+    rows: Sequence[Row], selected: Sequence[int], settings: LossConfig
 ) -> NDArray[np.float64]:
     """Weight of each learned token of every row in the loss Σ_t weight·loss_t of the update on rows `selected`.
 
@@ -25,26 +25,28 @@ def row_weights(
         array of shape [len(rows)]; 0 for rows that are not selected or are filtered, which count in no mean.
 
     Raises:
-        ValueError: the aggregation is dr_grpo, and learning.dr_grpo_tokens is not set.
+        ValueError: the aggregation is dr_grpo, and learning.loss.dr_grpo_tokens is not set.
     """
     lengths = np.zeros(len(rows))
     for index in selected:
         lengths[index] = 0 if rows[index].filtered else rows[index].learn.sum()
     learns = lengths > 0
     weights, sequences = np.zeros(len(rows)), learns.sum()
-    match learning.aggregation:
+    match settings.aggregation:
         case Aggregation.token:
             weights[learns] = 1.0 / max(lengths.sum(), 1.0)
         case Aggregation.sequence:
             weights[learns] = 1.0 / (sequences * lengths[learns])
         case Aggregation.dr_grpo:
-            if learning.dr_grpo_tokens is None:
-                raise ValueError("learning.aggregation = dr_grpo needs learning.dr_grpo_tokens")
-            weights[learns] = 1.0 / (max(sequences, 1) * learning.dr_grpo_tokens)
+            if settings.dr_grpo_tokens is None:
+                raise ValueError(
+                    "learning.loss.aggregation = dr_grpo needs learning.loss.dr_grpo_tokens"
+                )
+            weights[learns] = 1.0 / (max(sequences, 1) * settings.dr_grpo_tokens)
     return weights
 
 
-def teaches_policy(row: Row, learning: LearningConfig) -> bool:
+def teaches_policy(row: Row, settings: LossConfig) -> bool:
     """Whether the policy gets a gradient from the row: from advantages, or from its tokens' KL and entropy."""
-    everywhere = learning.reference_kl != 0 or learning.entropy_bonus != 0
+    everywhere = settings.reference_kl != 0 or settings.entropy_bonus != 0
     return not row.filtered and bool(row.advantage.any() or (everywhere and row.learn.any()))

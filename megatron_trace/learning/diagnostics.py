@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from megatron_trace.config import Importance, LearningConfig
+from megatron_trace.config import Importance, LossConfig
 from megatron_trace.learning.losses import k3, predictor_loss
 from megatron_trace.learning.ratios import log_ratio
 from megatron_trace.learning.tokens import TokenData
@@ -11,7 +11,7 @@ from megatron_trace.learning.tokens import TokenData
 
 @torch.no_grad()
 def token_sums(
-    learning: LearningConfig,
+    settings: LossConfig,
     tokens: TokenData,
     logprob: Tensor,
     old: Tensor,
@@ -36,21 +36,21 @@ def token_sums(
         "logprob_gap": (old - tokens.sampler_logprob).abs(),
         "kl": k3(update),
         "kl_sampler": k3(drift),
-        "clip_low_fraction": (ratio < 1.0 - learning.clip_low) & negative,
-        "clip_high_fraction": (ratio > 1.0 + learning.clip_high) & (tokens.advantage > 0),
+        "clip_low_fraction": (ratio < 1.0 - settings.clip_low) & negative,
+        "clip_high_fraction": (ratio > 1.0 + settings.clip_high) & (tokens.advantage > 0),
         "entropy": entropy,
         "weight": weight,
         "weight_squared": weight.square(),
     }
-    if learning.dual_clip is not None:
-        sums["dual_clip_fraction"] = (ratio > learning.dual_clip) & negative
-    if learning.sequence_mask is not None:
+    if settings.dual_clip is not None:
+        sums["dual_clip_fraction"] = (ratio > settings.dual_clip) & negative
+    if settings.sequence_mask is not None:
         sums["sequence_masked"] = masked
-    if learning.importance is Importance.truncate:
-        sums["importance_truncated"] = weight > learning.importance_cap
-    if learning.importance is Importance.mask:
-        sums["importance_masked"] = (weight > learning.importance_cap) | (
-            weight < learning.importance_floor
+    if settings.importance is Importance.truncate:
+        sums["importance_truncated"] = weight > settings.importance_cap
+    if settings.importance is Importance.mask:
+        sums["importance_masked"] = (weight > settings.importance_cap) | (
+            weight < settings.importance_floor
         )
     return {name: values.sum(dtype=weight.dtype) for name, values in sums.items()}
 

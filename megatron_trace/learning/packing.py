@@ -75,7 +75,7 @@ def plan_micro_batches(
     if longest > room:
         raise ValueError(
             f"a row of {longest} tokens (padding included) exceeds "
-            f"learning.micro_batch_tokens={packing.capacity}; raise it to the longest rollout"
+            f"learning.batching.micro_batch_tokens={packing.capacity}; raise it to the longest rollout"
         )
     fewest = -(-sum(packing.padded(lengths[index]) for index in order) // (room * ranks))
     count = -(-fewest // packing.count_multiple) * packing.count_multiple

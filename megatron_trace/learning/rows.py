@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import Backup, LearningConfig
+from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning.advantages import ADVANTAGES, DEFAULT, EPSILON
 from megatron_trace.learning.overlong import shape_rewards
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
@@ -48,27 +48,25 @@ class Row:
 
 
 def rows_from_tree(
-    tree: RolloutTree, learning: LearningConfig | None = None, *, longest: int | None = None
+    tree: RolloutTree, settings: AdvantageConfig | None = None, *, longest: int | None = None
 ) -> list[Row]:
     """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
 
     Args:
-        learning: how advantages and targets are made (None: the defaults). With `filter_groups` a tree without a
+        settings: how advantages and targets are made (None: the defaults). With `filter_groups` a tree without a
             success and a failure teaches only the predictor; `overlong_buffer` changes advantages alone.
         longest: rollout.max_history_tokens, before which the overlong buffer lies.
 
     Raises:
-        KeyError: there is no estimator `learning.advantage`.
+        KeyError: there is no estimator `learning.advantage.name`.
         ValueError: there is an overlong buffer and `longest` is not given.
     """
-    learning = learning or LearningConfig()
-    advantages = ADVANTAGES[learning.advantage or DEFAULT](
-        _shaped(tree, learning, longest), learning
-    )
+    settings = settings or AdvantageConfig()
+    advantages = ADVANTAGES[settings.name or DEFAULT](_shaped(tree, settings, longest), settings)
     _, success, deviation = leaf_statistics(tree)
-    if learning.backup is Backup.unbiased:
+    if settings.backup is Backup.unbiased:
         _, success, _ = sampled_statistics(tree)
-    filtered = learning.filter_groups and bool(deviation[ROOT] <= EPSILON)
+    filtered = settings.filter_groups and bool(deviation[ROOT] <= EPSILON)
     if filtered:
         advantages = np.zeros_like(advantages)
     seen: set[int] = set()
@@ -96,20 +94,20 @@ def rows_from_tree(
 
 def rows_from_trees(
     trees: Sequence[RolloutTree],
-    learning: LearningConfig | None = None,
+    settings: AdvantageConfig | None = None,
     *,
     longest: int | None = None,
 ) -> list[Row]:
     """All rows of all trees, in order; see `rows_from_tree`."""
-    return [row for tree in trees for row in rows_from_tree(tree, learning, longest=longest)]
+    return [row for tree in trees for row in rows_from_tree(tree, settings, longest=longest)]
 
 
-def _shaped(tree: RolloutTree, learning: LearningConfig, longest: int | None) -> RolloutTree:
-    if not learning.overlong_buffer:
+def _shaped(tree: RolloutTree, settings: AdvantageConfig, longest: int | None) -> RolloutTree:
+    if not settings.overlong_buffer:
         return tree
     if longest is None:
         raise ValueError(
-            "learning.overlong_buffer needs the longest history, rollout.max_history_tokens"
+            "learning.advantage.overlong_buffer needs the longest history, rollout.max_history_tokens"
         )
-    buffer, penalty = learning.overlong_buffer, learning.overlong_penalty
+    buffer, penalty = settings.overlong_buffer, settings.overlong_penalty
     return shape_rewards(tree, longest=longest, buffer=buffer, penalty=penalty)

@@ -72,7 +72,7 @@ def load_predictor(head: PredictorHead, folder: Path) -> bool:
         False, with nothing changed, if the folder has no such file.
 
     Raises:
-        ValueError: a tensor is missing or has another shape than `learning.predictor_hidden` gives.
+        ValueError: a tensor is missing or has another shape than `learning.predictor.hidden` gives.
     """
     if not (folder / FILE).exists():
         return False
@@ -84,7 +84,7 @@ def load_predictor(head: PredictorHead, folder: Path) -> bool:
         if found != wanted:
             raise ValueError(
                 f"{folder / FILE}: {name} is {found} but the run needs {wanted}; "
-                "set learning.predictor_hidden to the stored width or remove the file"
+                "set learning.predictor.hidden to the stored width or remove the file"
             )
     with torch.no_grad():
         for name, parameter in own.items():

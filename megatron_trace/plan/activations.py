@@ -51,7 +51,7 @@ def activations(
     """
     kernels = kernels or Kernels()
     width, along = widths(config), along_of(layout)
-    tokens = config.learning.micro_batch_tokens / layout.context
+    tokens = config.learning.batching.micro_batch_tokens / layout.context
     entry = shape.hidden * width.value / along
     parts = layout.layers(stage, shape.layers)
     saved, again = [], 0.0

@@ -114,7 +114,7 @@ def workload(config: Config, assumptions: Assumptions) -> Workload:
     history = assumptions.history_share * config.rollout.max_history_tokens
     whole = bare + continuations * (1.0 - assumptions.branch_depth)
     sampled = whole * history * assumptions.sampled_share
-    several = learning.updates_per_step * learning.epochs > 1
+    several = learning.batching.updates_per_step * learning.batching.epochs > 1
     return Workload(
         bare_rollouts=bare,
         continuations=continuations,
@@ -123,6 +123,6 @@ def workload(config: Config, assumptions: Assumptions) -> Workload:
         prefilled=whole * history * (1.0 - assumptions.sampled_share),
         trained=rollouts * history,
         learned=sampled,
-        passes=int(several) + int(learning.reference_kl != 0.0),
-        epochs=learning.epochs,
+        passes=int(several) + int(learning.loss.reference_kl != 0.0),
+        epochs=learning.batching.epochs,
     )

@@ -50,7 +50,7 @@ def micro_batches(
     config: Config, layout: Layout, work: Workload, assumptions: Assumptions, *, updates: int = 1
 ) -> int:
     """Micro-batches of each data-parallel rank in one of `updates` equal parts of a pass over the step's rows."""
-    room = config.learning.micro_batch_tokens * assumptions.packing_fullness
+    room = config.learning.batching.micro_batch_tokens * assumptions.packing_fullness
     count = max(math.ceil(work.trained / updates / (room * layout.data)), 1)
     unit = layout.pipeline if layout.interleave > 1 else 1
     return -(-count // unit) * unit
@@ -69,7 +69,7 @@ def durations(
     prefill, decode = sampling_time(shape, config, cluster, work, engine, assumptions)
     compute = compute_time(shape, layout, config, cluster, work, assumptions)
     count = micro_batches(
-        config, layout, work, assumptions, updates=config.learning.updates_per_step
+        config, layout, work, assumptions, updates=config.learning.batching.updates_per_step
     )
     return Durations(
         prefill=prefill,

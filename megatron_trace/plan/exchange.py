@@ -57,7 +57,7 @@ def exchange_time(
     sent = (4 + width) * (dense * _away(layout.shards) + experts * _away(layout.expert_shards))
     speed = cluster.speed_between(layout.tensor * layout.shards) * assumptions.link_utilisation
     overlapped = 0.5 if config.parallel.overlap_grad_reduce else 1.0
-    return config.learning.updates_per_step * work.epochs * overlapped * sent / speed
+    return config.learning.batching.updates_per_step * work.epochs * overlapped * sent / speed
 
 
 def weight_time(

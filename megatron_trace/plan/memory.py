@@ -46,7 +46,7 @@ class StageMemory:
 
 def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[Held]:
     """What a rank of every pipeline stage holds, by arithmetic: fast, and without Megatron's padding."""
-    width = config.learning.predictor_hidden
+    width = config.learning.predictor.hidden
     return [
         held(parameters(shape, layout, stage, width), config, layout)
         for stage in range(layout.pipeline)
@@ -72,7 +72,7 @@ def stage_memory(
     """
     memories = []
     for stage, kept in enumerate(stages):
-        count = parameters(shape, layout, stage, config.learning.predictor_hidden)
+        count = parameters(shape, layout, stage, config.learning.predictor.hidden)
         acts = activations(
             shape, layout, config, stage, micro_batches=micro_batches, kernels=kernels
         )

@@ -102,7 +102,7 @@ def make_plan(
     check_engines(config, cluster, world)
     shape, layout = Shape.of(hf), Layout.of(config, world)
     work = workload(config, assumptions)
-    updates = config.learning.updates_per_step
+    updates = config.learning.batching.updates_per_step
     count = micro_batches(config, layout, work, assumptions, updates=updates)
     if exact:
         from megatron_trace.plan.build import built_stages  # imports Megatron, which takes seconds

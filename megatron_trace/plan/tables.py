@@ -109,7 +109,7 @@ def step_table(plan: Plan) -> Table:
     for name in ("phase", "what", "s"):
         table.add_column(name, justify="right" if name == "s" else "left")
     rollouts = f"{work.bare_rollouts} bare rollouts, {work.continuations} continuations"
-    size = plan.config.learning.micro_batch_tokens
+    size = plan.config.learning.batching.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"
     rows: tuple[tuple[str, str, float], ...] = (
         (

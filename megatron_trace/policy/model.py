@@ -198,7 +198,7 @@ def make_model(
         vocab_size=padded_vocabulary(hf["vocab_size"]),
         real_vocabulary=hf["vocab_size"] - RESERVED_ROWS,
         temperature=config.rollout.temperature,
-        entropy_gradient=config.learning.entropy_bonus != 0,
+        entropy_gradient=config.learning.loss.entropy_bonus != 0,
         max_sequence_length=hf["max_position_embeddings"],
         pre_process=parallel.pipeline == 0 and chunk == 0,
         post_process=parallel.last_stage and chunk == parallel.chunks - 1,
@@ -218,7 +218,7 @@ def make_model(
 
 def _add_predictor(model: PolicyModel, config: Config, parallel: ParallelState) -> None:
     hidden = model.config.hidden_size
-    head = PredictorHead(hidden, config.learning.predictor_hidden, config.run.seed)
+    head = PredictorHead(hidden, config.learning.predictor.hidden, config.run.seed)
     model.predictor = head.to(parallel.device)
     # Megatron's wrapper and optimizer leave out what has no gradient: `PredictorOptimizer` trains it.
     head.requires_grad_(False)

@@ -48,11 +48,11 @@ class Optimizer:
         self.megatron = get_megatron_optimizer(
             OptimizerConfig(
                 optimizer="adam",
-                lr=learning.learning_rate,
-                weight_decay=learning.weight_decay,
+                lr=learning.optimizer.learning_rate,
+                weight_decay=learning.optimizer.weight_decay,
                 adam_beta1=0.9,
                 adam_beta2=0.999,
-                clip_grad=learning.gradient_clip,
+                clip_grad=learning.optimizer.gradient_clip,
                 bf16=chunks[0].config.bf16,
                 params_dtype=chunks[0].config.params_dtype,
                 use_distributed_optimizer=True,
@@ -70,7 +70,9 @@ class Optimizer:
         ]
         head = getattr(chunks[-1].module, "predictor", None)
         stage = parallel_state.get_tensor_and_data_parallel_group(with_context_parallel=True)
-        self.predictor = PredictorOptimizer(head, learning, stage) if head is not None else None
+        self.predictor = (
+            PredictorOptimizer(head, learning.predictor, stage) if head is not None else None
+        )
 
     def sharded_state(
         self, model_state: Any, *, loading: bool, metadata: dict[str, Any]
@@ -138,10 +140,10 @@ class Optimizer:
         Raises:
             FloatingPointError: a gradient is not finite.
         """
-        factor = learning_rate_factor(self.updates, self.learning)
+        factor = learning_rate_factor(self.updates, self.learning.optimizer)
         for group in self.megatron.param_groups:
             group["lr"] = factor * group["max_lr"]
-            group["weight_decay"] = self.learning.weight_decay * group["wd_mult"]
+            group["weight_decay"] = self.learning.optimizer.weight_decay * group["wd_mult"]
         succeeded, norm, _ = self.megatron.step()
         norm = float(norm)
         if not succeeded or norm != norm or norm == float("inf"):

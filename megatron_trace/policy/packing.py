@@ -13,7 +13,7 @@ def packing(config: Config, hf: dict[str, Any]) -> Packing:
     parallel = config.parallel
     row, total = padding(config)
     return Packing(
-        capacity=config.learning.micro_batch_tokens,
+        capacity=config.learning.batching.micro_batch_tokens,
         row_multiple=row,
         total_multiple=total,
         count_multiple=parallel.pipeline if parallel.interleave > 1 else 1,

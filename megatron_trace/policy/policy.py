@@ -60,13 +60,14 @@ class Policy:
             if problem := self.verify_checkpoint(folder):
                 raise DamagedCheckpoint(problem)
             load_start(self._chunks, folder)
-        self._reference = Reference(self._chunks) if config.learning.reference_kl else None
+        self._reference = Reference(self._chunks) if config.learning.loss.reference_kl else None
         self._optimizer = Optimizer(self._chunks, config.learning)
         self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
         self._packing = packing(config, hf)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One training step: `learning.epochs` times over `rows`, each in `learning.updates_per_step` updates; then the
+        """One training step: `learning.batching.epochs` passes over `rows`, each in
+        `learning.batching.updates_per_step` updates; then the
         predictor learns from the hidden states of the last time.
 
         Returns:
@@ -75,19 +76,23 @@ class Policy:
             updates, padding (share of the computed tokens) and those of `learning.diagnostics.token_metrics`.
 
         Raises:
-            ValueError: there are no rows, or one exceeds learning.micro_batch_tokens.
+            ValueError: there are no rows, or one exceeds learning.batching.micro_batch_tokens.
             FloatingPointError: a gradient is not finite.
         """
         if not rows:
             raise ValueError("a training step needs at least one row")
         learning = self.config.learning
         generator = np.random.default_rng([self.config.run.seed, self._optimizer.updates])
-        old = self.logprobs(rows) if learning.updates_per_step * learning.epochs > 1 else None
+        old = (
+            self.logprobs(rows)
+            if learning.batching.updates_per_step * learning.batching.epochs > 1
+            else None
+        )
         reference = self._reference_logprobs(rows)
         norms, sums = [], []
-        for _ in range(learning.epochs):
+        for _ in range(learning.batching.epochs):
             seen: list[Seen] = []
-            for selected in split_updates(len(rows), learning.updates_per_step, generator):
+            for selected in split_updates(len(rows), learning.batching.updates_per_step, generator):
                 norm, results = self._update_once(rows, selected, old, reference)
                 norms.append(norm)
                 sums.append(self._sum_over_ranks(results))
@@ -196,13 +201,13 @@ class Policy:
 
         learning = self.config.learning
         known = {
-            "weights": row_weights(rows, selected, learning),
+            "weights": row_weights(rows, selected, learning.loss),
             "old": old,
             "reference": reference,
         }
-        teaching = [index for index in selected if teaches_policy(rows[index], learning)]
+        teaching = [index for index in selected if teaches_policy(rows[index], learning.loss)]
         rest = sorted(set(selected) - set(teaching))
-        loss = partial(learn, learning)
+        loss = partial(learn, learning.loss)
         for chunk in self._chunks:
             chunk.zero_grad_buffer()
         self._optimizer.zero_grad()
@@ -226,7 +231,7 @@ class Policy:
         hidden = states_in_order(rows, seen if self.parallel.is_output_rank else [], width, device)
         updates = self._optimizer.updates
         generator = np.random.default_rng([*b"predictor", self.config.run.seed, updates])
-        factor = learning_rate_factor(updates - 1, self.config.learning)
+        factor = learning_rate_factor(updates - 1, self.config.learning.optimizer)
         predictor.learn(hidden, targets(rows).to(device), generator, factor)
 
     def _batches(self, rows: Sequence[Row], selected: Sequence[int], **known: Any) -> list[Batch]:
@@ -265,7 +270,7 @@ class Policy:
     def _metrics(
         self, rows: Sequence[Row], totals: dict[str, float], updates: int
     ) -> dict[str, float]:
-        epochs = self.config.learning.epochs
+        epochs = self.config.learning.batching.epochs
         tokens = sum(int(row.learn.sum()) for row in rows)
         anchors = sum(int(row.predict.sum()) for row in rows)
         computed = totals.pop("computed")

@@ -12,7 +12,7 @@ import torch
 from megatron.core.dist_checkpointing import ShardedTensor
 from torch import Tensor, distributed
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import PredictorConfig
 from megatron_trace.learning.losses import predictor_loss
 from megatron_trace.models.predictor import PredictorHead
 
@@ -27,13 +27,13 @@ class PredictorOptimizer:
     the same to the last bit, and no update waits for a collective.
     """
 
-    def __init__(self, head: PredictorHead, learning: LearningConfig, group: Any) -> None:
+    def __init__(self, head: PredictorHead, settings: PredictorConfig, group: Any) -> None:
         """For the `head` of this rank, which Megatron's wrapper and optimizer have left out.
 
         Args:
             group: the ranks of the last stage.
         """
-        self._head, self._learning, self._group = head, learning, group
+        self._head, self._settings, self._group = head, settings, group
         self._learner = PredictorHead(head.fc1.in_features, head.fc1.out_features, seed=0)
         self._learner.to(head.fc1.weight.device).load_state_dict(head.state_dict())
         self._parameters = dict(self._learner.named_parameters())
@@ -49,11 +49,11 @@ class PredictorOptimizer:
     def learn(
         self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float
     ) -> None:
-        """`learning.predictor_epochs` passes over m anchors. Collective over the ranks of the last stage.
+        """`learning.predictor.epochs` passes over m anchors. Collective over the ranks of the last stage.
 
         Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at most
-        `learning.predictor_batch`. Then θ ← a·θ + (1 − a)·θ', the head's weights by the learner's, with
-        a = `learning.predictor_average`.
+        `learning.predictor.batch`. Then θ ← a·θ + (1 − a)·θ', the head's weights by the learner's, with
+        a = `learning.predictor.average`.
 
         Args:
             hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and 0 on all others.
@@ -66,10 +66,10 @@ class PredictorOptimizer:
         distributed.reduce(hidden, group=self._group, group_dst=0)
         if self._group.rank() == 0:
             for group in self._adam.param_groups:
-                group["lr"] = factor * self._learning.predictor_learning_rate
-            for _ in range(self._learning.predictor_epochs):
+                group["lr"] = factor * self._settings.learning_rate
+            for _ in range(self._settings.epochs):
                 order = torch.from_numpy(generator.permutation(len(target))).to(hidden.device)
-                for picked in order.tensor_split(-(-len(target) // self._learning.predictor_batch)):
+                for picked in order.tensor_split(-(-len(target) // self._settings.batch)):
                     self._update(hidden[picked], target[picked])
             self._average()
         for parameter in self._head.parameters():
@@ -86,7 +86,7 @@ class PredictorOptimizer:
         for parameter, learned in zip(
             self._head.parameters(), self._learner.parameters(), strict=True
         ):
-            parameter.lerp_(learned, 1.0 - self._learning.predictor_average)
+            parameter.lerp_(learned, 1.0 - self._settings.average)
 
     def sharded_state(self) -> dict[str, Any]:
         """Where learner and moments lie within a checkpoint: whole tensors, written by the rank that learns."""

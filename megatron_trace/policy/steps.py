@@ -8,7 +8,7 @@ import torch
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import LossConfig
 from megatron_trace.learning.batches import Batch
 from megatron_trace.learning.diagnostics import predictor_sums
 from megatron_trace.learning.objective import Sums, objective
@@ -55,11 +55,11 @@ def run_schedule(
 
 
 def learn(
-    learning: LearningConfig, batch: Batch, scores: Scores
+    settings: LossConfig, batch: Batch, scores: Scores
 ) -> tuple[Tensor, tuple[Sums, Batch, Tensor]]:
     """This micro-batch's share of the update's loss, and its sums for the metrics (see `objective`, `predictor_sums`),
     the batch itself and the hidden states at its anchors."""
-    loss, sums = objective(learning, batch.data, scores.logprob, scores.entropy)
+    loss, sums = objective(settings, batch.data, scores.logprob, scores.entropy)
     return loss, (sums | predictor_sums(scores.prediction, batch.data.target), batch, scores.hidden)
 
 

@@ -24,7 +24,7 @@ def sampled_gradient(
 
     Args:
         advantage: of every turn, [turns]; that of roots is ignored.
-        counted: turns that count at all (`learning.filter_groups`), [turns]; None: all.
+        counted: turns that count at all (`learning.advantage.filter_groups`), [turns]; None: all.
     """
     world = policy.world
     kept = turns.sampled if counted is None else turns.sampled & counted

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megatron_trace.config import AllocationConfig, Backup, LearningConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig, Backup
 from megatron_trace.simulate.gradient import gradient_quality, sampled_gradient
 from megatron_trace.simulate.policy import SimulatedPolicy
 from megatron_trace.simulate.simulation import Simulation, Step
@@ -31,7 +31,7 @@ def measure(
     allocation: AllocationConfig,
     world: World,
     *,
-    learning: LearningConfig | None = None,
+    advantage: AdvantageConfig | None = None,
     repeats: int = 100,
     warmup: int = 5,
     seed: int = 0,
@@ -44,7 +44,7 @@ def measure(
     scatter less around their mean than their own scatter says.
 
     Args:
-        learning: how advantages are made; None: the strategy's own estimator and the defaults.
+        advantage: how advantages are made; None: the strategy's own estimator and the defaults.
         warmup: steps before, as in training, from which strategy, cost and calibration learn; they are not measured.
         slots: rollouts that run at the same time; None: all.
         policy: None: the start policy.
@@ -57,7 +57,7 @@ def measure(
         RuntimeError: it plans no rollouts in a step.
     """
     begin = time.perf_counter()
-    simulation = Simulation(world, allocation, learning, seed=seed, slots=slots, policy=policy)
+    simulation = Simulation(world, allocation, advantage, seed=seed, slots=slots, policy=policy)
     policy = simulation.policy
     for _ in range(warmup):
         simulation.step()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.config import AllocationConfig, LearningConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.data.tasks import Task, task_stream
 from megatron_trace.learning.advantages import ADVANTAGES
 from megatron_trace.rollout.sampling import sample_trees
@@ -38,7 +38,7 @@ class Step:
     Attributes:
         predictor: how good the predictions were, as training reports it.
         advantage: of every turn, [turns].
-        counted: turns that the gradient counts (`learning.filter_groups`), [turns]; None: all.
+        counted: turns that the gradient counts (`learning.advantage.filter_groups`), [turns]; None: all.
         gradient: with respect to θ, [world.parameters].
     """
 
@@ -54,7 +54,7 @@ class Simulation:
     """The allocator, the sampler and the stream of tasks; the policy changes only where it is told to.
 
     Attributes:
-        learning: how advantages are made, the estimator's name filled in.
+        advantage: how advantages are made, the estimator's name filled in.
         sampler: holds the policy.
         rollouts, tokens: sampled so far.
     """
@@ -63,7 +63,7 @@ class Simulation:
         self,
         world: World,
         allocation: AllocationConfig,
-        learning: LearningConfig | None = None,
+        advantage: AdvantageConfig | None = None,
         *,
         seed: int = 0,
         slots: int | None = None,
@@ -71,7 +71,7 @@ class Simulation:
     ) -> None:
         """
         Args:
-            learning: of it `advantage` (None: the strategy's own) and what estimators read are used.
+            advantage: how advantages are made; `name` None: the strategy's own estimator.
             slots: rollouts that run at the same time; None: all.
             policy: the one to begin with; None: the start policy.
 
@@ -80,9 +80,9 @@ class Simulation:
         """
         self.world, self.allocator = world, Allocator(allocation, seed)
         self._settings, self._tasks = (allocation, seed), world.tasks()
-        learning = learning or LearningConfig()
-        self.learning = replace(
-            learning, advantage=learning.advantage or self.allocator.strategy.advantage
+        advantage = advantage or AdvantageConfig()
+        self.advantage = replace(
+            advantage, name=advantage.name or self.allocator.strategy.advantage
         )
         needs = self.allocator.needs
         self.sampler = SimulatedSampler(
@@ -140,10 +140,10 @@ class Simulation:
                 f"strategy {strategy} planned no rollouts in {name}: nothing can be learned from it"
             )
         turns = turns_of(trees, self.world.config.actions)
-        estimate = ADVANTAGES[str(self.learning.advantage)]
-        advantage = np.concatenate([estimate(tree, self.learning) for tree in trees])
+        estimate = ADVANTAGES[str(self.advantage.name)]
+        advantage = np.concatenate([estimate(tree, self.advantage) for tree in trees])
         counted = None
-        if self.learning.filter_groups:
+        if self.advantage.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
         gradient = sampled_gradient(self.policy, turns, advantage, counted)
         return Step(trees, spending.predictor, turns, advantage, counted, gradient)

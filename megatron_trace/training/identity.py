@@ -18,7 +18,7 @@ FREE = (
     "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
-    "learning.micro_batch_tokens",
+    "learning.batching.micro_batch_tokens",
 )  # fmt: skip
 """Settings that may change: where things are and how the work is spread. Data and model count by their content."""
 

@@ -26,17 +26,16 @@ class Trainer:
 
     def __init__(self, config: Config, ranks: RankGroup) -> None:
         """`ranks` are the train ranks, ready to be called."""
-        advantage = (
-            config.learning.advantage or strategy_class(config.allocation.strategy).advantage
-        )
-        self._learning = replace(config.learning, advantage=advantage)
+        settings = config.learning.advantage
+        name = settings.name or strategy_class(config.allocation.strategy).advantage
+        self._advantage = replace(settings, name=name)
         self._longest = config.rollout.max_history_tokens
         self._ranks = ranks
 
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
         """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
         return self._ranks.call(
-            Policy.update, rows_from_trees(trees, self._learning, longest=self._longest)
+            Policy.update, rows_from_trees(trees, self._advantage, longest=self._longest)
         )
 
     def save(self, folder: Path) -> None:

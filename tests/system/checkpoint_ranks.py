@@ -28,7 +28,7 @@ def run(name: str, settings: list[str], source: Path | None, rows: list, folder:
     if source is None:
         group.call(Policy.update, rows)
     else:
-        group.call(Policy.load_checkpoint, source, config.learning.updates_per_step)
+        group.call(Policy.load_checkpoint, source, config.learning.batching.updates_per_step)
     checkpoint = folder / f"{name}.checkpoint"
     checkpoint.mkdir()
     group.call(Policy.begin_checkpoint, checkpoint)

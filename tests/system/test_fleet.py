@@ -44,7 +44,7 @@ class Setup:
         self.folder = make_policy(folder, tied=tied)
         self.config = Config()
         self.config.precision.rollout = "float32"
-        self.config.learning.predictor_hidden = WIDTH
+        self.config.learning.predictor.hidden = WIDTH
         rollout = self.config.rollout
         rollout.workers, rollout.temperature, rollout.concurrency = workers, temperature, 16
         rollout.max_turn_tokens, rollout.max_history_tokens, rollout.block_size = 64, 512, 32

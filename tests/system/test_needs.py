@@ -35,7 +35,7 @@ class Setup:
         }
         save_file(predictor, folder / "predictor.safetensors")
         config = Config()
-        config.precision.rollout, config.learning.predictor_hidden = "float32", WIDTH
+        config.precision.rollout, config.learning.predictor.hidden = "float32", WIDTH
         rollout = config.rollout
         rollout.temperature, rollout.concurrency, rollout.block_size = temperature, 16, 32
         rollout.max_turn_tokens, rollout.max_history_tokens = 64, 512

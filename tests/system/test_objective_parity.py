@@ -12,15 +12,27 @@ from tests.system.test_policy_parity import ROWS, make_policy
 OBJECTIVES = {
     "gspo": [
         *(
-            "learning.ratio=sequence",
-            "learning.aggregation=sequence",
-            "learning.sequence_mask=0.001",
+            "learning.loss.ratio=sequence",
+            "learning.loss.aggregation=sequence",
+            "learning.loss.sequence_mask=0.001",
         ),
-        *("learning.clip_low=0.0003", "learning.clip_high=0.0004", "learning.epochs=2"),
+        *(
+            "learning.loss.clip_low=0.0003",
+            "learning.loss.clip_high=0.0004",
+            "learning.batching.epochs=2",
+        ),
     ],
     "regularised": [
-        *("learning.reference_kl=0.3", "learning.entropy_bonus=0.2", "learning.dual_clip=3"),
-        *("learning.aggregation=dr_grpo", "learning.dr_grpo_tokens=30", "learning.importance=mask"),
+        *(
+            "learning.loss.reference_kl=0.3",
+            "learning.loss.entropy_bonus=0.2",
+            "learning.loss.dual_clip=3",
+        ),
+        *(
+            "learning.loss.aggregation=dr_grpo",
+            "learning.loss.dr_grpo_tokens=30",
+            "learning.loss.importance=mask",
+        ),
     ],
 }
 LAYOUTS = {
@@ -28,7 +40,11 @@ LAYOUTS = {
     "interleaved": ["parallel.pipeline=2", "parallel.interleave=2"],
 }
 MORE = {"tensor2": ["parallel.tensor=2"], "data2": []}
-BF16 = ["precision.train=bf16", "learning.updates_per_step=1", "learning.learning_rate=3e-4"]
+BF16 = [
+    "precision.train=bf16",
+    "learning.batching.updates_per_step=1",
+    "learning.optimizer.learning_rate=3e-4",
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,12 @@ IMPORTANCE_CAP = 2.0
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packing")
     make_policy(folder / "model", tied=True)
-    once = ("learning.updates_per_step=1", f"learning.importance_cap={IMPORTANCE_CAP}")
+    once = (
+        "learning.batching.updates_per_step=1",
+        f"learning.loss.importance_cap={IMPORTANCE_CAP}",
+    )
     runs = {
-        name: settings(folder / "model", *once, f"learning.micro_batch_tokens={tokens}")
+        name: settings(folder / "model", *once, f"learning.batching.micro_batch_tokens={tokens}")
         for name, tokens in PACKINGS.items()
     }
     launch(folder, 1, runs, ROWS)

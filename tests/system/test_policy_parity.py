@@ -22,7 +22,7 @@ from tests.system.parity import (
 VOCABULARY = 100
 ROWS = make_rows(VOCABULARY)
 TIES = ("tied", "untied")
-PREDICTOR = ["learning.predictor_batch=10", "learning.predictor_epochs=3"]
+PREDICTOR = ["learning.predictor.batch=10", "learning.predictor.epochs=3"]
 """So that the order of the anchors matters."""
 
 BOTH = ("tensor2", "pipeline2", "interleaved")

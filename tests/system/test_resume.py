@@ -197,10 +197,10 @@ def test_a_directory_that_cannot_be_written_is_refused_before_anything_starts(
 
 
 def test_another_setting_is_refused_by_its_name(killed: Path, trained: Path) -> None:
-    process = launch(killed, "learning.learning_rate=2e-4", "--replay", str(trained))
+    process = launch(killed, "learning.optimizer.learning_rate=2e-4", "--replay", str(trained))
     output, _ = process.communicate(timeout=100)
     assert process.returncode != 0
-    assert "learning.learning_rate: 0.0001 in the checkpoint, 0.0002 now" in output
+    assert "learning.optimizer.learning_rate: 0.0001 in the checkpoint, 0.0002 now" in output
 
 
 def test_a_finished_run_is_left_alone(trained: Path, replayed: Path) -> None:

@@ -6,8 +6,8 @@ Decoupled Clip and Dynamic Sampling Policy Optimization, arXiv 2503.14476. Dynam
 Ours: the budget of a step is hard. It is spent in at most `rounds` equal rounds, each on groups of fresh tasks; the
 step ends as soon as `enough` groups are mixed. What is left then is not spent: with `run.rollouts`, runs are compared
 at equal cost all the same. All that was sampled is learned from; groups without contrast have the advantage 0
-(`learning.filter_groups` takes them out of the mean too). Clip-higher, token mean and overlong shaping are settings of
-`learning` (docs/optimisation.md).
+(`learning.advantage.filter_groups` takes them out of the mean too). Clip-higher, token mean and overlong
+shaping are settings of `learning` (docs/optimisation.md).
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ observed success of every step, predicts each prompt's p (`gaussian_process.py`)
 The batch is given: budget / `allocation.group` tasks, each with `lower` rollouts at least; `allocation.pool` is not
 looked at. Ours: the embedding is the mean of the policy's input embeddings over the prompt, in place of a sentence
 encoder; the process knows nothing of the predictor. The paper has both objectives; RLOO's is the default, with its
-advantage. For Dr. GRPO set `objective: dr_grpo`, `learning.advantage: grpo` and `learning.advantage_std: false`.
+advantage. For Dr. GRPO set `objective: dr_grpo`, `learning.advantage.name: grpo` and `learning.advantage.std: false`.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.at2po import at2po
 from megatron_trace.learning.advantages.gigpo import gigpo
 from megatron_trace.learning.advantages.groups import EPSILON
@@ -21,7 +21,7 @@ from megatron_trace.learning.advantages.tree_grpo import tree_grpo
 from megatron_trace.learning.advantages.treepo import treepo
 from megatron_trace.tree import RolloutTree
 
-Estimator = Callable[[RolloutTree, LearningConfig], NDArray[np.float64]]
+Estimator = Callable[[RolloutTree, AdvantageConfig], NDArray[np.float64]]
 
 ADVANTAGES: dict[str, Estimator] = {
     "at2po": at2po,
@@ -33,9 +33,9 @@ ADVANTAGES: dict[str, Estimator] = {
     "tree_grpo": tree_grpo,
     "treepo": treepo,
 }
-"""Estimators by the name that `learning.advantage` gives."""
+"""Estimators by the name that `learning.advantage.name` gives."""
 
 DEFAULT = "trace"
-"""The estimator where `learning.advantage` is null and no strategy has filled it in."""
+"""The estimator where `learning.advantage.name` is null and no strategy has filled it in."""
 
 __all__ = ["ADVANTAGES", "DEFAULT", "EPSILON", "Estimator"]

@@ -10,24 +10,24 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.learning.advantages.grpo import grpo
 from megatron_trace.tree import ROOT, RolloutTree
 
 
-def gigpo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
-    """A = A_E + ω·A_S [turns], ω = `learning.gigpo_weight`.
+def gigpo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+    """A = A_E + ω·A_S [turns], ω = `learning.advantage.gigpo_weight`.
 
     A_E is GRPO's. A_S = (R − mean) / (σ + 1e-6) over the turns of the tree with the same observation before them, with
-    the return R = γ^k·r of a turn k turns before the end, γ = `learning.gigpo_discount`.
-    `learning.advantage_std: false` leaves out both σ.
+    the return R = γ^k·r of a turn k turns before the end, γ = `learning.advantage.gigpo_discount`.
+    `learning.advantage.std: false` leaves out both σ.
     """
-    returns = mean_below(tree, *leaf_rewards(tree), discount=learning.gigpo_discount)
+    returns = mean_below(tree, *leaf_rewards(tree), discount=settings.gigpo_discount)
     steps = np.zeros(len(tree.turns))
     for group in same_state(tree):
-        steps[group] = normalised(returns[group], std=learning.advantage_std)
-    return grpo(tree, learning) + learning.gigpo_weight * steps
+        steps[group] = normalised(returns[group], std=settings.std)
+    return grpo(tree, settings) + settings.gigpo_weight * steps
 
 
 def same_state(tree: RolloutTree) -> list[list[int]]:

@@ -7,12 +7,12 @@ Ours to decide: a continuation is one more rollout of the group; a turn shared b
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree
 
 
-def grpo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
-    """A = (r − mean) / (σ + 1e-6) over the tree's leaves [turns]; `learning.advantage_std: false` leaves σ out."""
+def grpo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+    """A = (r − mean) / (σ + 1e-6) over the tree's leaves [turns]; `learning.advantage.std: false` leaves σ out."""
     leaves, rewards = leaf_rewards(tree)
-    return mean_below(tree, leaves, normalised(rewards, std=learning.advantage_std))
+    return mean_below(tree, leaves, normalised(rewards, std=settings.std))

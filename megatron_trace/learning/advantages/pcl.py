@@ -8,12 +8,12 @@ their mean.
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below
 from megatron_trace.tree import ROOT, RolloutTree
 
 
-def pcl(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
+def pcl(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = r − p, p the predicted success probability of the root [turns]; nothing is divided by a deviation.
 
     Raises:
@@ -23,6 +23,6 @@ def pcl(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
     expected = tree.turns[ROOT].prediction
     if leaves and expected is None:
         raise ValueError(
-            "learning.advantage = pcl needs the prediction of every root, and a tree has none"
+            "learning.advantage.name = pcl needs the prediction of every root, and a tree has none"
         )
     return mean_below(tree, leaves, rewards - (expected or 0.0))

@@ -7,26 +7,24 @@ level and prefix-level contrast. Ours to decide: the form below, and that a cont
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import Backup, LearningConfig
+from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning.advantages.groups import EPSILON
 from megatron_trace.tree import RolloutTree, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
 
-def trace(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
+def trace(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A(n) = mean over a of (V̂(n) − V̂(a)) / (σ(a) + 1e-6), a the ancestors of n that branch and hold both outcomes.
 
-    V̂ and σ are those of `learning.backup`: of all leaves below (`leaf_statistics`), or of what was sampled from a turn
-    (`sampled_statistics`). A contrast at an anchor credits only what comes after it. On bare rollouts this is GRPO.
-
-    Returns:
-        array of shape [turns]; 0 for the root and for turns without such an ancestor.
+    V̂ and σ are those of `learning.advantage.backup`: of all leaves below a turn (`leaf_statistics`), or of what
+    was sampled from the turn (`sampled_statistics`). A contrast at an anchor credits only what comes after it.
+    On bare rollouts this is GRPO.
     """
-    unbiased = learning.backup is Backup.unbiased
+    unbiased = settings.backup is Backup.unbiased
     _, success, deviation = sampled_statistics(tree) if unbiased else leaf_statistics(tree)
     branches = np.array([len(children) > 1 for children in tree.children()])
     contrast = branches & (deviation > EPSILON)
-    scale = deviation + EPSILON if learning.advantage_std else np.ones_like(deviation)
+    scale = deviation + EPSILON if settings.std else np.ones_like(deviation)
     advantages = np.zeros(len(tree.turns))
     for index in range(1, len(tree.turns)):
         above = [a for a in tree.path(index)[:-1] if contrast[a]]

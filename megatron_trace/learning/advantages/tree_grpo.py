@@ -9,20 +9,20 @@ continuations compares with nothing of its own and gets 0 from within its tree.
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree
 
 
-def tree_grpo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
+def tree_grpo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = A_inter + A_intra [turns], each (r − mean) / (σ + 1e-6): over the task's leaves, and over its chain's.
 
-    `learning.advantage_std: false` leaves out both σ.
+    `learning.advantage.std: false` leaves out both σ.
     """
     leaves, rewards = leaf_rewards(tree)
-    values = normalised(rewards, std=learning.advantage_std)
+    values = normalised(rewards, std=settings.std)
     chains = np.array([tree.path(leaf)[1] for leaf in leaves])
     for chain in np.unique(chains):
         own = chains == chain
-        values[own] += normalised(rewards[own], std=learning.advantage_std)
+        values[own] += normalised(rewards[own], std=settings.std)
     return mean_below(tree, leaves, values)

@@ -8,12 +8,12 @@ paper's is over the batch, so that here, too, a task's advantages are its own.
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree, leaf_statistics
 
 
-def treepo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
+def treepo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = whitened mean over the leaf's ancestors a with two leaves or more of r − mean reward below a [turns]."""
     count, mean, _ = leaf_statistics(tree)
     leaves, rewards = leaf_rewards(tree)
@@ -22,4 +22,4 @@ def treepo(tree: RolloutTree, learning: LearningConfig) -> NDArray[np.float64]:
         groups = [a for a in tree.path(leaf)[:-1] if count[a] > 1]
         if groups:
             values[place] = rewards[place] - mean[groups].mean()
-    return mean_below(tree, leaves, normalised(values, std=learning.advantage_std))
+    return mean_below(tree, leaves, normalised(values, std=settings.std))

@@ -95,7 +95,7 @@ def engine_arguments(
         "weight_transfer_config": WeightTransferConfig(backend=rollout.weight_backend.value),
         "worker_extension_cls": extension,
         "additional_config": {
-            "predictor_hidden": config.learning.predictor_hidden,
+            "predictor_hidden": config.learning.predictor.hidden,
             "entropy_temperature": entropy_temperature,
         },
         "disable_log_stats": True,

@@ -29,7 +29,10 @@ def settings(**changed: Any) -> Config:
     config.rollout.weight_backend = WeightBackend.ray
     config.rollout.max_history_tokens = 4096
     for name, value in changed.items():
-        section, key = name.split("__")
-        assert hasattr(getattr(config, section), key), name
-        setattr(getattr(config, section), key, value)
+        *sections, key = name.split("__")
+        holder: Any = config
+        for section in sections:
+            holder = getattr(holder, section)
+        assert hasattr(holder, key), name
+        setattr(holder, key, value)
     return config

@@ -68,11 +68,17 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("learning=", r"^learning = None: is a section; write learning.name=value"),
         ("=3", r"^override = '=3': write it as section.name=value"),
         ("run.loggers=[wandb", r"run.loggers = '\[wandb': is not YAML"),
-        ("run.loggers=[wandbb]", r"run.loggers = 'wandbb': must be of tensorboard, wandb, mlflow"),
+        (
+            "run.loggers=[wandbb]",
+            r"run.loggers = 'wandbb': must be one of tensorboard, wandb, mlflow",
+        ),
         ("run.name=..", r"run.name = '..': must be the name of a folder"),
         ("environment.options.topk=3", r"environment.options.topk = 3: .*did you mean top_k\?"),
-        ("run.steps=0", r"run.steps = 0: must be positive"),
-        ("learning.clip_low=1.5", r"learning.clip_low = 1.5: must be below 1"),
+        ("run.steps=0", r"run.steps = 0: must be at least 1"),
+        (
+            "learning.loss.clip_low=1.5",
+            r"learning.loss.clip_low = 1.5: must be above 0 and below 1",
+        ),
         ("allocation.bare_share=0", r"allocation.bare_share = 0.0: must be above 0 and at most 1"),
         (
             "allocation.options.trace.floor=300",
@@ -82,7 +88,7 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
             "allocation.strategy=tracee",
             r"allocation.strategy = 'tracee': must be one of .*trace, .*uniform",
         ),
-        ("allocation.pool=0", r"allocation.pool = 0: must be positive"),
+        ("allocation.pool=0", r"allocation.pool = 0: must be at least 1"),
         (
             "parallel.tensor=3",
             r"parallel.tensor = 3: must divide the model's num_attention_heads \(8\)",
@@ -101,8 +107,8 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
         ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
         (
-            "learning.micro_batch_tokens=100",
-            r"learning.micro_batch_tokens = 100: .*rollout.max_history_tokens",
+            "learning.batching.micro_batch_tokens=100",
+            r"learning.batching.micro_batch_tokens = 100: .*rollout.max_history_tokens",
         ),
         ("precision.train=fp8", r"precision.train = 'fp8': needs"),
         ("noequals", r"override = 'noequals': write it as"),
@@ -181,8 +187,8 @@ def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings) -
     check(
         [
             *settings,
-            "learning.importance_floor=0.5",
+            "learning.loss.importance_floor=0.5",
             "allocation.strategy=uniform",
-            "allocation.bare_share=0",
+            "allocation.bare_share=0.5",
         ]
     )

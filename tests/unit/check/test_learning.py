@@ -1,50 +1,43 @@
-"""Optimisation settings that cannot work are refused with name, value and remedy."""
+"""Settings of learning that cannot work are refused with name, value and remedy."""
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from megatron_trace.check.command import load_config
 from megatron_trace.check.learning import check_estimator, check_learning
-from megatron_trace.config import (
-    Aggregation,
-    Backup,
-    Config,
-    Decay,
-    Importance,
-    LearningConfig,
-    Ratio,
-    RolloutConfig,
-    SettingError,
-)
+from megatron_trace.config import Config, LearningConfig, SettingError, check_bounds
 
 
-def check(**settings: Any) -> None:
-    check_learning(
-        Config(learning=LearningConfig(**settings), rollout=RolloutConfig(max_history_tokens=100))
-    )
+def check(*settings: str) -> None:
+    overrides = [f"learning.{setting}" for setting in settings]
+    config = load_config(None, [*overrides, "rollout.max_history_tokens=100"])
+    check_bounds(config)
+    check_learning(config)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"aggregation": Aggregation.sequence, "reference_kl": 0.04},
-        {"aggregation": Aggregation.dr_grpo, "dr_grpo_tokens": 512, "advantage_std": False},
-        {"overlong_buffer": 100, "overlong_penalty": 0.5, "filter_groups": True},
-        {"ratio": Ratio.sequence, "clip_low": 3e-4, "clip_high": 4e-4, "sequence_mask": 0.0},
-        {"importance": Importance.mask, "importance_floor": 0.5, "importance_cap": 5.0},
-        {"learning_rate_decay": Decay.cosine, "decay_steps": 10, "min_learning_rate_factor": 1.0},
-        {"importance": Importance.truncate, "importance_floor": 0.5},
-        {"entropy_bonus": -0.01, "dual_clip": 3.0},
-        {"advantage": "gigpo", "gigpo_weight": 0.0, "gigpo_discount": 1.0},
-        {"advantage": "at2po", "ratio": Ratio.turn, "backup": Backup.unbiased},
+        [],
+        ["loss.aggregation=sequence", "loss.reference_kl=0.04"],
+        ["loss.aggregation=dr_grpo", "loss.dr_grpo_tokens=512", "advantage.std=false"],
+        ["advantage.overlong_buffer=100", "advantage.overlong_penalty=0.5"],
+        ["loss.ratio=sequence", "loss.clip_low=3e-4", "loss.clip_high=4e-4"],
+        ["loss.sequence_mask=0.0", "advantage.filter_groups=true"],
+        ["loss.importance=mask", "loss.importance_floor=0.5", "loss.importance_cap=5.0"],
+        ["optimizer.decay=cosine", "optimizer.decay_steps=10"],
+        ["optimizer.min_learning_rate_factor=1.0"],
+        ["loss.importance=truncate", "loss.importance_floor=0.5"],
+        ["loss.entropy_bonus=-0.01", "loss.dual_clip=3.0"],
+        ["advantage.name=gigpo", "advantage.gigpo_weight=0.0", "advantage.gigpo_discount=1.0"],
+        ["advantage.name=at2po", "loss.ratio=turn", "advantage.backup=unbiased"],
+        ["predictor.average=0.0"],
     ],
 )
-def test_what_can_work_is_accepted(settings: dict[str, Any]) -> None:
-    check(**settings)
+def test_what_can_work_is_accepted(settings: list[str]) -> None:
+    check(*settings)
 
 
 def presets() -> dict[str, str]:
@@ -59,6 +52,7 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
 ) -> None:
     (tmp_path / "method.yaml").write_text(presets()[method])
     config = load_config(str(tmp_path / "method.yaml"))
+    check_bounds(config)
     check_learning(config)
     assert config.learning != LearningConfig()
 
@@ -66,57 +60,59 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["optimizer.decay=linear"], r"optimizer.decay_steps = None: .*decay = linear needs"),
+        (["optimizer.decay_steps=0"], r"optimizer.decay_steps = 0: must be at least 1, or null"),
         (
-            {"learning_rate_decay": Decay.linear},
-            r"learning.decay_steps = None: .*decay = linear needs",
+            ["optimizer.min_learning_rate_factor=1.1"],
+            r"optimizer.min_learning_rate_factor = 1.1: must be at least 0 and at most 1",
         ),
-        ({"decay_steps": 0}, r"learning.decay_steps = 0: must be at least 1"),
+        (["advantage.name=gae"], r"advantage.name = 'gae': is none of at2po, gigpo, grpo,"),
+        (["advantage.gigpo_weight=-1.0"], r"advantage.gigpo_weight = -1.0: must be at least 0: a"),
+        (["advantage.gigpo_discount=0.0"], r"advantage.gigpo_discount = 0.0: must be above 0"),
         (
-            {"min_learning_rate_factor": 1.1},
-            r"learning.min_learning_rate_factor = 1.1: must be a share",
+            ["advantage.gigpo_discount=.nan"],
+            r"advantage.gigpo_discount = nan: must be a finite number",
         ),
-        ({"advantage": "gae"}, r"learning.advantage = 'gae': is none of at2po, gigpo, grpo,"),
-        ({"gigpo_weight": -1.0}, r"learning.gigpo_weight = -1.0: must not be negative"),
-        ({"gigpo_discount": 0.0}, r"learning.gigpo_discount = 0.0: must be above 0"),
-        ({"gigpo_discount": float("nan")}, r"learning.gigpo_discount = nan: must be above 0"),
-        ({"epochs": 0}, r"learning.epochs = 0: must be at least 1"),
-        ({"dual_clip": 1.0}, r"learning.dual_clip = 1.0: must be above 1"),
-        ({"sequence_mask": -0.1}, r"learning.sequence_mask = -0.1: must not be negative"),
-        ({"reference_kl": -1.0}, r"learning.reference_kl = -1.0: must not be negative"),
-        ({"reference_kl": float("nan")}, r"learning.reference_kl = nan: must not be negative"),
+        (["batching.epochs=0"], r"batching.epochs = 0: must be at least 1"),
+        (["loss.dual_clip=1.0"], r"loss.dual_clip = 1.0: must be above 1, or null: with a lower"),
+        (["loss.clip_low=1.0"], r"loss.clip_low = 1.0: must be above 0 and below 1"),
+        (["loss.sequence_mask=-0.1"], r"loss.sequence_mask = -0.1: must be at least 0, or null"),
+        (["loss.reference_kl=-1.0"], r"loss.reference_kl = -1.0: must be at least 0"),
+        (["loss.aggregation=dr_grpo"], r"loss.dr_grpo_tokens = None: .*dr_grpo divides by it"),
+        (["loss.dr_grpo_tokens=0"], r"loss.dr_grpo_tokens = 0: must be at least 1"),
+        (["loss.importance_floor=-0.5"], r"loss.importance_floor = -0.5: must be at least 0"),
         (
-            {"aggregation": Aggregation.dr_grpo},
-            r"learning.dr_grpo_tokens = None: .*dr_grpo divides by it",
-        ),
-        ({"dr_grpo_tokens": 0}, r"learning.dr_grpo_tokens = 0: must be at least 1"),
-        ({"importance_floor": -0.5}, r"learning.importance_floor = -0.5: must not be negative"),
-        (
-            {"importance": Importance.mask, "importance_floor": 1.5},
-            r"learning.importance_floor = 1.5: must be at most 1",
+            ["loss.importance=mask", "loss.importance_floor=1.5"],
+            r"loss.importance_floor = 1.5: must be at most 1",
         ),
         (
-            {"importance": Importance.mask, "importance_cap": 0.9},
-            r"learning.importance_cap = 0.9: must be at least 1",
+            ["loss.importance=mask", "loss.importance_cap=0.9"],
+            r"loss.importance_cap = 0.9: must be at least 1",
         ),
-        ({"overlong_buffer": 101}, r"learning.overlong_buffer = 101: .*max_history_tokens \(100\)"),
-        ({"overlong_buffer": -1}, r"learning.overlong_buffer = -1: must be from 0"),
-        ({"overlong_penalty": 0.0}, r"learning.overlong_penalty = 0.0: must be positive"),
+        (
+            ["advantage.overlong_buffer=101"],
+            r"advantage.overlong_buffer = 101: .*max_history_tokens \(100\)",
+        ),
+        (["advantage.overlong_buffer=-1"], r"advantage.overlong_buffer = -1: must be at least 0"),
+        (["advantage.overlong_penalty=0.0"], r"advantage.overlong_penalty = 0.0: must be above 0"),
+        (["predictor.average=1.0"], r"predictor.average = 1.0: must be at least 0 and below 1"),
+        (["predictor.average=-0.1"], r"predictor.average = -0.1: must be at least 0 and below 1"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_work_is_refused_in_one_line(settings: list[str], message: str) -> None:
     with pytest.raises(SettingError) as error:
-        check(**settings)
-    assert re.search(message, str(error.value))
+        check(*settings)
+    assert re.search(rf"^learning.{message}", str(error.value))
     assert "\n" not in str(error.value)
 
 
 def test_a_strategys_own_estimator_is_looked_up_before_the_run() -> None:
-    config = Config(learning=LearningConfig())
+    config = Config()
     config.allocation.strategy = "mine.py"
     check_estimator(config, "rloo")
     with pytest.raises(
         SettingError, match=r"allocation.strategy = 'mine.py': its advantage, 'gea', is none of"
     ):
         check_estimator(config, "gea")
-    config.learning.advantage = "grpo"
+    config.learning.advantage.name = "grpo"
     check_estimator(config, "gea")

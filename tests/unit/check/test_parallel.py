@@ -40,13 +40,13 @@ def test_layouts_that_work_pass(world: int, model: dict[str, Any], changed: dict
 @pytest.mark.parametrize(
     ("world", "model", "changed", "message"),
     [
-        (1, DENSE, {"parallel__context": 0}, r"parallel.context = 0: must be positive"),
-        (1, DENSE, {"parallel__interleave": -1}, r"parallel.interleave = -1: must be positive"),
+        (1, DENSE, {"parallel__context": 0}, r"parallel.context = 0: must be at least 1"),
+        (1, DENSE, {"parallel__interleave": -1}, r"parallel.interleave = -1: must be at least 1"),
         (
             1,
             SPARSE,
             {"parallel__expert_tensor": 0},
-            r"parallel.expert_tensor = 0: must be positive",
+            r"parallel.expert_tensor = 0: must be at least 1",
         ),
         (3, DENSE, {"parallel__tensor": 3}, r"parallel.tensor = 3: .*num_attention_heads \(8\)"),
         (8, DENSE, {"parallel__tensor": 8}, r"parallel.tensor = 8: .*num_key_value_heads \(4\)"),
@@ -208,13 +208,16 @@ def test_a_micro_batch_holds_the_longest_rollout_with_its_padding(
 ) -> None:
     def check(tokens: int) -> None:
         config = settings(
-            **changed, rollout__max_history_tokens=longest, learning__micro_batch_tokens=tokens
+            **changed,
+            rollout__max_history_tokens=longest,
+            learning__batching__micro_batch_tokens=tokens,
         )
         check_parallel(config, DENSE, config.parallel.tensor * config.parallel.context)
 
     check(fewest)
     with pytest.raises(
-        SettingError, match=rf"learning.micro_batch_tokens = {fewest - 1}: .*at least {fewest}"
+        SettingError,
+        match=rf"learning.batching.micro_batch_tokens = {fewest - 1}: .*at least {fewest}",
     ):
         check(fewest - 1)
 

@@ -41,9 +41,9 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
         (
             DENSE,
             {"precision__fp8_amax_algorithm": "mean"},
-            r"fp8_amax_algorithm = 'mean': must be max or",
+            r"fp8_amax_algorithm = 'mean': must be one of max, most_recent",
         ),
-        (DENSE, {"precision__fp8_amax_history": 0}, r"fp8_amax_history = 0: must be positive"),
+        (DENSE, {"precision__fp8_amax_history": 0}, r"fp8_amax_history = 0: must be at least 1"),
         (
             DENSE,
             {"precision__fp8_param_gather": True, **MXFP8},
@@ -62,12 +62,12 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
         (
             DENSE,
             {"precision__fp8_first_layers_bf16": -1, **TENSORWISE},
-            r"= -1: must be 0 to .* \(8\)",
+            r"= -1: must be at least 0",
         ),
         (
             DENSE,
             {"precision__fp8_last_layers_bf16": 3, "parallel__pipeline": 4, **TENSORWISE},
-            r"fp8_last_layers_bf16 = 3: must be 0 to the layers of a pipeline stage \(2\)",
+            r"fp8_last_layers_bf16 = 3: must be at most the layers of a pipeline stage \(2\)",
         ),
         (
             DENSE,

@@ -35,7 +35,7 @@ FP8 = {"precision__train": Precision.fp8}
     ("model", "changed"),
     [
         (DENSE, {}),
-        (DENSE, {"recompute__modules": [], "recompute__method": "none", "recompute__layers": 0}),
+        (DENSE, {"recompute__modules": [], "recompute__layers": 5}),
         (DENSE, selective("core_attn", "layernorm", "mlp")),
         (SPARSE, selective("moe", "moe_act", precision__train=Precision.bf16)),
         (MIXED, selective("mlp")),
@@ -53,8 +53,12 @@ def test_recomputation_that_works_passes(model: dict[str, Any], changed: dict[st
 @pytest.mark.parametrize(
     ("model", "changed", "message"),
     [
-        (DENSE, selective(), r"recompute.modules = \[\]: selective recomputation needs some of"),
-        (DENSE, selective("attention"), r"recompute.modules = 'attention': must be of core_attn"),
+        (DENSE, selective(), r"recompute.modules = \[\]: selective recomputation needs the name"),
+        (
+            DENSE,
+            selective("attention"),
+            r"recompute.modules = 'attention': must be one of core_attn",
+        ),
         (DENSE, selective("moe"), r"recompute.modules = 'moe': the model has no experts"),
         (DENSE, selective("moe_act"), r"recompute.modules = 'moe_act': the model has no experts"),
         (SPARSE, selective("moe_act"), r"'moe_act': needs .* which float32 does not use; use moe"),
@@ -65,8 +69,8 @@ def test_recomputation_that_works_passes(model: dict[str, Any], changed: dict[st
         ),
         (DENSE, selective("layernorm", **FP8), r"'layernorm': does not go with .*delayed"),
         (SPARSE, selective("moe_act", **FP8), r"'moe_act': does not go with .*delayed"),
-        (DENSE, full("blocks", 1), r"recompute.method = 'blocks': must be uniform or block"),
-        (DENSE, full("block", 0), r"recompute.layers = 0: must be 1 to 8"),
+        (DENSE, full("blocks", 1), r"recompute.method = 'blocks': must be one of uniform, block"),
+        (DENSE, full("block", 0), r"recompute.layers = 0: must be at least 1"),
         (DENSE, full("block", 5, parallel__pipeline=2), r"recompute.layers = 5: must be 1 to 4"),
         (DENSE, full("uniform", 3), r"recompute.layers = 3: must divide the 8 layers"),
         (

@@ -22,7 +22,11 @@ def record(
         variant,
         budget,
         seed,
-        settings={"allocation.strategy": variant, "run.seed": seed, "learning.learning_rate": 1e-4},
+        settings={
+            "allocation.strategy": variant,
+            "run.seed": seed,
+            "learning.optimizer.learning_rate": 1e-4,
+        },
         steps={
             "rollouts": [budget] * len(ratio),
             "tokens": [tokens] * len(ratio),

@@ -45,13 +45,17 @@ def test_results_that_cannot_be_compared_are_named_with_the_setting_and_both_val
 def test_one_variant_has_one_setting_over_its_seeds() -> None:
     records = field(2)
     check_agreement(FOLDER, records)
-    records[-1].settings["learning.learning_rate"] = 3e-4
-    with pytest.raises(SettingError, match=r"learning.learning_rate \(0.0001 and 0.0003\)"):
+    records[-1].settings["learning.optimizer.learning_rate"] = 3e-4
+    with pytest.raises(
+        SettingError, match=r"learning.optimizer.learning_rate \(0.0001 and 0.0003\)"
+    ):
         check_agreement(FOLDER, records)
 
 
 def test_variants_may_differ_in_what_they_learn_by() -> None:
-    check_agreement(FOLDER, pair({"learning.advantage": "rloo"}, {"learning.advantage": "grpo"}))
+    check_agreement(
+        FOLDER, pair({"learning.advantage.name": "rloo"}, {"learning.advantage.name": "grpo"})
+    )
 
 
 def test_budgets_are_evaluated_after_as_many_rollouts_and_have_one_total_of_tokens() -> None:

@@ -22,7 +22,7 @@ def test_a_page_shows_the_comparison_and_asks_nothing_of_the_network(tmp_path) -
         "2 variants, 3 seeds, on the real stack",
         *("+11.0 points", "1.90 ×", "50 %", "3 of 3 seeds"),
         *("Success over rollouts", "Success over sampled tokens", "Effective ratio"),
-        *("cannot fall below 0.25", "--seeds 0-2", "learning.learning_rate=0.0001"),
+        *("cannot fall below 0.25", "--seeds 0-2", "learning.optimizer.learning_rate=0.0001"),
     ):
         assert part in text
     assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}

@@ -85,10 +85,14 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(sweep) -> None:
     assert sweep.result_file(trial).exists()
     check_trials([trial], sweep)
     other = Sweep(
-        CONFIG, sweep.out, sweep.results, overrides=("learning.learning_rate=3e-4",), world={}
+        CONFIG,
+        sweep.out,
+        sweep.results,
+        overrides=("learning.optimizer.learning_rate=3e-4",),
+        world={},
     )
     with pytest.raises(
-        SettingError, match=r"another learning.learning_rate \(0.0001 there, 0.0003 now\)"
+        SettingError, match=r"another learning.optimizer.learning_rate \(0.0001 there, 0.0003 now\)"
     ):
         check_trials([trial], other)
 
@@ -134,7 +138,10 @@ def begin(trial: Trial, sweep: Sweep) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learning.learning_rate=3e-4", r"learning.learning_rate \(0.0001 there, 0.0003 now\)"),
+        (
+            "learning.optimizer.learning_rate=3e-4",
+            r"learning.optimizer.learning_rate \(0.0001 there, 0.0003 now\)",
+        ),
         ("evaluation.tasks=7", r"evaluation.tasks \(120 there, 7 now\)"),
         (
             "data.train=other-*.tar",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.config import Aggregation, LearningConfig
+from megatron_trace.config import Aggregation, LossConfig
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.rows import Row
 
@@ -41,7 +41,7 @@ def test_the_weights_make_the_means_of_the_papers(lengths: list[int], data: st.D
         Aggregation.dr_grpo: sum(row.sum() / 12 for row in taught) / sequences,
     }
     for aggregation, loss in expected.items():
-        learning = LearningConfig(aggregation=aggregation, dr_grpo_tokens=12)
+        learning = LossConfig(aggregation=aggregation, dr_grpo_tokens=12)
         weights = row_weights(rows, selected, learning)
         assert weights.shape == (len(rows),) and weights.dtype == np.float64
         assert update_loss(losses, weights) == pytest.approx(loss, rel=1e-12, abs=1e-12)
@@ -50,9 +50,9 @@ def test_the_weights_make_the_means_of_the_papers(lengths: list[int], data: st.D
 def test_rows_that_are_not_selected_or_filtered_count_in_no_mean() -> None:
     rows = [row_of(2), row_of(0), row_of(3), row_of(5), row_of(4, filtered=True)]
     np.testing.assert_allclose(
-        row_weights(rows, [3, 0, 1, 4], LearningConfig()), [1 / 7, 0, 0, 1 / 7, 0]
+        row_weights(rows, [3, 0, 1, 4], LossConfig()), [1 / 7, 0, 0, 1 / 7, 0]
     )
-    by_sequence = LearningConfig(aggregation=Aggregation.sequence)
+    by_sequence = LossConfig(aggregation=Aggregation.sequence)
     np.testing.assert_allclose(
         row_weights(rows, [3, 0, 1, 4], by_sequence), [1 / 4, 0, 0, 1 / 10, 0]
     )
@@ -60,13 +60,13 @@ def test_rows_that_are_not_selected_or_filtered_count_in_no_mean() -> None:
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_an_update_without_learned_tokens_has_finite_weights(aggregation: Aggregation) -> None:
-    learning = LearningConfig(aggregation=aggregation, dr_grpo_tokens=4)
+    learning = LossConfig(aggregation=aggregation, dr_grpo_tokens=4)
     assert row_weights([row_of(0), row_of(0)], [0, 1], learning).tolist() == [0.0, 0.0]
 
 
 def test_dr_grpo_without_its_constant_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"learning\.dr_grpo_tokens"):
-        row_weights([row_of(1)], [0], LearningConfig(aggregation=Aggregation.dr_grpo))
+    with pytest.raises(ValueError, match=r"learning\.loss\.dr_grpo_tokens"):
+        row_weights([row_of(1)], [0], LossConfig(aggregation=Aggregation.dr_grpo))
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_dr_grpo_without_its_constant_is_refused() -> None:
 def test_a_row_teaches_the_policy_by_advantages_or_by_terms_of_every_token(
     row: Row, settings: dict[str, float], teaches: bool
 ) -> None:
-    assert teaches_policy(row, LearningConfig(**settings)) is teaches
+    assert teaches_policy(row, LossConfig(**settings)) is teaches

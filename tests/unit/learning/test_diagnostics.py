@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_trace.config import Importance, LearningConfig, Ratio
+from megatron_trace.config import Importance, LossConfig, Ratio
 from megatron_trace.learning.diagnostics import predictor_sums, token_metrics
 from megatron_trace.learning.objective import objective
 from tests.unit.learning.micro_batches import policy_of, tokens_of
@@ -16,7 +16,7 @@ def measured(**settings: Any) -> tuple[dict[str, float], list[tuple[float, ...]]
     """The metrics, and for every token its current, old, sampler, reference log-probability, advantage, entropy."""
     tokens = tokens_of()
     current, entropy = policy_of(tokens), torch.rand(len(tokens.advantage), dtype=torch.float64)
-    _, sums = objective(LearningConfig(**settings), tokens, current, entropy)
+    _, sums = objective(LossConfig(**settings), tokens, current, entropy)
     columns = (current, tokens.old_logprob, tokens.sampler_logprob, tokens.reference_logprob)
     listed = [
         column.tolist() for column in (*columns, tokens.advantage, entropy) if column is not None

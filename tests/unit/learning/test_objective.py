@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from megatron_trace.config import Importance, LearningConfig, Ratio
+from megatron_trace.config import Importance, LossConfig, Ratio
 from megatron_trace.learning.diagnostics import token_metrics
 from megatron_trace.learning.objective import objective
 from megatron_trace.learning.tokens import TokenData
@@ -55,7 +55,7 @@ def mean_change(current: list[float], old: list[float], group: list[int], t: int
 
 
 def written_out(
-    learning: LearningConfig, tokens: TokenData, current: list[float], entropy: list[float]
+    settings: LossConfig, tokens: TokenData, current: list[float], entropy: list[float]
 ) -> float:
     """The loss by its formulas (docs/optimisation.md), a token at a time."""
     old = current if tokens.old_logprob is None else tokens.old_logprob.tolist()
@@ -68,31 +68,31 @@ def written_out(
             Ratio.turn: mean_change(current, old, turn, t),
             Ratio.sequence: mean_change(current, old, sequence, t),
         }
-        drift, ratio = change[Ratio.sequence], math.exp(change[learning.ratio])
-        clipped = min(max(ratio, 1 - learning.clip_low), 1 + learning.clip_high)
+        drift, ratio = change[Ratio.sequence], math.exp(change[settings.ratio])
+        clipped = min(max(ratio, 1 - settings.clip_low), 1 + settings.clip_high)
         surrogate = min(ratio * advantage, clipped * advantage)
-        if learning.dual_clip is not None and advantage < 0:
-            surrogate = max(surrogate, learning.dual_clip * advantage)
+        if settings.dual_clip is not None and advantage < 0:
+            surrogate = max(surrogate, settings.dual_clip * advantage)
         importance = math.exp(old[t] - tokens.sampler_logprob[t].item())
-        if learning.importance is Importance.none:
+        if settings.importance is Importance.none:
             importance = 1.0
-        elif learning.importance is Importance.truncate:
-            importance = min(importance, learning.importance_cap)
-        elif not learning.importance_floor <= importance <= learning.importance_cap:
+        elif settings.importance is Importance.truncate:
+            importance = min(importance, settings.importance_cap)
+        elif not settings.importance_floor <= importance <= settings.importance_cap:
             importance = 0.0
-        if learning.sequence_mask is not None and advantage < 0 and -drift > learning.sequence_mask:
+        if settings.sequence_mask is not None and advantage < 0 and -drift > settings.sequence_mask:
             importance = 0.0
         total -= weight * importance * surrogate
-        if learning.reference_kl and tokens.reference_logprob is not None:
+        if settings.reference_kl and tokens.reference_logprob is not None:
             x = tokens.reference_logprob[t].item() - current[t]
-            total += weight * learning.reference_kl * (math.exp(x) - x - 1)
-        total -= weight * learning.entropy_bonus * entropy[t]
+            total += weight * settings.reference_kl * (math.exp(x) - x - 1)
+        total -= weight * settings.entropy_bonus * entropy[t]
     return total
 
 
 @each_setting
 def test_the_loss_is_the_one_written_out(settings: dict[str, Any]) -> None:
-    learning, tokens = LearningConfig(**settings), tokens_of()
+    learning, tokens = LossConfig(**settings), tokens_of()
     values = inputs(tokens)
     loss, _ = objective(learning, tokens, *values)
     expected = written_out(learning, tokens, values[0].tolist(), values[1].tolist())
@@ -102,11 +102,11 @@ def test_the_loss_is_the_one_written_out(settings: dict[str, Any]) -> None:
 @each_setting
 def test_each_setting_changes_the_loss(settings: dict[str, Any]) -> None:
     tokens = tokens_of()
-    default, _ = objective(LearningConfig(), tokens, *inputs(tokens))
+    default, _ = objective(LossConfig(), tokens, *inputs(tokens))
     for name, value in settings.items():
         others = {key: setting for key, setting in settings.items() if key != name}
-        changed, _ = objective(LearningConfig(**settings), tokens, *inputs(tokens))
-        without, _ = objective(LearningConfig(**others), tokens, *inputs(tokens))
+        changed, _ = objective(LossConfig(**settings), tokens, *inputs(tokens))
+        without, _ = objective(LossConfig(**others), tokens, *inputs(tokens))
         assert changed.item() != without.item(), f"{name}={value} is without effect"
         assert changed.item() != default.item()
 
@@ -116,7 +116,7 @@ TOKENWISE = {name: settings for name, settings in SETTINGS.items() if "ratio" no
 
 @pytest.mark.parametrize("settings", TOKENWISE.values(), ids=TOKENWISE)
 def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None:
-    learning, tokens = LearningConfig(**settings), tokens_of([4, 6], seed=3)
+    learning, tokens = LossConfig(**settings), tokens_of([4, 6], seed=3)
     values = inputs(tokens)
     loss, _ = objective(learning, tokens, *values)
     gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
@@ -136,14 +136,14 @@ def test_the_gradient_is_the_slope_of_the_loss(settings: dict[str, Any]) -> None
 def test_on_policy_the_gradient_is_the_weighted_advantage(ratio: Ratio) -> None:
     tokens = replace(tokens_of(), old_logprob=None)
     logprob, entropy = inputs(tokens_of())
-    loss, _ = objective(LearningConfig(ratio=ratio), tokens, logprob, entropy)
+    loss, _ = objective(LossConfig(ratio=ratio), tokens, logprob, entropy)
     (gradient,) = torch.autograd.grad(loss, logprob)
     importance = (logprob.detach() - tokens.sampler_logprob).exp().clamp(max=2.0)
     torch.testing.assert_close(gradient, -tokens.weight * importance * tokens.advantage)
 
 
 def test_a_clipped_sequence_stops_learning_as_a_whole() -> None:
-    settings = LearningConfig(ratio=Ratio.sequence, importance=Importance.none)
+    settings = LossConfig(ratio=Ratio.sequence, importance=Importance.none)
     tokens = replace(tokens_of([3, 4]), advantage=torch.ones(7, dtype=torch.float64))
     assert tokens.old_logprob is not None
     gaps = torch.tensor(
@@ -187,7 +187,7 @@ def part(tokens: TokenData, numbers: list[int]) -> tuple[TokenData, Tensor]:
 def test_it_does_not_matter_how_rows_are_dealt_into_micro_batches(
     order: list[int], cuts: list[int], name: str
 ) -> None:
-    learning, tokens = LearningConfig(**SETTINGS[name]), tokens_of(anchors=0)
+    learning, tokens = LossConfig(**SETTINGS[name]), tokens_of(anchors=0)
     logprob, entropy = inputs(tokens)
     whole, sums = objective(learning, tokens, logprob, entropy)
     (expected,) = torch.autograd.grad(whole, logprob)
@@ -212,7 +212,7 @@ def test_a_dummy_has_no_loss_and_a_gradient_of_zeros(settings: dict[str, Any]) -
     for tokens in (empty, replace(empty, old_logprob=None), replace(empty, sequences=1)):
         parameter = torch.ones(3, requires_grad=True)
         nothing = torch.zeros(0, 3) @ parameter
-        loss, sums = objective(LearningConfig(**settings), tokens, nothing, nothing)
+        loss, sums = objective(LossConfig(**settings), tokens, nothing, nothing)
         (gradient,) = torch.autograd.grad(loss, parameter)
         assert loss.item() == 0.0 and gradient.tolist() == [0.0] * 3
         assert all(value.item() == 0.0 for value in sums.values())
@@ -222,11 +222,11 @@ def test_a_dummy_has_no_loss_and_a_gradient_of_zeros(settings: dict[str, Any]) -
 
 def test_an_entropy_bonus_that_would_teach_nothing_is_named() -> None:
     logprob, entropy = inputs(tokens := tokens_of())
-    with pytest.raises(ValueError, match=r"learning\.entropy_bonus"):
-        objective(LearningConfig(entropy_bonus=0.1), tokens, logprob, entropy.detach())
+    with pytest.raises(ValueError, match=r"learning\.loss\.entropy_bonus"):
+        objective(LossConfig(entropy_bonus=0.1), tokens, logprob, entropy.detach())
 
 
 def test_a_missing_reference_is_named() -> None:
     tokens = replace(tokens_of(), reference_logprob=None)
-    with pytest.raises(ValueError, match=r"learning\.reference_kl"):
-        objective(LearningConfig(reference_kl=0.1), tokens, *inputs(tokens))
+    with pytest.raises(ValueError, match=r"learning\.loss\.reference_kl"):
+        objective(LossConfig(reference_kl=0.1), tokens, *inputs(tokens))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning import rows_from_tree, rows_from_trees
 from megatron_trace.learning.overlong import overlong_penalty, shape_rewards
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio
 from tests.unit.trees import bare_tree, chain, empty_tree, grown_trees
 
-SHAPED = LearningConfig(overlong_buffer=10, overlong_penalty=0.5)
+SHAPED = AdvantageConfig(overlong_buffer=10, overlong_penalty=0.5)
 
 
 @pytest.mark.parametrize(

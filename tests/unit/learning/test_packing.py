@@ -65,7 +65,7 @@ def test_long_rows_count_more_where_attention_costs_more() -> None:
 
 
 def test_a_row_too_long_names_the_setting() -> None:
-    with pytest.raises(ValueError, match=r"41 tokens .* learning\.micro_batch_tokens=40"):
+    with pytest.raises(ValueError, match=r"41 tokens .* learning\.batching\.micro_batch_tokens=40"):
         plan_micro_batches([3, 41], [0, 1], ranks=1, packing=Packing(capacity=40))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from megatron_trace.config import Backup, LearningConfig
+from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning import ADVANTAGES, rows_from_tree
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
@@ -32,7 +32,7 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
 def test_what_is_learned_carries_its_turns_numbers(
     name: str | None, backup: Backup, tree: RolloutTree
 ) -> None:
-    learning = LearningConfig(advantage=name, backup=backup)
+    learning = AdvantageConfig(name=name, backup=backup)
     advantages = ADVANTAGES[name or "trace"](tree, learning)
     _, success, _ = (
         leaf_statistics(tree) if backup is Backup.leaf_weighted else sampled_statistics(tree)
@@ -63,7 +63,10 @@ def test_a_row_learns_what_its_own_rollout_sampled(tree: RolloutTree) -> None:
 
 @given(grown_trees())
 def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: RolloutTree) -> None:
-    plain, filtered = rows_from_tree(tree), rows_from_tree(tree, LearningConfig(filter_groups=True))
+    plain, filtered = (
+        rows_from_tree(tree),
+        rows_from_tree(tree, AdvantageConfig(filter_groups=True)),
+    )
     mixed = effective_ratio([tree]) == 1.0
     for before, after in zip(plain, filtered, strict=True):
         assert after.filtered is not mixed and not before.filtered
@@ -76,5 +79,5 @@ def test_filtered_trees_without_contrast_teach_the_predictor_alone(tree: Rollout
 def test_a_filtered_tree_has_no_advantages_of_length_either() -> None:
     tree = bare_tree([1.0, 1.0])
     tree.graft(ROOT, chain(900, 3, 1.0))
-    shaped = LearningConfig(overlong_buffer=10, filter_groups=True)
+    shaped = AdvantageConfig(overlong_buffer=10, filter_groups=True)
     assert not any(row.advantage.any() for row in rows_from_tree(tree, shaped, longest=14))

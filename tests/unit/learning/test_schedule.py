@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.config import Decay, LearningConfig
+from megatron_trace.config import Decay, OptimizerConfig
 from megatron_trace.learning.schedule import learning_rate_factor
 
 
 def factors(count: int, **settings: object) -> list[float]:
-    learning = LearningConfig(**settings)
+    learning = OptimizerConfig(**settings)
     return [learning_rate_factor(update, learning) for update in range(count)]
 
 
@@ -27,7 +27,7 @@ def test_a_linear_decay_falls_by_equal_steps_after_warm_up_and_stays() -> None:
     found = factors(
         9,
         warmup_steps=1,
-        learning_rate_decay=Decay.linear,
+        decay=Decay.linear,
         decay_steps=4,
         min_learning_rate_factor=0.2,
     )
@@ -35,9 +35,7 @@ def test_a_linear_decay_falls_by_equal_steps_after_warm_up_and_stays() -> None:
 
 
 def test_a_cosine_decay_is_half_a_cosine() -> None:
-    found = factors(
-        7, learning_rate_decay=Decay.cosine, decay_steps=4, min_learning_rate_factor=0.1
-    )
+    found = factors(7, decay=Decay.cosine, decay_steps=4, min_learning_rate_factor=0.1)
     expected = [0.1 + 0.9 * (1 + math.cos(math.pi * update / 4)) / 2 for update in range(5)]
     assert found == pytest.approx([*expected, 0.1, 0.1])
 
@@ -52,11 +50,8 @@ def test_a_cosine_decay_is_half_a_cosine() -> None:
 def test_the_factor_rises_through_warm_up_and_falls_after_it(
     decay: Decay, warmup: int, steps: int, lowest: float, update: int
 ) -> None:
-    settings = LearningConfig(
-        warmup_steps=warmup,
-        learning_rate_decay=decay,
-        decay_steps=steps,
-        min_learning_rate_factor=lowest,
+    settings = OptimizerConfig(
+        warmup_steps=warmup, decay=decay, decay_steps=steps, min_learning_rate_factor=lowest
     )
     now, then = learning_rate_factor(update, settings), learning_rate_factor(update + 1, settings)
     assert 0.0 <= now <= 1.0

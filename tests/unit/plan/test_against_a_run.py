@@ -47,7 +47,7 @@ def start_policy() -> Iterator[Any]:
     def make(*overrides: str) -> tuple[Any, Any]:
         config = load_config(
             "configs/geo_hop_cpu.yaml",
-            [f"learning.micro_batch_tokens={TOKENS}", *overrides],
+            [f"learning.batching.micro_batch_tokens={TOKENS}", *overrides],
         )
         return config, Policy(config)
 

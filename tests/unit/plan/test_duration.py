@@ -46,7 +46,7 @@ def test_training_is_three_forward_passes_and_recomputation_a_fourth(model, sett
 def test_a_step_of_the_workload_by_hand(settings) -> None:
     config = settings(
         *("allocation.budget=1536", "allocation.bare_share=0.66667", "allocation.pool=512"),
-        *("rollout.max_history_tokens=8192", "learning.epochs=2"),
+        *("rollout.max_history_tokens=8192", "learning.batching.epochs=2"),
     )
     work = workload(config, Assumptions(history_share=0.5, sampled_share=0.5, branch_depth=0.5))
     assert (work.bare_rollouts, work.continuations, work.history) == (1024, 512, 4096)

@@ -104,7 +104,7 @@ def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
     ],
 )
 def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, overrides) -> None:
-    config = settings(f"precision.train={precision}", "learning.predictor_hidden=16", *overrides)
+    config = settings(f"precision.train={precision}", "learning.predictor.hidden=16", *overrides)
     layout = Layout.of(config, world)
     for stage, real in enumerate(built_stages(hf, config, world)):
         ours = held(parameters(Shape.of(hf), layout, stage, 16), config, layout)
@@ -115,7 +115,7 @@ def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, 
 
 
 def test_all_ranks_together_hold_one_optimizer_state_and_each_the_predictors(settings) -> None:
-    config = settings("precision.train=bf16", "parallel.tensor=2", "learning.predictor_hidden=16")
+    config = settings("precision.train=bf16", "parallel.tensor=2", "learning.predictor.hidden=16")
     shares = [built(TINY, config, 8, rank=rank).optimizer for rank in range(0, 8, 2)]
     count = parameters(Shape.of(TINY), Layout.of(config, 8), 0, 16)
     assert sum(shares) == 12 * count.dense + len(shares) * 12 * count.predictor

@@ -66,11 +66,12 @@ def test_whatever_the_configuration_sets_the_overrides_prevail(
 
 
 def test_what_refuses_all_layouts_is_said(model, settings) -> None:
-    config = settings("learning.micro_batch_tokens=1024")
+    config = settings("learning.batching.micro_batch_tokens=1024")
     found = search(config, model("Qwen3-14B"), Cluster(1, 8, H100), Assumptions())
     assert found.refused == found.tried == sum(count for count, _ in found.refusals)
     assert any(
-        "learning.micro_batch_tokens = 1024: must hold" in message for _, message in found.refusals
+        "learning.batching.micro_batch_tokens = 1024: must hold" in message
+        for _, message in found.refusals
     )
 
 

@@ -166,7 +166,7 @@ def test_a_predictor_of_another_width_names_the_setting(tmp_path: Path) -> None:
         tmp_path / FILE,
     )
     with pytest.raises(
-        ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor_hidden"
+        ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor\.hidden"
     ):
         load_predictor(PredictorHead(8, 4, seed=0), tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import PredictorConfig
 from megatron_trace.models.predictor import PredictorHead
 from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
 
@@ -27,9 +27,7 @@ def make(**settings: float) -> tuple[PredictorHead, PredictorOptimizer]:
     torch.manual_seed(4)
     for parameter in head.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    learning = LearningConfig(
-        **{"predictor_learning_rate": 0.01, "predictor_average": 0.0} | settings
-    )
+    learning = PredictorConfig(**{"learning_rate": 0.01, "average": 0.0} | settings)
     return head, PredictorOptimizer(head, learning, distributed.group.WORLD)
 
 
@@ -66,7 +64,7 @@ def exact(head: PredictorHead, batches: list[list[int]], rate: float) -> list[Te
 
 @pytest.mark.parametrize("batch", [64, 4])
 def test_it_learns_by_adam_from_every_anchor_once_a_pass(batch: int) -> None:
-    head, optimizer = make(predictor_epochs=3, predictor_batch=batch)
+    head, optimizer = make(epochs=3, batch=batch)
     generator, sizes = np.random.default_rng(7), [9] if batch == 64 else [3, 3, 3]
     batches = [
         part.tolist()
@@ -82,7 +80,7 @@ def test_it_learns_by_adam_from_every_anchor_once_a_pass(batch: int) -> None:
 def test_more_passes_come_closer_to_the_targets() -> None:
     errors = []
     for epochs in (1, 8, 64):
-        head, optimizer = make(predictor_epochs=epochs)
+        head, optimizer = make(epochs=epochs)
         learn(optimizer)
         hidden, target = anchors()
         errors.append((torch.sigmoid(head(hidden)) - target).square().mean().item())
@@ -93,7 +91,7 @@ def test_more_passes_come_closer_to_the_targets() -> None:
 def test_the_order_of_the_anchors_is_the_generators() -> None:
     heads = []
     for seed in (0, 0, 1):
-        head, optimizer = make(predictor_batch=2)
+        head, optimizer = make(batch=2)
         learn(optimizer, seed)
         heads.append(head.fc1.weight.detach())
     assert torch.equal(heads[0], heads[1])
@@ -101,7 +99,7 @@ def test_the_order_of_the_anchors_is_the_generators() -> None:
 
 
 def test_the_head_is_the_moving_average_of_what_is_learned_without_it() -> None:
-    averaged, optimizer = make(predictor_average=0.6)
+    averaged, optimizer = make(average=0.6)
     plain, alone = make()
     right = [parameter.detach().double() for parameter in plain.parameters()]
     for seed in range(3):
@@ -123,11 +121,11 @@ def test_without_anchors_nothing_changes() -> None:
 
 
 def test_what_is_restored_goes_on_bit_for_bit() -> None:
-    head, optimizer = make(predictor_average=0.6)
+    head, optimizer = make(average=0.6)
     learn(optimizer)
     stored = {name: entry.data.clone() for name, entry in optimizer.sharded_state().items()}
     weights = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    other, restored = make(predictor_average=0.6)
+    other, restored = make(average=0.6)
     other.load_state_dict(weights)
     restored.load(stored)
     for each in (optimizer, restored):

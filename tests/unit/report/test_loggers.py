@@ -119,7 +119,7 @@ def test_tensorboard_keeps_numbers_and_settings_and_forgets_steps_done_anew(tmp_
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("kl")] == [(1, 0.5), (2, 0.25)]
     text = events.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| learning.clip_high | 0.28 |" in text
+    assert "| learning.loss.clip_high | 0.28 |" in text
 
 
 def test_tensorboard_is_off_where_its_folder_cannot_be_made(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_the_real_library_takes_a_run_and_its_continuation(
             1,
             2,
         ]
-        assert run.data.params["learning.clip_high"] == "0.28"
+        assert run.data.params["learning.loss.clip_high"] == "0.28"
         assert run.info.status == "FINISHED"
 
 

@@ -3,30 +3,30 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import AllocationConfig, LearningConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.learning import rows_from_tree
 from megatron_trace.simulate import Simulation
 from megatron_trace.simulate.gradient import gradient_quality, sampled_gradient
 from megatron_trace.simulate.truth import true_advantages
 
 
-def simulation(world, budget, strategy="uniform", **learning):
+def simulation(world, budget, strategy="uniform", **advantage):
     allocation = AllocationConfig(
         strategy=strategy, budget=budget, group=8, pool=world.config.tasks, calibrate=False
     )
-    return Simulation(world, allocation, LearningConfig(**learning))
+    return Simulation(world, allocation, AdvantageConfig(**advantage))
 
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_it_weighs_turns_as_the_training_rows_do(world, filtered) -> None:
     run = simulation(world, 64, "trace", filter_groups=filtered)
     step = run.step()
-    rows = [row for tree in step.trees for row in rows_from_tree(tree, run.learning)]
+    rows = [row for tree in step.trees for row in rows_from_tree(tree, run.advantage)]
     tokens = sum(row.learn.sum() for row in rows if not row.filtered)
     expected = np.zeros(world.parameters)
     for tree in step.trees:
         seen = set()
-        for row, leaf in zip(rows_from_tree(tree, run.learning), tree.leaves(), strict=True):
+        for row, leaf in zip(rows_from_tree(tree, run.advantage), tree.leaves(), strict=True):
             place, node = 0, 0
             for index in tree.path(leaf):
                 turn = tree.turns[index]
@@ -53,7 +53,7 @@ def test_true_advantages_on_bare_rollouts_give_the_true_gradient(world) -> None:
 
 
 def test_grpo_on_bare_rollouts_has_the_true_direction_without_its_division(world) -> None:
-    run = simulation(world, 8 * world.config.tasks, advantage_std=False)
+    run = simulation(world, 8 * world.config.tasks, std=False)
     steps = [run.step() for _ in range(60)]
     total = [step.gradient * step.turns.tokens.sum() / step.turns.terminal.sum() for step in steps]
     mean, error = np.mean(total, axis=0), np.std(total, axis=0, ddof=1) / np.sqrt(len(total))

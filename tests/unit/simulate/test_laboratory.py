@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import AllocationConfig, BudgetUnit, LearningConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig, BudgetUnit
 from megatron_trace.simulate import Simulation, WorldConfig, make_world, measure, train
 from megatron_trace.simulate.gradient import gradient_quality, sampled_gradient
 from megatron_trace.simulate.truth import true_advantages
@@ -114,8 +114,8 @@ def test_more_candidates_than_tasks_are_all_tasks_again() -> None:
 
 def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven) -> None:
     allocation = AllocationConfig(strategy="uniform", **ALLOCATION)
-    learning = LearningConfig(filter_groups=True)
-    numbers = measure(allocation, uneven, learning=learning, repeats=4, warmup=0)
+    learning = AdvantageConfig(filter_groups=True)
+    numbers = measure(allocation, uneven, advantage=learning, repeats=4, warmup=0)
     run, ideal = Simulation(uneven, allocation, learning), []
     for _ in range(4):
         step = run.step(anew=True)

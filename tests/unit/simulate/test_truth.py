@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import AllocationConfig, LearningConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.simulate import Simulation
 from megatron_trace.simulate.truth import (
     backup_error,
@@ -17,7 +17,7 @@ from megatron_trace.tree import effective_ratio
 @pytest.mark.parametrize("strategy", ["uniform", "trace"])
 def test_trees_become_mixed_as_often_as_is_expected(world, strategy) -> None:
     allocation = AllocationConfig(strategy=strategy, budget=96, group=4, pool=24, calibrate=False)
-    run, rows = Simulation(world, allocation, LearningConfig()), []
+    run, rows = Simulation(world, allocation, AdvantageConfig()), []
     for _ in range(80):
         step = run.step()
         bare = [

@@ -70,8 +70,14 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys) -> None:
             "error: --history-share = 2.0: must be a share, above 0 and at most 1",
         ),
         (["--train-reserve-gib", "-1"], "error: --train-reserve-gib = -1.0: must not be negative"),
-        (["--search", "learning.epochs=0"], "error: learning.epochs = 0: must be at least 1"),
-        (["--search", "run.loggers=[foo]"], "error: run.loggers = 'foo': must be of tensorboard"),
+        (
+            ["--search", "learning.batching.epochs=0"],
+            "error: learning.batching.epochs = 0: must be at least 1",
+        ),
+        (
+            ["--search", "run.loggers=[foo]"],
+            "error: run.loggers = 'foo': must be one of tensorboard",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -97,11 +103,12 @@ def test_a_search_says_why_all_layouts_were_refused(plan_cluster, capsys) -> Non
         "--config",
         "configs/qwen3_14b.yaml",
         "--search",
-        "learning.micro_batch_tokens=1024",
+        "learning.batching.micro_batch_tokens=1024",
     ]
     assert plan_cluster.main(arguments) == 1
     assert re.search(
-        r"\d+ refused, most often: learning.micro_batch_tokens = 1024: ", capsys.readouterr().out
+        r"\d+ refused, most often: learning.batching.micro_batch_tokens = 1024: ",
+        capsys.readouterr().out,
     )
 
 

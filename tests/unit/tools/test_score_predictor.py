@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import distributed
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import LearningConfig, PredictorConfig
 
-LEARNING = LearningConfig(predictor_learning_rate=3e-3, predictor_hidden=16)
+LEARNING = LearningConfig(predictor=PredictorConfig(learning_rate=3e-3, hidden=16))
 
 
 @pytest.fixture(scope="module")

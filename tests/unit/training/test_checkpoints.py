@@ -199,7 +199,7 @@ def test_layout_and_place_may_change_between_starts() -> None:
 @pytest.mark.parametrize(
     ("settings", "model", "tasks", "named"),
     [
-        (["learning.learning_rate=0.5"], MODEL, TASKS, "learning.learning_rate: 1e-06 in the checkpoint, 0.5 now"),
+        (["learning.optimizer.learning_rate=0.5"], MODEL, TASKS, "learning_rate: 1e-06 in the checkpoint, 0.5 now"),
         (["run.seed=4"], MODEL, TASKS, "run.seed: 0 in the checkpoint, 4 now"),
         (["precision.train=float32"], MODEL, TASKS, "precision.train: 'bf16' in the checkpoint, 'float32' now"),
         ([], MODEL | {"hidden_size": 32}, TASKS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),

@@ -9,10 +9,10 @@ from megatron_trace.training.identity import OtherRun
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch) -> Command:
-    """A command whose run has all its results; what it trains on and by is `learning.learning_rate`."""
+    """A command whose run has all its results; what it trains on and by is `learning.optimizer.learning_rate`."""
     config = Config()
     config.run.directory, config.run.steps = str(tmp_path), 3
-    same = {"learning.learning_rate": 1e-6}
+    same = {"learning.optimizer.learning_rate": 1e-6}
     checkpoint = runs.run_folder(config) / "checkpoints" / "step_00003"
     checkpoint.mkdir(parents=True)
     write_state(checkpoint, RunState(step=3, identity=same))
@@ -22,7 +22,9 @@ def finished(tmp_path, monkeypatch) -> Command:
     monkeypatch.setattr(
         runs,
         "identity_of",
-        lambda command, tasks: {"learning.learning_rate": command.config.learning.learning_rate},
+        lambda command, tasks: {
+            "learning.optimizer.learning_rate": command.config.learning.optimizer.learning_rate
+        },
     )
     return Command(config, replay=None, rollout_only=False)
 
@@ -33,8 +35,8 @@ def test_a_finished_run_says_so_and_does_nothing(finished, capsys) -> None:
 
 
 def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished) -> None:
-    finished.config.learning.learning_rate = 1e-4
+    finished.config.learning.optimizer.learning_rate = 1e-4
     with pytest.raises(
-        OtherRun, match=r"learning.learning_rate: 1e-06 in the checkpoint, 0.0001 now"
+        OtherRun, match=r"learning.optimizer.learning_rate: 1e-06 in the checkpoint, 0.0001 now"
     ):
         runs.run(finished, guard=None, stop=None)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.at2po import at2po
 from tests.unit.learning.advantages.small_tree import small_tree
 
@@ -22,6 +22,4 @@ def test_a_turn_is_worth_its_followers_weighted_by_their_surprisal(std: bool) ->
     weights = [math.exp(0.3), math.exp(1.5), math.exp(0.1)]
     branching = sum(w * v for w, v in zip(weights, (a[0], a[2], a[3]), strict=True)) / sum(weights)
     expected = [0.0, branching, a[0], a[0], a[1], a[1], a[2], a[2], a[3]]
-    assert list(at2po(tree, LearningConfig(advantage_std=std))) == pytest.approx(
-        expected, rel=1e-12
-    )
+    assert list(at2po(tree, AdvantageConfig(std=std))) == pytest.approx(expected, rel=1e-12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning import ADVANTAGES
 from megatron_trace.tree import ROOT, RolloutTree
 from tests.unit.trees import bare_tree, empty_tree, grown_trees
@@ -28,21 +28,21 @@ def with_rewards(tree: RolloutTree, scale: float, shift: float) -> RolloutTree:
 @every
 @given(tree=grown_trees())
 def test_every_turn_has_a_finite_advantage_and_the_root_none(name: str, tree: RolloutTree) -> None:
-    advantages = ADVANTAGES[name](tree, LearningConfig())
+    advantages = ADVANTAGES[name](tree, AdvantageConfig())
     assert advantages.shape == (len(tree.turns),) and advantages.dtype == np.float64
     assert np.isfinite(advantages).all() and advantages[ROOT] == 0.0
 
 
 @every
 def test_an_empty_tree_has_no_advantages(name: str) -> None:
-    assert list(ADVANTAGES[name](empty_tree(), LearningConfig())) == [0.0]
+    assert list(ADVANTAGES[name](empty_tree(), AdvantageConfig())) == [0.0]
 
 
 @every
 @given(tree=grown_trees(), std=st.booleans())
 def test_a_tree_is_left_as_it_is(name: str, tree: RolloutTree, std: bool) -> None:
     before = dataclasses.asdict(tree)
-    ADVANTAGES[name](tree, LearningConfig(advantage_std=std))
+    ADVANTAGES[name](tree, AdvantageConfig(std=std))
     assert dataclasses.asdict(tree) == before
 
 
@@ -52,7 +52,7 @@ def test_without_contrast_there_is_nothing_to_learn(
     name: str, tree: RolloutTree, reward: float, std: bool
 ) -> None:
     same = with_rewards(tree, 0.0, reward)
-    assert not ADVANTAGES[name](same, LearningConfig(advantage_std=std)).any()
+    assert not ADVANTAGES[name](same, AdvantageConfig(std=std)).any()
 
 
 @group_relative
@@ -60,7 +60,7 @@ def test_without_contrast_there_is_nothing_to_learn(
 def test_what_all_rewards_have_in_common_does_not_matter(
     name: str, tree: RolloutTree, shift: float, std: bool
 ) -> None:
-    learning = LearningConfig(advantage_std=std)
+    learning = AdvantageConfig(std=std)
     expected = ADVANTAGES[name](tree, learning)
     np.testing.assert_allclose(
         ADVANTAGES[name](with_rewards(tree, 1.0, shift), learning), expected, atol=1e-6
@@ -72,7 +72,7 @@ def test_what_all_rewards_have_in_common_does_not_matter(
 def test_without_the_deviation_advantages_grow_with_the_rewards(
     name: str, tree: RolloutTree
 ) -> None:
-    learning = LearningConfig(advantage_std=False)
+    learning = AdvantageConfig(std=False)
     doubled = with_rewards(tree, 2.0, 0.0)
     prediction = tree.turns[ROOT].prediction
     assert prediction is not None
@@ -84,6 +84,6 @@ def test_without_the_deviation_advantages_grow_with_the_rewards(
 @pytest.mark.parametrize("name", ["trace", "grpo", "at2po", "treepo"])
 @given(rewards=st.lists(st.sampled_from([0.0, 1.0, 0.25]), min_size=1, max_size=8))
 def test_on_bare_rollouts_a_tree_estimator_is_grpo(name: str, rewards: list[float]) -> None:
-    advantages = ADVANTAGES[name](bare_tree(rewards, turns=3), LearningConfig())
+    advantages = ADVANTAGES[name](bare_tree(rewards, turns=3), AdvantageConfig())
     expected = (np.array(rewards) - np.mean(rewards)) / (np.std(rewards) + 1e-6)
     np.testing.assert_allclose(advantages, [0.0, *np.repeat(expected, 3)], atol=1e-7)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.gigpo import gigpo
 from megatron_trace.learning.advantages.grpo import grpo
 from tests.unit.learning.advantages.small_tree import small_tree
@@ -22,7 +22,7 @@ def test_turns_from_the_same_state_are_compared_by_their_discounted_returns(std:
     tree.turns[4].observation_ids = list(
         tree.turns[1].observation_ids
     )  # turn 5 sets out from where 2, 6 and 8 do
-    learning = LearningConfig(advantage_std=std, gigpo_weight=0.5, gigpo_discount=DISCOUNT)
+    learning = AdvantageConfig(std=std, gigpo_weight=0.5, gigpo_discount=DISCOUNT)
     step = np.zeros(9)
     step[[1, 4]] = normalised([(DISCOUNT**2 + 0.0 + DISCOUNT) / 3, 0.0], std)
     step[[2, 5, 6, 8]] = normalised([DISCOUNT, 0.0, 0.0, 1.0], std)
@@ -32,11 +32,11 @@ def test_turns_from_the_same_state_are_compared_by_their_discounted_returns(std:
 
 
 def test_a_shorter_way_to_success_is_worth_more() -> None:
-    learning = LearningConfig(gigpo_discount=DISCOUNT)
+    learning = AdvantageConfig(gigpo_discount=DISCOUNT)
     advantages = gigpo(small_tree(), learning)
     assert advantages[8] > advantages[2] > advantages[6]
 
 
 def test_without_weight_it_is_grpo() -> None:
-    learning = LearningConfig(gigpo_weight=0.0)
+    learning = AdvantageConfig(gigpo_weight=0.0)
     np.testing.assert_array_equal(gigpo(small_tree(), learning), grpo(small_tree(), learning))

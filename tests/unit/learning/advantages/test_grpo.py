@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.grpo import grpo
 from tests.unit.learning.advantages.small_tree import small_tree
 
@@ -16,6 +16,4 @@ def test_a_rollout_is_compared_with_all_of_its_task(std: bool) -> None:
     a = (REWARDS - 0.5) / (0.5 + 1e-6 if std else 1.0)
     shared = (a[0] + a[2] + a[3]) / 3  # turn 1, of three rollouts
     expected = [0.0, shared, a[0], a[0], a[1], a[1], a[2], a[2], a[3]]
-    assert list(grpo(small_tree(), LearningConfig(advantage_std=std))) == pytest.approx(
-        expected, rel=1e-12
-    )
+    assert list(grpo(small_tree(), AdvantageConfig(std=std))) == pytest.approx(expected, rel=1e-12)

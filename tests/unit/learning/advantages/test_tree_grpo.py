@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.tree_grpo import tree_grpo
 from tests.unit.learning.advantages.small_tree import small_tree
 
@@ -19,5 +19,5 @@ def test_a_rollout_is_compared_with_its_task_and_with_its_chain(std: bool) -> No
     a = task + np.array([own[0], 0.0, own[1], own[2]])
     shared = (a[0] + a[2] + a[3]) / 3
     expected = [0.0, shared, a[0], a[0], a[1], a[1], a[2], a[2], a[3]]
-    found = tree_grpo(small_tree(), LearningConfig(advantage_std=std))
+    found = tree_grpo(small_tree(), AdvantageConfig(std=std))
     assert list(found) == pytest.approx(expected, rel=1e-12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from megatron_trace.config import LearningConfig
+from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.advantages.treepo import treepo
 from megatron_trace.tree import ROOT
 from tests.unit.learning.advantages.small_tree import small_tree
@@ -17,7 +17,7 @@ def test_a_rollout_is_compared_at_every_depth(std: bool) -> None:
     a = (values - values.mean()) / (values.std() + 1e-6 if std else 1.0)
     shared = (a[0] + a[2] + a[3]) / 3
     expected = [0.0, shared, a[0], a[0], a[1], a[1], a[2], a[2], a[3]]
-    assert list(treepo(small_tree(), LearningConfig(advantage_std=std))) == pytest.approx(
+    assert list(treepo(small_tree(), AdvantageConfig(std=std))) == pytest.approx(
         expected, rel=1e-12
     )
 
@@ -29,5 +29,5 @@ def test_a_subgroup_counts_at_every_depth_that_it_spans() -> None:
     tree.graft(ROOT, chain(200, 1, 1.0))  # 5
     values = np.array([(1 / 3 + 1 / 2 + 1 / 2) / 3, (-2 / 3 - 1 / 2 - 1 / 2) / 3, 1 / 3])
     a = values - values.mean()
-    found = treepo(tree, LearningConfig(advantage_std=False))
+    found = treepo(tree, AdvantageConfig(std=False))
     assert list(found[3:]) == pytest.approx(list(a), rel=1e-12)

@@ -1,0 +1,151 @@
+"""`setting(...)`: a dataclass field with its meaning and its bounds, and the check of all bounds."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator
+from enum import Enum
+from typing import Any, get_args
+
+from megatron_trace.config.error import SettingError
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What a value must satisfy. A bound that is None does not apply; `null` satisfies all.
+
+    Attributes:
+        above: the value must be greater.
+        at_least: the value must not be less.
+        below: the value must be less.
+        at_most: the value must not be greater.
+        one_of: the value, or every entry of a list, must be one of these.
+        reason: what would go wrong otherwise; ends the error message.
+    """
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    one_of: Collection[str] = ()
+    reason: str = ""
+
+    def words(self) -> str:
+        """The bounds as `--help` and errors show them, such as "above 0 and at most 1"; "" without any."""
+        limits = {
+            "above": self.above,
+            "at least": self.at_least,
+            "below": self.below,
+            "at most": self.at_most,
+        }
+        parts = [f"{name} {limit:g}" for name, limit in limits.items() if limit is not None]
+        if self.one_of:
+            parts.append("one of " + ", ".join(self.one_of))
+        return " and ".join(parts)
+
+    def admits(self, value: Any) -> bool:
+        """Whether a value that is not None satisfies all bounds. NaN satisfies no limit."""
+        if self.one_of:
+            return value in self.one_of
+        return (
+            (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    one_of: Collection[str] = (),
+    reason: str = "",
+) -> Any:
+    """A dataclass field with its meaning, which `--help` prints, and its bounds, which `check_bounds` checks.
+
+    The bounds are those of `Bounds`.
+    """
+    bounds = Bounds(above, at_least, below, at_most, one_of, reason)
+    metadata = {"meaning": meaning, "bounds": bounds}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedSetting:
+    """One setting of a dataclass that may hold other such dataclasses as sections.
+
+    Attributes:
+        name: dotted name.
+        field: its field.
+        value: its value in the given object; its default where a class was given.
+    """
+
+    name: str
+    field: dataclasses.Field
+    value: Any
+
+    @property
+    def bounds(self) -> Bounds:
+        """Its bounds."""
+        return self.field.metadata.get("bounds", Bounds())
+
+    @property
+    def meaning(self) -> str:
+        """What it does, in words."""
+        return self.field.metadata.get("meaning", "")
+
+
+def all_settings(settings: Any, prefix: str = "") -> Iterator[NamedSetting]:
+    """Every setting of a dataclass, or of an instance of one, in the order of its fields.
+
+    Args:
+        settings: a dataclass whose fields are settings or nested sections.
+        prefix: put before every name, such as `allocation.options.trace.`.
+    """
+    for field in dataclasses.fields(settings):
+        name = prefix + field.name
+        value = _value(settings, field)
+        if dataclasses.is_dataclass(value):
+            yield from all_settings(value, f"{name}.")
+        else:
+            yield NamedSetting(name, field, value)
+
+
+def check_bounds(settings: Any, prefix: str = "") -> None:
+    """Refuse numbers that are not finite, and values outside their bounds.
+
+    Raises:
+        SettingError: at the first such value.
+    """
+    for one in all_settings(settings, prefix):
+        if isinstance(one.value, float) and not math.isfinite(one.value):
+            raise SettingError(one.name, one.value, "must be a finite number")
+        values = one.value if isinstance(one.value, list) else [one.value]
+        for value in values:
+            if value is not None and not one.bounds.admits(value):
+                raise SettingError(one.name, value, _remedy(one))
+
+
+def shown(value: Any) -> str:
+    """A default as `--help` shows it."""
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def _remedy(one: NamedSetting) -> str:
+    nullable = type(None) in get_args(one.field.type)
+    remedy = f"must be {one.bounds.words()}" + (", or null" if nullable else "")
+    return f"{remedy}: {one.bounds.reason}" if one.bounds.reason else remedy
+
+
+def _value(settings: Any, field: dataclasses.Field) -> Any:
+    if not isinstance(settings, type):
+        return getattr(settings, field.name)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default

@@ -1,0 +1,32 @@
+"""A setting's old name is refused with the new one."""
+
+import pytest
+
+from megatron_trace.check.command import load_config
+from megatron_trace.config import Config, SettingError, all_settings
+from megatron_trace.config.moved import MOVED
+
+
+@pytest.mark.parametrize(("old", "new"), list(MOVED.items()))
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{old} = 1: is now {new}$"):
+        load_config(None, [f"{old}=1"])
+
+
+def test_a_file_with_several_old_names_gets_all_new_ones_at_once(tmp_path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("learning: {clip_low: 0.1, epochs: 2}")
+    with pytest.raises(SettingError) as error:
+        load_config(str(file))
+    assert str(error.value) == (
+        "learning.clip_low = 0.1: is now learning.loss.clip_low; "
+        "learning.epochs is now learning.batching.epochs"
+    )
+
+
+def test_new_names_exist() -> None:
+    assert set(MOVED.values()) <= {one.name for one in all_settings(Config())}
+
+
+def test_an_advantage_section_is_not_taken_for_the_old_name() -> None:
+    assert load_config(None, ["learning.advantage.name=grpo"]).learning.advantage.name == "grpo"
