@@ -2,7 +2,6 @@
 
 from hypothesis import settings
 
-settings.register_profile(
-    "house", deadline=None, derandomize=True
-)  # machines differ in speed, runs should not
+# Machines differ in speed; no deadline and fixed seeds make runs repeatable.
+settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")

@@ -30,7 +30,6 @@ LAYOUT_TOKENS = {
     tokenize.ENDMARKER,
 }
 PRAGMAS = ("#!", "# fmt:", "# mypy:", "# noqa", "# ruff:", "# type:")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -134,11 +134,6 @@ class RolloutTree:
             and (of_continuations or self.rollouts[turn.rollout].stage == "bare")
         ]
 
-    def outcome_below(self, anchor: Anchor) -> float:
-        """Terminal reward of the rollout that added `anchor`."""
-        rollout = self.turns[anchor].rollout
-        return next(turn.reward for turn in self.turns if turn.rollout == rollout and turn.terminal)
-
     def graft(self, anchor: Anchor, turns: Sequence[Turn]) -> None:
         """Append one sampled rollout, a chain of turns that ends in a terminal one, below `anchor`.
 

@@ -171,9 +171,8 @@ def test_torchruns_signals_reach_nothing_but_the_ranks(start: Start) -> None:
     group = {
         line for pid, line in run.processes().items() if os.getpgid(pid) == rank and pid != rank
     }
-    assert all(
-        "multiprocessing.resource_tracker" in line for line in group
-    )  # which is deaf by itself
+    # Python's resource tracker ignores the signals by itself.
+    assert all("multiprocessing.resource_tracker" in line for line in group)
     run.torchrun.terminate()
     run.gone()
 

@@ -82,9 +82,8 @@ class Setup:
     def reference(self, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability of each next token, and prediction after each token, by transformers and torch."""
         output = self.model(torch.tensor([ids]), output_hidden_states=True)
-        logits = (
-            output.logits[0, :-1, :-2] / self.config.rollout.temperature
-        )  # the reserved tokens have no mass
+        # The reserved tokens have no probability mass.
+        logits = output.logits[0, :-1, :-2] / self.config.rollout.temperature
         logprobs = logits.log_softmax(-1)[
             torch.arange(len(ids) - 1), torch.tensor(ids[1:]).clamp(max=509)
         ]

@@ -146,9 +146,8 @@ def test_a_clipped_sequence_stops_learning_as_a_whole() -> None:
     settings = LossConfig(ratio=Ratio.sequence, importance=Importance.none)
     tokens = replace(tokens_of([3, 4]), advantage=torch.ones(7, dtype=torch.float64))
     assert tokens.old_logprob is not None
-    gaps = torch.tensor(
-        [0.1, 0.9, -0.1, 0.1, 0.6, -0.1, 0.2], dtype=torch.float64
-    )  # means 0.3 and 0.2
+    # The sequences' means are 0.3 and 0.2.
+    gaps = torch.tensor([0.1, 0.9, -0.1, 0.1, 0.6, -0.1, 0.2], dtype=torch.float64)
     logprob = (tokens.old_logprob + gaps).requires_grad_()
     loss, _ = objective(settings, tokens, logprob, inputs(tokens)[1])
     (gradient,) = torch.autograd.grad(loss, logprob)

@@ -32,9 +32,8 @@ def test_entropies_are_those_of_the_distribution_that_is_sampled_from(temperatur
     logits = made_logits()
     write_reserved(logits, PREDICTED, temperature)
     entropies = read_entropies(logprobs(logits, temperature)[:, -2].tolist(), temperature)
-    resolution = 2e-5 / min(
-        temperature or 1.0, 1.0
-    )  # 60 / temperature is what float32 has to carry beside it
+    # The same float32 carries 60 / temperature beside the entropy.
+    resolution = 2e-5 / min(temperature or 1.0, 1.0)
     assert torch.tensor(entropies).sub(reference(logits, temperature)).abs().max() < resolution
     assert min(entropies) >= 0.0
 

@@ -114,9 +114,9 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
 
     def give(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal bytes_saved
-        if (
-            not bytes_saved
-        ):  # the backward pass begins; what recomputation brings back from here on comes and goes
+        # The first tensor is given back when the backward pass begins. Later sums would include what
+        # recomputation brings back for a while.
+        if not bytes_saved:
             bytes_saved = sum(storages(saved.values()).values())
         return tensor
 

@@ -12,9 +12,8 @@ H100 = GPUS["h100-80gb"]
 
 def test_keys_and_values_of_qwen3_14b(model, settings) -> None:
     engine = engine_memory(Shape.of(model("Qwen3-14B")), settings(), H100, Assumptions())
-    assert (
-        engine.token == 2 * 2 * 40 * 8 * 128
-    )  # key and value, bf16, layers, heads, width: 160 KiB
+    # Keys and values, bf16, layers, heads, head width: 160 KiB.
+    assert engine.token == 2 * 2 * 40 * 8 * 128
     assert engine.weights == 2 * 14_768_307_200
     room = 0.85 * 81_559 * 2**20 - engine.weights - 5 * GIB
     assert engine.cached_tokens == pytest.approx(room / engine.token, abs=1)

@@ -79,9 +79,8 @@ def test_an_engine_stands_within_a_node(settings) -> None:
 
 
 def test_places_for_engines_are_whole_on_every_node() -> None:
-    assert (
-        engine_places(4, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 2
-    )  # 2 GPUs are left of the first node
+    # The first node has 2 GPUs left, too few for an engine of 4.
+    assert engine_places(4, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 2
     assert engine_places(2, Cluster(2, 8, GPUS["h100-80gb"]), 6) == 5
 
 

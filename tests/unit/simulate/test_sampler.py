@@ -29,13 +29,17 @@ def grown(sampler, tasks, each):
     return trees
 
 
+def outcomes(tree):
+    """Of every turn the terminal reward of its own rollout; NaN for the root."""
+    rewards = {turn.rollout: turn.reward for turn in tree.turns if turn.terminal}
+    return [rewards[turn.rollout] if index else np.nan for index, turn in enumerate(tree.turns)]
+
+
 def test_rollouts_succeed_as_often_as_the_values_of_their_histories_say(world) -> None:
     policy, each = start_policy(world), 400
     trees = grown(SimulatedSampler(policy), world.tasks(), each)
     turns = turns_of(trees, world.config.actions)
-    outcome = np.concatenate(
-        [[tree.outcome_below(i) if i else np.nan for i in range(len(tree.turns))] for tree in trees]
-    )
+    outcome = np.concatenate([outcomes(tree) for tree in trees])
     histories = turns.task * world.config.nodes + turns.node
     checked = 0
     for history in np.unique(histories[turns.sampled]):

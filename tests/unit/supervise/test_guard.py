@@ -73,9 +73,8 @@ class Toy:
         launcher: str = "",
         **environment: str,
     ) -> None:
-        self.temp = Path(
-            tempfile.mkdtemp(prefix="t", dir="/tmp")
-        )  # pytest's are too long for Ray's sockets
+        # The paths of pytest's folders are too long for Ray's sockets.
+        self.temp = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
         self.mark = uuid.uuid4().hex
         program = TOY.replace("HANG_S", str(hang_s)).replace("GRACE_S", str(grace_s)) + code
         command = [sys.executable, "-c", program, str(folder / "run")]
@@ -106,9 +105,8 @@ class Toy:
 
     def end(self, limit_s: float = 15.0) -> tuple[int, str]:
         """Exit code and what was printed, once all processes are gone and the temporary files with them."""
-        _, printed = self.process.communicate(
-            timeout=limit_s
-        )  # the guard holds stderr until it has done
+        # The guard holds stderr open until it has cleaned up.
+        _, printed = self.process.communicate(timeout=limit_s)
         assert not self.processes()
         self.temp.rmdir()  # it is empty
         return self.process.returncode, printed

@@ -22,13 +22,6 @@ def test_only_bare_nonterminal_turns_below_the_root_may_be_expanded() -> None:
     assert tree.prefixes() == [1, 2, 4, 5]
 
 
-def test_outcome_below_a_prefix_is_its_own_rollouts() -> None:
-    tree = bare_tree([1.0, 0.0], turns=2)
-    tree.graft(1, chain(500, 1, 0.0))
-    assert tree.outcome_below(1) == 1.0
-    assert tree.outcome_below(3) == 0.0
-
-
 @pytest.mark.parametrize("turns", [[], [turn(5)], [turn(5, reward=0.0), turn(6, reward=1.0)]])
 def test_a_rollout_that_is_no_chain_to_one_terminal_turn_is_refused(turns) -> None:
     with pytest.raises(ValueError, match="terminal"):

@@ -69,10 +69,9 @@ def test_a_prefix_is_expanded_where_the_predictor_disagrees_with_the_outcome() -
 
 def test_gains_fall_with_each_continuation_of_a_prefix() -> None:
     tree = bare_tree([1.0, 0.0], turns=2)
-    tree.turns[1].prediction, tree.turns[3].prediction = (
-        0.5,
-        0.2,
-    )  # gains .5 .25 .125 ... and .2 .16 .128 ...
+    # The gains are .5 .25 .125 ... and .2 .16 .128 ...
+    tree.turns[1].prediction = 0.5
+    tree.turns[3].prediction = 0.2
     assert expanded([tree], budget=6) == [{1: 2, 3: 2}]
 
 

@@ -19,9 +19,8 @@ def normalised(returns: list[float], std: bool) -> np.ndarray:
 @pytest.mark.parametrize("std", [True, False])
 def test_turns_from_the_same_state_are_compared_by_their_discounted_returns(std: bool) -> None:
     tree = small_tree()
-    tree.turns[4].observation_ids = list(
-        tree.turns[1].observation_ids
-    )  # turn 5 sets out from where 2, 6 and 8 do
+    # Turn 5 starts from the same state as turns 2, 6 and 8.
+    tree.turns[4].observation_ids = list(tree.turns[1].observation_ids)
     learning = AdvantageConfig(std=std, gigpo_weight=0.5, gigpo_discount=DISCOUNT)
     step = np.zeros(9)
     step[[1, 4]] = normalised([(DISCOUNT**2 + 0.0 + DISCOUNT) / 3, 0.0], std)

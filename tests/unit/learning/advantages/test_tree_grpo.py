@@ -10,10 +10,9 @@ from tests.unit.learning.advantages.small_tree import small_tree
 
 @pytest.mark.parametrize("std", [True, False])
 def test_a_rollout_is_compared_with_its_task_and_with_its_chain(std: bool) -> None:
-    rewards, chain = (
-        np.array([1.0, 0.0, 0.0, 1.0]),
-        np.array([1.0, 0.0, 1.0]),
-    )  # leaves 3, 5, 7, 8; 3, 7, 8
+    # Leaves 3, 5, 7 and 8 of the task; 3, 7 and 8 of the chain.
+    rewards = np.array([1.0, 0.0, 0.0, 1.0])
+    chain = np.array([1.0, 0.0, 1.0])
     task = (rewards - 0.5) / (0.5 + 1e-6 if std else 1.0)
     own = (chain - 2 / 3) / (np.std(chain) + 1e-6 if std else 1.0)
     a = task + np.array([own[0], 0.0, own[1], own[2]])
