@@ -6,28 +6,17 @@ A turn searches a corpus with BM25 or answers. The terminal reward is the exact 
 import json
 import re
 import string
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import bm25s
 import webdataset as wds
 
 from megatron_trace.envs import react
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.files.shards import shard_paths
-
-# bm25s loads numba where it can, which we do not use; vLLM's CPU worker looks at every loaded module when it
-# starts, and fails on numba's llvmlite. So bm25s is loaded as though numba were not installed.
-_numba = sys.modules.get("numba")
-sys.modules["numba"] = None  # type: ignore[assignment]
-try:
-    import bm25s
-finally:
-    del sys.modules["numba"]
-    if _numba is not None:
-        sys.modules["numba"] = _numba
 
 SEARCH_R1_INSTRUCTION = (
     "Answer the given question. First reason about what you still need to know. If you lack some knowledge, "
