@@ -1,4 +1,8 @@
-"""The agent's loop over turns: token ids in, token ids out. What was sampled is never tokenized again."""
+"""The agent's loop over turns: token ids in, token ids out.
+
+What was sampled is never tokenized again: the ids of text need not be those that were sampled, and
+the trainer must learn from the very tokens that the sampler chose.
+"""
 
 import asyncio
 import hashlib
@@ -13,18 +17,18 @@ from megatron_trace.tree import Turn
 
 
 class Generate(Protocol):
-    """The engine: sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
+    """`Engine.generate`."""
 
     def __call__(
         self, prompt_ids: list[int], *, max_tokens: int, seed: int
     ) -> Awaitable[Generation]:
-        """Start sampling."""
+        """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
         ...
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Text to token ids (no special tokens added) and back (none dropped)."""
+    """Text to token ids, with no special tokens added, and back, with none dropped."""
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
@@ -32,14 +36,23 @@ class Codec:
 
 @dataclass(frozen=True)
 class Limits:
-    """Most sampled tokens of a turn, and most tokens of a whole rollout, prompt included."""
+    """Bounds of a rollout, in tokens.
+
+    Attributes:
+        max_turn_tokens: sampled tokens of one turn.
+        max_history_tokens: all tokens of a rollout, prompt included.
+    """
 
     max_turn_tokens: int
     max_history_tokens: int
 
 
 def turn_seed(run_seed: int, name: str, turn: int) -> int:
-    """Sampling seed, in [0, 2^63), of one turn of the rollout called `name`; a function of its arguments alone."""
+    """Sampling seed, in [0, 2^63), of one turn of the rollout called `name`.
+
+    It depends on the arguments alone. So a rollout that is repeated after a worker's death, or in a
+    resumed run, is the same rollout.
+    """
     digest = hashlib.sha256(f"{run_seed}/{name}/{turn}".encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
 
@@ -54,8 +67,8 @@ async def sample_rollout(
 ) -> SampledRollout:
     """Continue from the request's anchor until the episode ends.
 
-    A turn that is cut off at its token limit, or whose observation leaves no room for another token, ends the
-    episode: terminal, malformed, reward 0.
+    A turn ends the episode without success (terminal, malformed, reward 0) if it is cut off at its
+    token limit, or if its observation leaves no room for another token.
 
     Raises:
         ValueError: the anchor's history leaves no room for a token.
@@ -63,47 +76,65 @@ async def sample_rollout(
     history = list(request.history_ids)
     if len(history) >= limits.max_history_tokens:
         raise ValueError(
-            f"{request.name}: a history of {len(history)} tokens leaves no room within max_history_tokens = "
-            f"{limits.max_history_tokens}"
+            f"{request.name}: a history of {len(history)} tokens leaves no room within "
+            f"max_history_tokens = {limits.max_history_tokens}"
         )
     rollout = SampledRollout(turns=[], anchor_prediction=0.0, cached_tokens=0, prompt_tokens=0)
+    # The snapshot is restored with the first step, in the environment's thread. From then on the
+    # environment itself holds the state.
     state: Mapping[str, Any] | None = request.state
-    while not (rollout.turns and rollout.turns[-1].terminal):
+    terminal = False
+    while not terminal:
+        room = limits.max_history_tokens - len(history)
         generation = await generate(
             history,
-            max_tokens=min(limits.max_turn_tokens, limits.max_history_tokens - len(history)),
+            max_tokens=min(limits.max_turn_tokens, room),
             seed=turn_seed(run_seed, request.name, len(rollout.turns)),
         )
-        rollout.prompt_tokens += len(history)
-        rollout.cached_tokens += generation.cached_tokens
-        if rollout.turns:
-            rollout.turns[-1].prediction = generation.prediction
-        else:
-            rollout.anchor_prediction = generation.prediction
-        turn = Turn(
-            -1,
-            generation.token_ids,
-            generation.logprobs,
-            generation.versions,
-            [],
-            terminal=True,
-            malformed=True,
-            entropies=generation.entropies,
-        )
+        _account(rollout, generation, prompt_tokens=len(history))
+        turn = _unfinished_turn(generation)
         if not generation.truncated:
             action = codec.decode(generation.token_ids)
+            # An environment may block, on a search for instance, and the engine's requests run on
+            # this event loop.
             result, snapshot = await asyncio.to_thread(_step, environment, state, action)
-            state = None  # from here on the environment itself holds the state
-            _apply(turn, result, snapshot, codec, room=limits.max_history_tokens - len(history))
+            state = None
+            _apply(turn, result, snapshot, codec, room)
         rollout.turns.append(turn)
         history = [*history, *turn.action_ids, *turn.observation_ids]
+        terminal = turn.terminal
     return rollout
+
+
+def _account(rollout: SampledRollout, generation: Generation, prompt_tokens: int) -> None:
+    """Note what a call of the engine says about the history before it."""
+    rollout.prompt_tokens += prompt_tokens
+    rollout.cached_tokens += generation.cached_tokens
+    # The prediction belongs to the end of that history: the turn before, or the anchor.
+    if rollout.turns:
+        rollout.turns[-1].prediction = generation.prediction
+    else:
+        rollout.anchor_prediction = generation.prediction
+
+
+def _unfinished_turn(generation: Generation) -> Turn:
+    """The sampled action as a turn that ends the episode; `_apply` says otherwise."""
+    return Turn(
+        parent=-1,
+        action_ids=generation.token_ids,
+        logprobs=generation.logprobs,
+        versions=generation.versions,
+        observation_ids=[],
+        terminal=True,
+        malformed=True,
+        entropies=generation.entropies,
+    )
 
 
 def _step(
     environment: Environment, state: Mapping[str, Any] | None, action: str
 ) -> tuple[StepResult, dict[str, Any] | None]:
-    """Restore `state` where given, act, and take a snapshot unless the episode is over."""
+    """Restore `state` unless it is None, act, and take a snapshot unless the episode is over."""
     if state is not None:
         environment.restore(state)
     result = environment.step(action)
@@ -113,11 +144,16 @@ def _step(
 def _apply(
     turn: Turn, result: StepResult, snapshot: dict[str, Any] | None, codec: Codec, room: int
 ) -> None:
-    """Write an action's result into its turn; `room` is what the history may still grow by, the action included."""
+    """Write the result of an action into its turn.
+
+    Args:
+        room: tokens by which the history may still grow, those of the action included.
+    """
     if result.done:
         turn.reward, turn.malformed = result.reward, result.malformed
         return
     observation_ids = codec.encode(result.observation)
+    # Equal would fill the history to its limit, with no token left for the next action.
     if len(turn.action_ids) + len(observation_ids) < room:
         turn.terminal, turn.malformed = False, result.malformed
         turn.observation_ids, turn.state = observation_ids, snapshot

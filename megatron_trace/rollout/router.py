@@ -1,9 +1,9 @@
-"""Which worker gets a job: the one whose prefix cache knows the tree, unless it is much busier than another."""
+"""Which worker gets a job: the one whose prefix cache knows the tree, unless it is much busier."""
 
 from collections.abc import Mapping
 
 SLACK = 8
-"""A job follows its tree to a worker that has at most this many jobs more than the least loaded one."""
+"""A job follows its tree to a worker with at most this many jobs more than the least loaded one."""
 
 
 class Router:
@@ -24,14 +24,16 @@ class Router:
         free = {worker: jobs for worker, jobs in load.items() if jobs < concurrency}
         if not free:
             return None
-        least = min(free, key=lambda worker: (free[worker], worker))
-        home = self._home.get(tree, least) if tree else least
-        chosen = home if home in free and free[home] <= free[least] + SLACK else least
-        self._home.setdefault(tree, chosen)
-        return chosen
+        least_loaded = min(free, key=lambda worker: (free[worker], worker))
+        if not tree:
+            return least_loaded
+        # A tree keeps its first home even if some jobs go elsewhere: home was only busy, and its
+        # cache knows more of the tree than any other.
+        home = self._home.setdefault(tree, least_loaded)
+        if home in free and free[home] <= free[least_loaded] + SLACK:
+            return home
+        return least_loaded
 
-    def forget(self, worker: int | None = None) -> None:
-        """Forget what the caches no longer hold: those of `worker`, or of all."""
-        self._home = (
-            {} if worker is None else {t: home for t, home in self._home.items() if home != worker}
-        )
+    def forget(self, worker: int) -> None:
+        """Forget the trees of `worker`, whose cache is gone."""
+        self._home = {tree: home for tree, home in self._home.items() if home != worker}

@@ -4,41 +4,52 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
-from megatron_trace.allocation import Allocator, Plans
+from megatron_trace.allocation import Allocator
+from megatron_trace.allocation.step import AllocationStep
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
 OnDone = Callable[[int, SampledRollout], Iterable[RolloutRequest] | None]
-"""Told the index and the rollout of each request as it ends; may return further requests."""
+"""Callback: called with (index, rollout) when a request ends; may return new requests to sample."""
 
 
 class Sampler(Protocol):
-    """What sampling needs of the fleet."""
+    """What sampling needs of the fleet; see there."""
 
-    def open_trees(self, tasks: Sequence[dict[str, Any]]) -> list[RolloutTree]: ...
+    def open_trees(self, tasks: Sequence[dict[str, Any]]) -> list[RolloutTree]:
+        """A tree of only its root for every task."""
+        ...
 
     def sample(
         self, requests: Sequence[RolloutRequest], on_done: OnDone | None = None
-    ) -> list[SampledRollout]: ...
+    ) -> list[SampledRollout]:
+        """A rollout for every request, in their order."""
+        ...
 
 
-class Watcher(Protocol):
-    """What the progress display hears."""
+class Progress(Protocol):
+    """What shows a step's progress."""
 
-    def phase(self, name: str, total: int | None = None) -> None: ...
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A phase begins, of `total` units if that is known."""
+        ...
 
-    def advance(self, n: int = 1) -> None: ...
+    def advance(self, n: int = 1) -> None:
+        """`n` units of the phase are done."""
+        ...
 
 
 @dataclass
 class Spending:
-    """What a step's sampling cost: seconds by phase, and prompt tokens in all and served from the cache.
+    """What a step cost, and on how good predictions it was planned.
 
     Attributes:
-        predictor: how good the predictions were on which it was planned.
+        seconds: by phase.
+        prompt_tokens: over all turns.
+        cached_tokens: those of them that the prefix cache served.
+        predictor: metrics of the predictions.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -47,12 +58,16 @@ class Spending:
     predictor: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def phase(self, name: str, watcher: Watcher, total: int | None = None) -> Iterator[None]:
+    def phase(self, name: str, progress: Progress, total: int | None = None) -> Iterator[None]:
         """Time a phase and show it."""
-        watcher.phase(name, total)
+        progress.phase(name, total)
         begin = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def times(self) -> dict[str, float]:
+        """Metric name -> seconds of every phase so far."""
+        return {f"time/{name}": seconds for name, seconds in self.seconds.items()}
 
 
 def sample_trees(
@@ -60,63 +75,108 @@ def sample_trees(
     allocator: Allocator,
     tasks: Sequence[dict[str, Any]],
     name: str,
-    watcher: Watcher,
+    progress: Progress,
 ) -> tuple[list[RolloutTree], Spending]:
-    """Spend one step's budget on `tasks`: the strategy plans, the sampler samples, until it plans nothing more.
+    """Spend one step's budget on `tasks`: plan roots, sample, plan prefixes, sample.
+
+    That is two rounds. A strategy may plan fewer or more; a round in which nothing is planned ends
+    the step.
 
     Args:
+        sampler: opens trees and samples rollouts.
+        allocator: plans the rollouts.
+        tasks: candidates; some of them may be given no rollout.
         name: unique name of the step, from which the randomness of its rollouts is derived.
+        progress: shows the phases.
 
     Returns:
-        The trees that were given rollouts, and what it cost.
+        The trees that were given rollouts, and what the step cost.
     """
-    spending = Spending()
-    with spending.phase("roots", watcher, len(tasks)):
-        trees = sampler.open_trees(tasks)
-        allocation = allocator.begin(trees, name)
-    places: list[tuple[int, Anchor]] = []
-
-    def requests(plans: Plans) -> list[RolloutRequest]:
-        """One for each planned rollout; `places` says where each belongs."""
-        new = []
-        for index, plan in enumerate(plans):
-            for anchor, count in plan.items():
-                history_ids, state = (
-                    trees[index].history_ids(anchor),
-                    trees[index].turns[anchor].state,
-                )
-                assert state is not None, "terminal turns are never planned"
-                for _ in range(count):
-                    task = str(trees[index].task["id"])
-                    new.append(
-                        RolloutRequest(f"{name}/{len(places)}", history_ids, state, tree=task)
-                    )
-                    places.append((index, anchor))
-        return new
-
-    def ended(number: int, rollout: SampledRollout) -> None:
-        allocation.ended(*places[number], rollout.turns)
-        spending.prompt_tokens += rollout.prompt_tokens
-        spending.cached_tokens += rollout.cached_tokens
-
-    def streamed(first: int, index: int, rollout: SampledRollout) -> list[RolloutRequest]:
-        watcher.advance()
-        if not allocator.streams:
-            return []
-        ended(first + index, rollout)
-        return requests(allocation.plan())
-
+    cost = Spending()
+    with cost.phase("roots", progress, len(tasks)):
+        allocation = allocator.begin(sampler.open_trees(tasks), name)
+    rounds = Rounds(sampler, allocation, name, progress, cost)
     while True:
-        with spending.phase("planning", watcher):
-            new = requests(allocation.plan())
-        if not new:
+        with cost.phase("planning", progress):
+            requests = rounds.plan()
+        if not requests:
             break
-        first = len(places) - len(new)
-        bare = all(anchor == ROOT for _, anchor in places[first:])
-        with spending.phase("bare rollouts" if bare else "continuations", watcher, len(new)):
-            rollouts = sampler.sample(new, on_done=partial(streamed, first))
-        if not allocator.streams:
-            for number, rollout in enumerate(rollouts, first):
-                ended(number, rollout)
-    trees, spending.predictor = allocator.finish(allocation)
-    return trees, spending
+        with cost.phase(rounds.stage(requests), progress, len(requests)):
+            if allocator.streams:
+                rounds.sample_and_plan(requests)
+            else:
+                rounds.sample(requests)
+    trees, cost.predictor = allocator.finish(allocation)
+    return trees, cost
+
+
+class Rounds:
+    """The rollouts of one step, numbered through all rounds in the order of their planning."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        allocation: AllocationStep,
+        name: str,
+        progress: Progress,
+        cost: Spending,
+    ) -> None:
+        """Nothing is planned yet; the arguments are those of `sample_trees`."""
+        self._sampler = sampler
+        self._allocation = allocation
+        self._name = name
+        self._progress = progress
+        self._cost = cost
+        self._targets: list[tuple[int, Anchor]] = []
+        """By rollout number: index of the tree, and anchor, to which the rollout belongs."""
+
+    def plan(self) -> list[RolloutRequest]:
+        """A request for each rollout that the strategy plans next."""
+        requests = []
+        for index, plan in enumerate(self._allocation.plan()):
+            tree = self._allocation.trees[index]
+            for anchor, count in plan.items():
+                state = tree.turns[anchor].state
+                assert state is not None, "terminal turns are never planned"
+                history_ids = tree.history_ids(anchor)
+                for _ in range(count):
+                    # The number in the name gives two rollouts of one anchor their own randomness.
+                    rollout_name = f"{self._name}/{len(self._targets)}"
+                    task_id = str(tree.task["id"])
+                    requests.append(RolloutRequest(rollout_name, history_ids, state, task_id))
+                    self._targets.append((index, anchor))
+        return requests
+
+    def stage(self, requests: Sequence[RolloutRequest]) -> str:
+        """Name of the phase that samples what was planned last."""
+        planned = self._targets[-len(requests) :]
+        bare = all(anchor == ROOT for _, anchor in planned)
+        return "bare rollouts" if bare else "continuations"
+
+    def sample(self, requests: Sequence[RolloutRequest]) -> None:
+        """Sample what was planned last, then graft all of it.
+
+        Grafting waits for the whole round: in the order of the numbers, and not in that of the
+        rollouts' ends, the trees are the same whichever worker was faster.
+        """
+        first = len(self._targets) - len(requests)
+        rollouts = self._sampler.sample(requests, lambda *_: self._progress.advance())
+        for number, rollout in enumerate(rollouts, first):
+            self._graft(number, rollout)
+
+    def sample_and_plan(self, requests: Sequence[RolloutRequest]) -> None:
+        """Sample what was planned last; graft each rollout as it ends and sample what that adds."""
+        first = len(self._targets) - len(requests)
+
+        def on_done(index: int, rollout: SampledRollout) -> list[RolloutRequest]:
+            self._progress.advance()
+            self._graft(first + index, rollout)
+            return self.plan()
+
+        self._sampler.sample(requests, on_done)
+
+    def _graft(self, number: int, rollout: SampledRollout) -> None:
+        tree, anchor = self._targets[number]
+        self._allocation.ended(tree, anchor, rollout.turns)
+        self._cost.prompt_tokens += rollout.prompt_tokens
+        self._cost.cached_tokens += rollout.cached_tokens

@@ -11,10 +11,11 @@ class RolloutRequest:
     """One rollout to sample from an anchor.
 
     Attributes:
-        name: unique name from which the rollout's randomness is derived, together with the run's seed.
+        name: unique name. The rollout's randomness is derived from it and from the run's seed.
         history_ids: token ids of the anchor's history.
         state: environment snapshot at the anchor.
-        tree: name of the tree it belongs to; a tree's rollouts go to the same worker, whose prefix cache knows them.
+        tree: name of the tree it belongs to. A tree's rollouts go to the same worker, whose prefix
+            cache knows its histories.
     """
 
     name: str
@@ -42,7 +43,7 @@ class ScoredRoot:
 
 @dataclass
 class SampledRollout:
-    """A chain of turns from an anchor to a terminal turn, with what the engine told on the way.
+    """A chain of turns from an anchor to a terminal turn, with what the engine reported.
 
     Attributes:
         turns: the chain; `parent` and `rollout` are set when it is grafted onto a tree.

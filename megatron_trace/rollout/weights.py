@@ -1,4 +1,4 @@
-"""A version's weights in Ray's object store: what the driver sends and keeps for restarted workers."""
+"""A version's weights in Ray's object store, where they stay for workers that are restarted."""
 
 import zlib
 from collections.abc import Iterable
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 MODULUS = 1 << 64
+"""The fingerprints of a version's tensors are added modulo this."""
+
 CHUNK_BYTES = 256 << 20
 """Tensors are sent together until they reach this size."""
 
@@ -18,22 +20,26 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def fingerprint(name: str, tensor: torch.Tensor) -> int:
-    """Fingerprint of one named tensor; those of a version add up (modulo `MODULUS`) in any order.
+    """Fingerprint of one named tensor; those of a version's tensors are added, modulo `MODULUS`.
 
-    Integer sums of the bits along rows and columns, then CRC-32: exact, so equal on every device, and no temporary
-    is larger than a row and a column.
+    The sender and every engine compute it of what they hold. A sum has no order, so neither side
+    needs to hold two tensors at once or to know which comes next.
 
     Args:
         name: HF name of the tensor.
         tensor: tensor of any shape, dtype and device.
     """
-    bits = tensor.detach().contiguous().view(-1 if tensor.ndim == 0 else tensor.shape)
-    bits = bits.view(_INTEGERS[tensor.element_size()])
+    # Sums of the bits as integers are exact, so they are equal on every device, which sums of
+    # floats are not. Along both rows and columns they notice values that changed places, and no
+    # temporary is larger than a row or a column.
+    shape = tensor.shape if tensor.ndim else (1,)
+    bits = tensor.detach().contiguous().view(shape).view(_INTEGERS[tensor.element_size()])
     matrix = bits.reshape(-1, bits.shape[-1])
     header = f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
     value = zlib.crc32(header)
     for axis in (0, 1):
-        value = zlib.crc32(matrix.sum(dim=axis, dtype=torch.int64).cpu().numpy().tobytes(), value)
+        sums = matrix.sum(dim=axis, dtype=torch.int64)
+        value = zlib.crc32(sums.cpu().numpy().tobytes(), value)
     return (zlib.crc32(header, value) << 32) | value
 
 
@@ -88,16 +94,18 @@ def put_weights(
     Args:
         weights: HF names and tensors, `predictor.*` and, tied or not, `lm_head.weight` included.
         version: policy version.
-        dtype: the fleet's dtype; all but the predictor's tensors are cast to it.
+        dtype: the engines' dtype; all tensors but the predictor's are cast to it.
     """
-    chunk, chunks, total = Chunk(), [], 0
+    chunks: list[Any] = []
+    chunk = Chunk()
+    total = 0
     for name, tensor in weights:
-        tensor = tensor.detach().to(
-            device="cpu", dtype=torch.float32 if name.startswith("predictor.") else dtype
-        )
-        tensor = tensor.contiguous()
+        # The predictor is float32 on both sides, whatever the policy's dtype.
+        sent_dtype = torch.float32 if name.startswith("predictor.") else dtype
+        tensor = tensor.detach().to(device="cpu", dtype=sent_dtype).contiguous()
         total = (total + fingerprint(name, tensor)) % MODULUS
         chunk.add(name, tensor)
+        # Sent as soon as it is full: the driver never holds all weights outside the store.
         if chunk.size() >= CHUNK_BYTES:
             chunks.append(ray.put(chunk))
             chunk = Chunk()
