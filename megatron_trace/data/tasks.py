@@ -14,6 +14,8 @@ from megatron_trace.files.shards import shard_paths
 Task = dict[str, Any]
 """A plain JSON object; every task has an `id`, the rest is its environment's."""
 
+Tasks = Sequence[Task]
+
 
 def load_tasks(shards: str) -> list[Task]:
     """All rows of the shards, in file order.

@@ -74,7 +74,7 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
         OSError: a folder cannot be made.
         RuntimeError: the guard did not start.
     """
-    rank = int(os.environ.get("RANK", "0"))
+    rank = train_rank()
     folder = _guard_folder(run_dir.absolute())
     messages, pipe = os.pipe()
     numbers, wakeup = os.pipe()
@@ -103,6 +103,11 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
     os.environ |= dict(zip(stacks.INHERITED, (settings.tag, str(folder), "1"), strict=True))
     stacks.register(f"rank{rank}")
     return Guard(pipe)
+
+
+def train_rank() -> int:
+    """Number of this train rank, which torchrun puts into the environment; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _guard_folder(run_dir: Path) -> Path:

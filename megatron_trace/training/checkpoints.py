@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from megatron_trace.models.folders import HF
 from megatron_trace.policy.hf_writer import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest, written_checksums
 from megatron_trace.training.trainer import Trainer
+from megatron_trace.tree import RolloutTree
 
 STATE, LATEST = "state.json", "latest"
 NAME = re.compile(r"step_(\d{5,})")
@@ -49,6 +50,24 @@ class RunState:
     rollouts: int = 0
     allocation: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
+
+    def after(
+        self, tasks_taken: int, trees: Sequence[RolloutTree], allocation: dict[str, Any]
+    ) -> "RunState":
+        """Where the run stands once the next step is sampled; its updates are still those of this step.
+
+        Args:
+            tasks_taken: tasks that the step took from the stream.
+            trees: that it grew.
+            allocation: the allocator's memory after it.
+        """
+        return replace(
+            self,
+            step=self.step + 1,
+            tasks_taken=self.tasks_taken + tasks_taken,
+            rollouts=self.rollouts + sum(len(tree.rollouts) for tree in trees),
+            allocation=allocation,
+        )
 
 
 class Checkpoints:
@@ -132,7 +151,7 @@ class Checkpoints:
         )
 
     def _path(self, step: int) -> Path:
-        return self._folder / f"step_{step:05d}"
+        return step_folder(self._folder, step)
 
     def _check_room(self) -> None:
         needed, free = self._trainer.checkpoint_bytes, shutil.disk_usage(self._folder).free
@@ -177,6 +196,11 @@ class Checkpoints:
         )
 
 
+def step_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint of `step` lies among all of the run's."""
+    return folder / f"step_{step:05d}"
+
+
 def complete(folder: Path) -> list[int]:
     """Steps that have a complete checkpoint, in order."""
     names = [NAME.fullmatch(path.name) for path in folder.glob("step_*")]
@@ -201,7 +225,7 @@ def newest_whole(
         tell: told of every damaged one.
     """
     for step in reversed(complete(folder)):
-        path = folder / f"step_{step:05d}"
+        path = step_folder(folder, step)
         problem = verify(path)
         if not problem:
             return path, read_state(path)

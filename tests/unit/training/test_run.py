@@ -2,9 +2,11 @@ import pytest
 
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
+from megatron_trace.training import resume
 from megatron_trace.training import run as runs
 from megatron_trace.training.checkpoints import RunState, write_state
 from megatron_trace.training.identity import OtherRun
+from megatron_trace.training.resume import RunInputs, newest_state
 
 
 @pytest.fixture
@@ -18,14 +20,11 @@ def finished(tmp_path, monkeypatch) -> Command:
     write_state(checkpoint, RunState(step=3, identity=same))
     for name in ("policy", "report.html"):
         (runs.run_folder(config) / name).touch()
-    monkeypatch.setattr(runs, "training_tasks", lambda command: [])
-    monkeypatch.setattr(
-        runs,
-        "identity_of",
-        lambda command, tasks: {
-            "learning.optimizer.learning_rate": command.config.learning.optimizer.learning_rate
-        },
-    )
+
+    def learning_rate(inputs: RunInputs) -> dict[str, float]:
+        return {"learning.optimizer.learning_rate": config.learning.optimizer.learning_rate}
+
+    monkeypatch.setattr(RunInputs, "identity", property(learning_rate))
     return Command(config, replay=None, rollout_only=False)
 
 
@@ -40,3 +39,20 @@ def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(finished) ->
         OtherRun, match=r"learning.optimizer.learning_rate: 1e-06 in the checkpoint, 0.0001 now"
     ):
         runs.run(finished, guard=None, stop=None)
+
+
+def test_a_checkpoint_whose_state_cannot_be_read_neither_finishes_nor_refuses_a_run(
+    finished,
+) -> None:
+    folder = runs.run_folder(finished.config) / "checkpoints"
+    assert newest_state(finished.config) is not None
+    (folder / "step_00003" / "state.json").write_text("{")
+    assert newest_state(finished.config) is None
+
+
+def test_tasks_are_loaded_once(finished, tmp_path, monkeypatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(resume, "load_tasks", lambda shards: loaded.append(shards) or [])
+    inputs = RunInputs(finished)
+    assert inputs.tasks == inputs.tasks == []
+    assert loaded == [finished.config.data.train]

@@ -1,0 +1,100 @@
+"""Where a run starts: what it trains on, whether a checkpoint is its own, and from which one it continues."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from megatron_trace.check.command import Command
+from megatron_trace.config import Config
+from megatron_trace.data.tasks import Task, load_tasks
+from megatron_trace.models.folders import hf_assets_dir
+from megatron_trace.policy.hf import read_config
+from megatron_trace.training.checkpoints import (
+    RunState,
+    complete,
+    newest_whole,
+    read_state,
+    step_folder,
+)
+from megatron_trace.training.identity import OtherRun, check_same, identity
+from megatron_trace.training.run_folder import run_folder
+from megatron_trace.training.session import reached_end
+from megatron_trace.training.trainer import Trainer
+
+
+class RunInputs:
+    """What the run trains on. Loaded when it is first asked for, and only once."""
+
+    def __init__(self, command: Command) -> None:
+        """Nothing is loaded yet."""
+        self._command = command
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The training tasks; none for a replay, whose trees bring their own."""
+        return [] if self._command.replay else load_tasks(self._command.config.data.train)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same where this run is continued."""
+        config = self._command.config
+        model = read_config(hf_assets_dir(Path(config.model.path)))
+        replayed = {"--replay": self._command.replay is not None}
+        return identity(config, model, self.tasks) | replayed
+
+
+def newest_state(config: Config) -> tuple[Path, RunState] | None:
+    """The newest checkpoint with its state, before its files are verified.
+
+    Returns:
+        None if there is no checkpoint, or none is wanted, or its state is unreadable. In the last case `resume` will
+        set the checkpoint aside and say so.
+    """
+    folder = run_folder(config) / "checkpoints"
+    steps = complete(folder)
+    if not config.checkpoint.resume or not steps:
+        return None
+    path = step_folder(folder, steps[-1])
+    try:
+        return path, read_state(path)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_finished(config: Config, state: RunState) -> bool:
+    """Whether a run that stands at `state` has taken all its steps and left all its results."""
+    results = [run_folder(config) / name for name in ("policy", "report.html")]
+    return reached_end(config.run, state) and all(result.exists() for result in results)
+
+
+def resume(
+    config: Config, trainer: Trainer, inputs: RunInputs, notes: list[str]
+) -> RunState | None:
+    """Load the newest checkpoint that is whole.
+
+    Args:
+        notes: gets a line for each checkpoint that is damaged, and one for the checkpoint that is loaded.
+
+    Returns:
+        Where the run stands; None if there never was a checkpoint, or none is wanted.
+
+    Raises:
+        OtherRun: the checkpoint is of another model or configuration, or all are damaged.
+    """
+    folder = run_folder(config) / "checkpoints"
+    if not config.checkpoint.resume:
+        return None
+    found = newest_whole(folder, trainer.verify_checkpoint, notes.append)
+    if found is not None:
+        path, state = found
+        check_same(path, state.identity, inputs.identity)
+        trainer.load_checkpoint(path, state.updates)
+        notes.append(f"continued from {path}")
+        return state
+    # Starting from step 0 would move all that was learned aside. Only the user may decide that.
+    if list(folder.glob("*.damaged-*")):
+        problems = "\n".join([*notes, f"{folder} holds no checkpoint that is whole"])
+        raise OtherRun(
+            f"{problems}; set checkpoint.resume=false to move the run aside and start anew"
+        )
+    return None

@@ -1,0 +1,81 @@
+"""Every way in which a run can end has its exit code, and the guard is told why."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.check.command import Command
+from megatron_trace.config import Config
+from megatron_trace.policy.ranks import LeaderLost
+from megatron_trace.supervise.health import UnhealthyRun
+from megatron_trace.supervise.stop import Stopped
+from megatron_trace.training import guarded_run, run
+from megatron_trace.training.guarded_run import run_guarded, write_exit_code
+from megatron_trace.training.identity import OtherRun
+
+
+class RecordingGuard:
+    def __init__(self) -> None:
+        self.told: list[tuple[int, str]] = []
+
+    def leave(self, code: int, words: str = "") -> None:
+        self.told.append((code, words))
+
+
+@pytest.fixture
+def guard(monkeypatch) -> RecordingGuard:
+    guard = RecordingGuard()
+    monkeypatch.setattr(guarded_run.guard, "start", lambda *arguments, **settings: guard)
+    monkeypatch.setattr(guarded_run, "Stop", lambda limit_s: limit_s)
+    return guard
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (None, 0, ""),
+        (UnhealthyRun("kl is 9"), 3, "stopped: kl is 9"),
+        (OtherRun("not this one"), 2, "error: not this one"),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (Stopped(signal.SIGALRM), 75, "stopped by stop.time_limit_min"),
+        (LeaderLost(), 1, ""),
+        (KeyError("x"), 1, "ended by KeyError: 'x'"),
+    ],
+)
+def test_an_end_has_its_exit_code_and_its_words(guard, monkeypatch, error, code, words) -> None:
+    def ends(*arguments: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(run, "run", ends)
+    assert run_guarded(Command(Config(), replay=None, rollout_only=False)) == code
+    assert guard.told == [(code, words)]
+
+
+def test_the_time_limit_leaves_the_grace_time_to_save(guard, monkeypatch) -> None:
+    limits: list[float | None] = []
+    monkeypatch.setattr(run, "run", lambda command, guard, stop: limits.append(stop))
+    config = Config()
+    for minutes in (None, 10.0):
+        config.stop.time_limit_min, config.stop.grace_s = minutes, 25.0
+        run_guarded(Command(config, replay=None, rollout_only=False))
+    assert limits == [None, 575.0]
+
+
+def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    config = Config()
+    config.run.directory = str(tmp_path / "file")
+    assert run_guarded(Command(config, replay=None, rollout_only=False)) == 2
+    assert "error: run.directory = " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rank", "written"), [("0", "75\n"), ("1", None)])
+def test_rank_0_leaves_its_exit_code_in_the_file_that_is_named(
+    tmp_path, monkeypatch, rank, written
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("TRACE_EXIT_FILE", str(tmp_path / "code"))
+    assert write_exit_code(75) == 75
+    assert ((tmp_path / "code").read_text() if (tmp_path / "code").exists() else None) == written
