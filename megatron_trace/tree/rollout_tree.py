@@ -15,7 +15,10 @@ Stage = Literal["bare", "continuation"]
 
 
 class Need(Enum):
-    """What a sampler may be asked for beyond log-probabilities and predictions; named by the field that holds it."""
+    """What a sampler may be asked for beyond log-probabilities and predictions.
+
+    Each is named by the field that holds it, of a `Turn` or of a `RolloutTree`.
+    """
 
     entropies = "entropies"
     embedding = "embedding"
@@ -23,25 +26,26 @@ class Need(Enum):
 
 @dataclass
 class Turn:
-    """One turn: the sampled action and the observation it brought.
+    """One turn: the sampled action, and the observation that followed.
 
-    The root is the turn without an action, whose observation is the prompt. All lists of `action_ids`,
-    `logprobs` and `versions` have one entry per sampled token.
+    The root is the turn without an action, whose observation is the prompt. `action_ids`,
+    `logprobs` and `versions` have one entry for each sampled token.
 
     Attributes:
         parent: index of the turn before it in the tree; -1 for the root.
-        action_ids: sampled token ids, closing tag included.
+        action_ids: sampled token ids, stop included.
         logprobs: log-probability of each sampled token, from the engine that sampled it.
         versions: policy version of each sampled token.
         observation_ids: token ids that the environment appended; empty on a terminal turn.
-        prediction: predicted success probability of the history that ends here; None when nothing
-            has been sampled after it yet, and on terminal turns.
+        prediction: predicted success probability of the history that ends here; None on terminal
+            turns, and before anything was sampled after the turn.
         terminal: the episode ended with this turn.
         reward: terminal reward in [0, 1]; 0 on turns that are not terminal.
-        malformed: the environment could not parse the action.
+        malformed: the environment could not parse the action, or a limit cut the episode off.
         rollout: index into `RolloutTree.rollouts` of the rollout that added it; -1 for the root.
         state: the environment's snapshot after the turn; None on terminal turns.
-        entropies: entropy, in nats, of the distribution that each token was sampled from; empty unless asked for.
+        entropies: entropy, in nats, of the distribution that each token was sampled from; empty
+            unless asked for.
     """
 
     parent: int
@@ -60,7 +64,7 @@ class Turn:
 
 @dataclass
 class Rollout:
-    """Where a rollout began."""
+    """Where a rollout began; its turns are those with its index in `RolloutTree.rollouts`."""
 
     anchor: Anchor
 
@@ -107,11 +111,11 @@ class RolloutTree:
 
     def history_ids(self, anchor: Anchor) -> list[int]:
         """All token ids up to the end of `anchor`: the very ids that were sampled and observed."""
-        return [
-            token
-            for index in self.path(anchor)
-            for token in (*self.turns[index].action_ids, *self.turns[index].observation_ids)
-        ]
+        history: list[int] = []
+        for index in self.path(anchor):
+            history += self.turns[index].action_ids
+            history += self.turns[index].observation_ids
+        return history
 
     def children(self) -> list[list[int]]:
         """For each turn the indices of the turns that follow it."""
@@ -125,7 +129,11 @@ class RolloutTree:
         return [index for index, turn in enumerate(self.turns) if turn.terminal]
 
     def prefixes(self, *, of_continuations: bool = False) -> list[Anchor]:
-        """The anchors that may be expanded: non-terminal turns, root excluded; of bare rollouts, or of all."""
+        """The anchors that may be expanded: non-terminal turns but the root.
+
+        Args:
+            of_continuations: turns of continuations too, and not only of bare rollouts.
+        """
         return [
             index
             for index, turn in enumerate(self.turns)
@@ -138,7 +146,8 @@ class RolloutTree:
         """Append one sampled rollout, a chain of turns that ends in a terminal one, below `anchor`.
 
         Raises:
-            ValueError: the chain is empty, does not end in its only terminal turn, or `anchor` is terminal.
+            ValueError: the chain is empty or does not end in its only terminal turn, or `anchor` is
+                terminal.
         """
         if [turn.terminal for turn in turns] != [False] * (len(turns) - 1) + [True]:
             raise ValueError(
