@@ -42,7 +42,7 @@ class Progress(Protocol):
 
 
 @dataclass
-class Spending:
+class StepCost:
     """What a step cost, and on how good predictions it was planned.
 
     Attributes:
@@ -76,7 +76,7 @@ def sample_trees(
     tasks: Sequence[dict[str, Any]],
     name: str,
     progress: Progress,
-) -> tuple[list[RolloutTree], Spending]:
+) -> tuple[list[RolloutTree], StepCost]:
     """Spend one step's budget on `tasks`: plan roots, sample, plan prefixes, sample.
 
     That is two rounds. A strategy may plan fewer or more; a round in which nothing is planned ends
@@ -92,7 +92,7 @@ def sample_trees(
     Returns:
         The trees that were given rollouts, and what the step cost.
     """
-    cost = Spending()
+    cost = StepCost()
     with cost.phase("roots", progress, len(tasks)):
         allocation = allocator.begin(sampler.open_trees(tasks), name)
     rounds = Rounds(sampler, allocation, name, progress, cost)
@@ -119,7 +119,7 @@ class Rounds:
         allocation: AllocationStep,
         name: str,
         progress: Progress,
-        cost: Spending,
+        cost: StepCost,
     ) -> None:
         """Nothing is planned yet; the arguments are those of `sample_trees`."""
         self._sampler = sampler

@@ -131,9 +131,7 @@ class Simulation:
         return [tasks[index] for index in np.concatenate(order)[:count]]
 
     def _sample(self, allocator: Allocator, name: str) -> Step:
-        trees, spending = sample_trees(
-            self.sampler, allocator, self._candidates, name, NoProgress()
-        )
+        trees, cost = sample_trees(self.sampler, allocator, self._candidates, name, NoProgress())
         if not trees:
             strategy = self._settings[0].strategy
             raise RuntimeError(
@@ -146,4 +144,4 @@ class Simulation:
         if self.advantage.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
         gradient = sampled_gradient(self.policy, turns, advantage, counted)
-        return Step(trees, spending.predictor, turns, advantage, counted, gradient)
+        return Step(trees, cost.predictor, turns, advantage, counted, gradient)

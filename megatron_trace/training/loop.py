@@ -10,7 +10,7 @@ from pathlib import Path
 from megatron_trace.allocation import Allocator
 from megatron_trace.data.tasks import Tasks, task_stream
 from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.rollout.sampling import Spending, sample_trees
+from megatron_trace.rollout.sampling import StepCost, sample_trees
 from megatron_trace.supervise.health import check_health
 from megatron_trace.training.records import record_evaluation, record_sampling, sampling_metrics
 from megatron_trace.training.run_folder import trees_file
@@ -40,17 +40,17 @@ def train(
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
-        trees, spending = sample_trees(fleet, allocator, candidates, f"step {step}", session)
-        row = record_sampling(session, step, trees, spending)
+        trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
+        row = record_sampling(session, step, trees, cost)
         state = session.state.after(len(candidates), trees, allocator.state())
-        with spending.phase("learning", session):
+        with cost.phase("learning", session):
             row |= trainer.learn(trees)
-        with spending.phase("weights", session):
+        with cost.phase("weights", session):
             trainer.push(fleet, version=step)
         state = replace(state, updates=trainer.updates())
-        with spending.phase("checkpoint", session):
+        with cost.phase("checkpoint", session):
             session.keep(state, trainer)
-        row |= spending.times() | {"events": fleet.take_events()}
+        row |= cost.times() | {"events": fleet.take_events()}
         session.write(row)
         check_health(row, config.stop)
         record_evaluation(session, fleet, heldout)
@@ -67,10 +67,10 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
-        trees, spending = sample_trees(fleet, allocator, candidates, f"step {step}", session)
-        row = record_sampling(session, step, trees, spending)
+        trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
+        row = record_sampling(session, step, trees, cost)
         session.state = session.state.after(len(candidates), trees, allocator.state())
-        session.write(row | spending.times() | {"events": fleet.take_events()})
+        session.write(row | cost.times() | {"events": fleet.take_events()})
         session.stop.check()
 
 
@@ -87,14 +87,14 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
         if not file.exists():
             session.progress.message(f"{replay_dir} holds {step - 1} steps; replay ends here")
             return
-        trees, spending = load_trees(file), Spending()
-        row = sampling_metrics(step, trees, spending)
-        with spending.phase("learning", session):
+        trees, cost = load_trees(file), StepCost()
+        row = sampling_metrics(step, trees, cost)
+        with cost.phase("learning", session):
             row |= trainer.learn(trees)
-        with spending.phase("checkpoint", session):
+        with cost.phase("checkpoint", session):
             state = replace(session.state, step=step, updates=trainer.updates())
             session.keep(state, trainer)
-        row |= spending.times()
+        row |= cost.times()
         session.write(row)
         check_health(row, config.stop)
         session.stop.check()

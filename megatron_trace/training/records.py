@@ -8,35 +8,35 @@ from megatron_trace.data.tasks import Tasks
 from megatron_trace.report.metrics import calibration_bins, tree_metrics
 from megatron_trace.rollout.evaluation import evaluate
 from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.rollout.sampling import Spending
+from megatron_trace.rollout.sampling import StepCost
 from megatron_trace.training.run_folder import trees_file
 from megatron_trace.training.session import Session
 from megatron_trace.tree import RolloutTree, save_trees
 
 
 def record_sampling(
-    session: Session, step: int, trees: Sequence[RolloutTree], spending: Spending
+    session: Session, step: int, trees: Sequence[RolloutTree], cost: StepCost
 ) -> dict[str, Any]:
     """Save the trees of `step` where `run.save_trees` asks for it; returns the metrics of its sampling."""
     if session.config.run.save_trees:
         save_trees(trees_file(session.run_dir, step), trees)
-    return sampling_metrics(step, trees, spending)
+    return sampling_metrics(step, trees, cost)
 
 
-def sampling_metrics(step: int, trees: Sequence[RolloutTree], spending: Spending) -> dict[str, Any]:
+def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) -> dict[str, Any]:
     """The beginning of a step's row of metrics: which policy sampled, what, and how fast.
 
     Args:
-        spending: what sampling cost, and nothing after it: the rates are per second of sampling.
+        cost: what sampling cost, and nothing after it: the rates are per second of sampling.
     """
     row: dict[str, Any] = {"step": step, "policy_version": step - 1}
-    row |= tree_metrics(trees) | spending.predictor
+    row |= tree_metrics(trees) | cost.predictor
     row["calibration"] = calibration_bins(trees)
-    seconds = sum(spending.seconds.values())
+    seconds = sum(cost.seconds.values())
     # A replay spends nothing on sampling.
     if seconds:
         row["rollouts_per_s"] = (row["bare_rollouts"] + row["continuations"]) / seconds
-        row["prefix_cache_share"] = spending.cached_tokens / max(spending.prompt_tokens, 1)
+        row["prefix_cache_share"] = cost.cached_tokens / max(cost.prompt_tokens, 1)
     return row
 
 

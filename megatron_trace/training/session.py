@@ -27,7 +27,7 @@ POLL_S = 2.0
 
 @dataclass
 class Session:
-    """One start of the program on rank 0. It is the `Watcher` of sampling, and looks after checkpoints meanwhile.
+    """One start of the program on rank 0. It is the `Progress` of sampling, and looks after checkpoints meanwhile.
 
     Attributes:
         state: after the last finished step.

@@ -62,9 +62,9 @@ def settings(strategy="trace", budget=16, **others):
 @pytest.mark.parametrize("strategy", ["trace", "uniform"])
 def test_the_budget_spent_is_exactly_the_budget_set(strategy) -> None:
     fleet, display = CoinFleet(), Silent()
-    trees, spending = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
+    trees, cost = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
     assert sum(len(tree.rollouts) for tree in trees) == 16 == len(fleet.requests) == display.units
-    assert (spending.prompt_tokens, spending.cached_tokens) == (160, 64)
+    assert (cost.prompt_tokens, cost.cached_tokens) == (160, 64)
 
 
 def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes() -> None:
