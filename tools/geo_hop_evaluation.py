@@ -1,7 +1,9 @@
 """The success of a GeoHop policy on the held-out tasks, sampled with vLLM. Used by make_start_policy.py."""
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from geo_hop_tokenizer import prompt_ids
 
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.envs.search_qa import SearchQA, search_qa_factory
+from megatron_trace.models.predictor import FILE
 
 MAX_ACTION_TOKENS = 64
 
@@ -35,7 +38,19 @@ class Samples:
 def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
     """Sample every held-out task once at temperature 1: success by hops, and lengths in tokens."""
     tasks = load_tasks(str(data / "heldout_*-*.tar"))
-    return summary(tasks, sample(folder, data, tasks, seed))
+    with without_predictor(folder) as policy:
+        return summary(tasks, sample(policy, data, tasks, seed))
+
+
+@contextmanager
+def without_predictor(folder: Path) -> Iterator[Path]:
+    """The HF folder `folder` without the predictor, while the context is open."""
+    # vLLM's own model loads every *.safetensors of a folder and refuses parameters that it does not have.
+    with tempfile.TemporaryDirectory() as name:
+        for file in folder.iterdir():
+            if file.name != FILE:
+                (Path(name) / file.name).symlink_to(file.resolve())
+        yield Path(name)
 
 
 def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Samples:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import geo_hop_demonstrator as demonstrator
+import geo_hop_evaluation as evaluation
 import geo_hop_tokenizer as tokenization
 import pytest
 
@@ -121,3 +122,24 @@ def test_the_shipped_policy_is_small_and_loads_in_float32() -> None:
         and config["tie_word_embeddings"]
         and config["vocab_size"] == tokenization.VOCABULARY
     )
+
+
+def test_the_evaluated_folder_lacks_nothing_but_the_predictor() -> None:
+    names = {file.name for file in SHIPPED.iterdir()}
+    assert "predictor.safetensors" in names
+    with evaluation.without_predictor(SHIPPED) as folder:
+        assert {file.name for file in folder.iterdir()} == names - {"predictor.safetensors"}
+        config = folder / "config.json"
+        assert config.read_bytes() == (SHIPPED / "config.json").read_bytes()
+
+
+def test_success_is_the_mean_over_hops_and_not_over_tasks() -> None:
+    tasks = [{"hops": 1}, {"hops": 2}, {"hops": 2}, {"hops": 2}]
+    lengths = {"prompt": [4, 4, 4, 4], "action": [2, 3], "observation": [5]}
+    samples = evaluation.Samples([1.0, 0.0, 0.0, 1.0], 1, lengths, [9, 6, 7, 8])
+    found = evaluation.summary(tasks, samples)
+    assert found["success_by_hops"] == {"1": 1.0, "2": 0.333}
+    assert found["success"] == 0.666
+    assert found["malformed"] == 0.25
+    assert found["mean_tokens"] == {"prompt": 4.0, "action": 2.5, "observation": 5.0}
+    assert found["max_tokens"] == {"prompt": 4, "action": 3, "observation": 5, "rollout": 9}
