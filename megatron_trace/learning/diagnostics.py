@@ -1,11 +1,14 @@
 """What is measured beside the loss: sums over tokens, which add up over micro-batches and ranks, and their means."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from megatron_trace.config import Importance, LossConfig
 from megatron_trace.learning.losses import k3, predictor_loss
 from megatron_trace.learning.ratios import log_ratio
+from megatron_trace.learning.rows import Row
 from megatron_trace.learning.tokens import TokenData
 
 
@@ -85,3 +88,34 @@ def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict
     if "policy_loss" in sums:
         means["policy_loss"] = sums["policy_loss"] / max(updates, 1)
     return means
+
+
+def step_metrics(
+    rows: Sequence[Row], sums: Sequence[dict[str, float]], epochs: int
+) -> dict[str, float]:
+    """The metrics of a training step on `rows`.
+
+    Args:
+        sums: of each update, over all micro-batches and ranks: those of `objective` and `predictor_sums`,
+            and computed, the number of tokens computed with padding.
+        epochs: passes over the rows.
+
+    Returns:
+        see `Policy.update`.
+    """
+    totals = {name: sum(part[name] for part in sums) for name in sums[0]}
+    length = sum(len(row.tokens) for row in rows)
+    tokens = sum(int(row.learn.sum()) for row in rows)
+    anchors = sum(int(row.predict.sum()) for row in rows)
+    computed = totals.pop("computed")
+    predictor = {
+        name: totals.pop(name) / max(epochs * anchors, 1)
+        for name in ("predictor_loss", "prediction")
+    }
+    counts = {
+        "learned_tokens": float(tokens),
+        "predicted_anchors": float(anchors),
+        "updates": float(len(sums)),
+        "padding": 1.0 - epochs * length / computed,
+    }
+    return token_metrics(totals, epochs * tokens, len(sums)) | predictor | counts

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from numpy.random import Generator
-
 
 @dataclass(frozen=True)
 class Packing:
@@ -37,17 +35,6 @@ class Packing:
     def cost(self, length: int) -> float:
         """Computation of a row, in tokens without attention."""
         return length * (1.0 + length / (2.0 * self.attention_scale))
-
-
-def split_updates(count: int, updates: int, generator: Generator) -> list[list[int]]:
-    """Indices 0…count−1 dealt at random into at most `updates` non-empty parts of equal size (±1)."""
-    if updates <= 1 or count <= 1:
-        return [list(range(count))]
-    order = generator.permutation(count).tolist()
-    parts = min(updates, count)
-    return [
-        sorted(order[part * count // parts : (part + 1) * count // parts]) for part in range(parts)
-    ]
 
 
 def plan_micro_batches(

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from torch import distributed
+
 from megatron_trace.files.atomic import write_text
 
 FILE = "manifest.json"
@@ -81,3 +83,16 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
                 f"{folder / name} is damaged: {found['bytes']} bytes with CRC-32 {found['crc32']}, "
                 f"but {expected['bytes']} bytes with {expected['crc32']} were written"
             )
+
+
+def shared_verify(folder: Path) -> str:
+    """What is wrong with the files of `folder`, or "". Collective: the train ranks share the reading."""
+    own = ""
+    try:
+        verify(folder, distributed.get_rank(), distributed.get_world_size())
+    except DamagedCheckpoint as error:
+        own = str(error)
+    problems = [""] * distributed.get_world_size()
+    distributed.all_gather_object(problems, own)
+    # Every rank finds a missing manifest, and it is reported once.
+    return "; ".join(dict.fromkeys(filter(None, problems)))

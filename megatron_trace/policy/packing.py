@@ -1,11 +1,23 @@
-"""What a layout asks of packed micro-batches."""
+"""What the layout of the train ranks, and the model, ask of packed micro-batches."""
 
 from typing import Any
 
 from megatron_trace.config import Config
 from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.step_plan import Layout
 from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.models.layout import padding
+from megatron_trace.policy.distributed import ParallelState
+
+
+def layout(config: Config, hf: dict[str, Any], parallel: ParallelState) -> Layout:
+    """What this rank's place in the layout asks of the micro-batches of a step."""
+    return Layout(
+        packing=packing(config, hf),
+        rank=parallel.data,
+        ranks=parallel.data_size,
+        equal_lengths=parallel.pipeline_size > 1,
+    )
 
 
 def packing(config: Config, hf: dict[str, Any]) -> Packing:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from megatron_trace.learning.batches import make_batch
+from megatron_trace.learning.batches import LossInputs, make_batch
 from megatron_trace.learning.packing import Packing
 from megatron_trace.learning.rows import Row, rows_from_tree
 from megatron_trace.tree import RolloutTree
@@ -26,7 +26,7 @@ def test_a_batch_lists_what_its_rows_say() -> None:
     reference = [2 * values for values in old]
     weights = np.array([0.1, 0.2, 0.3])
     packing = Packing(capacity=99, row_multiple=4, total_multiple=16)
-    batch = make_batch(rows, [2, 0], packing, weights=weights, old=old, reference=reference)
+    batch = make_batch(rows, [2, 0], packing, LossInputs(weights, old, reference))
     assert batch.tokens.shape == (1, 32)
     assert batch.rows == [2, 0]
     assert batch.starts.tolist() == [0, 12, 32], "the padding of the whole belongs to the last row"

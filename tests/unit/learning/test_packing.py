@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.learning.packing import Packing, plan_micro_batches, split_updates
+from megatron_trace.learning.packing import Packing, plan_micro_batches
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 PACKINGS = st.builds(
@@ -67,12 +67,3 @@ def test_long_rows_count_more_where_attention_costs_more() -> None:
 def test_a_row_too_long_names_the_setting() -> None:
     with pytest.raises(ValueError, match=r"41 tokens .* learning\.batching\.micro_batch_tokens=40"):
         plan_micro_batches([3, 41], [0, 1], ranks=1, packing=Packing(capacity=40))
-
-
-@given(st.integers(1, 50), st.integers(1, 6))
-def test_updates_share_all_rows_evenly(count: int, updates: int) -> None:
-    parts = split_updates(count, updates, np.random.default_rng(1))
-    assert sorted(index for part in parts for index in part) == list(range(count))
-    assert len(parts) == min(updates, count)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert parts == split_updates(count, updates, np.random.default_rng(1))

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from megatron_trace.learning.anchors import states_in_order, targets
 from megatron_trace.learning.batches import make_batch
 from megatron_trace.learning.packing import Packing
 from megatron_trace.learning.rows import Row
-from megatron_trace.policy.anchors import states_in_order, targets
 
 WIDTH = 3
 

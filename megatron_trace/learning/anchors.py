@@ -1,6 +1,6 @@
 """The anchors of a step's rows in one order, row after row, whatever layout computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -16,16 +16,18 @@ def targets(rows: Sequence[Row]) -> Tensor:
 
 
 def states_in_order(
-    rows: Sequence[Row], seen: Sequence[tuple[Batch, Tensor]], width: int, device: torch.device
+    rows: Sequence[Row], seen: Iterable[tuple[Batch, Tensor]], width: int, device: torch.device
 ) -> Tensor:
     """The final hidden states at the m anchors of `rows`, float32 [m, width]; 0 where another rank computed them.
 
     Args:
         seen: micro-batches of this rank, each with the states at its own anchors, [·, width].
     """
+    # A micro-batch lists its anchors row after row. So each row's states go to one range of the result.
     starts = np.cumsum([0, *(int(row.predict.sum()) for row in rows)])
     states = torch.zeros(int(starts[-1]), width, device=device)
     for batch, hidden in seen:
-        at = [np.arange(starts[row], starts[row + 1]) for row in batch.rows]
-        states[np.concatenate([*at, np.zeros(0, dtype=np.int64)])] = hidden
+        at = [np.zeros(0, dtype=np.int64)]
+        at += [np.arange(starts[row], starts[row + 1]) for row in batch.rows]
+        states[np.concatenate(at)] = hidden
     return states

@@ -1,0 +1,64 @@
+"""Log-probabilities and predictions of rows under the weights as they are: a forward pass alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from megatron_trace.learning.batches import Batch, LossInputs
+from megatron_trace.learning.rows import Row
+from megatron_trace.learning.step_plan import Pass
+from megatron_trace.policy.distributed import ParallelState
+from megatron_trace.policy.model import Scores
+from megatron_trace.policy.schedule import run_pass
+
+Scored = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
+"""Log-probabilities and predictions of every row, [length] each."""
+
+
+@torch.no_grad()
+def score(
+    chunks: Sequence[Any], rows: Sequence[Row], planned: Pass, parallel: ParallelState
+) -> Scored:
+    """Score all rows. Collective over all train ranks.
+
+    Returns:
+        for every row the log-probability of each learned token and the predicted success probability at
+        each anchor, [length] each and 0 elsewhere; the same on every rank.
+    """
+    results = run_pass(chunks, rows, planned, LossInputs(), _keep_scores, parallel.device)
+    starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
+    values = torch.zeros(2, int(starts[-1]), device=parallel.device)
+    if parallel.is_output_rank:
+        _spread(values, starts, results)
+    # Each entry is set on one rank at most, so the sum gathers them.
+    distributed.all_reduce(values)
+    logprobs, predictions = (np.split(line, starts[1:-1]) for line in values.cpu().numpy())
+    return logprobs, predictions
+
+
+def _keep_scores(batch: Batch, scores: Scores) -> tuple[Tensor, tuple[Batch, Tensor, Tensor]]:
+    """Nothing to minimise; keeps the micro-batch with its log-probabilities and logits."""
+    nothing = torch.zeros((), device=scores.logprob.device)
+    return nothing, (batch, scores.logprob, scores.prediction)
+
+
+def _spread(
+    values: Tensor, starts: NDArray[np.int64], results: Iterable[tuple[Batch, Tensor, Tensor]]
+) -> None:
+    """Write micro-batches' scores to `values`, [2, tokens of all rows end to end].
+
+    Args:
+        starts: where each row begins among the tokens of all rows.
+    """
+    for batch, logprob, prediction in results:
+        # A token's index changes by the same amount as its row's begin. A dummy has no row, but one
+        # range of padding: 0 stands for its begin.
+        begin = torch.tensor([*starts[batch.rows], 0], device=values.device)
+        shift = begin[: len(batch.starts) - 1] - batch.starts[:-1]
+        moved = torch.repeat_interleave(shift, batch.starts.diff())
+        values[0, batch.learn_at + 1 + moved[batch.learn_at]] = logprob
+        values[1, batch.predict_at + moved[batch.predict_at]] = torch.sigmoid(prediction)

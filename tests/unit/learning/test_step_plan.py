@@ -1,0 +1,119 @@
+"""A step's plan: every row once an epoch, the same on all ranks, gradients in the last pass of an update."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megatron_trace.config import BatchingConfig, LossConfig
+from megatron_trace.learning.aggregation import row_weights
+from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.rows import Row
+from megatron_trace.learning.step_plan import (
+    Layout,
+    StepPlan,
+    plan_scoring,
+    plan_step,
+    split_updates,
+)
+
+PACKING = Packing(capacity=64)
+
+
+def row(length: int, advantage: float) -> Row:
+    learn = np.arange(length) > 0
+    nothing = np.zeros(length, dtype=np.float32)
+    return Row(
+        tokens=np.arange(length),
+        learn=learn,
+        advantage=np.where(learn, advantage, 0).astype(np.float32),
+        sampler_logprob=nothing,
+        predict=np.zeros(length, dtype=bool),
+        target=nothing,
+    )
+
+
+ROWS = [row(length, length % 3) for length in (5, 9, 12, 17, 18, 23, 25, 28, 30, 31, 6)]
+TEACHING = {index for index, row in enumerate(ROWS) if row.advantage.any()}
+
+
+def plan(layout: Layout, *, epochs: int = 1, updates: int = 1, rows: list[Row] = ROWS) -> StepPlan:
+    batching = BatchingConfig(epochs=epochs, updates_per_step=updates)
+    return plan_step(rows, batching, LossConfig(), layout, np.random.default_rng(1))
+
+
+def plans(ranks: int, **batching: int) -> list[StepPlan]:
+    return [plan(Layout(PACKING, rank, ranks), **batching) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("updates", [1, 3])
+def test_ranks_together_compute_every_row_once_an_epoch(ranks: int, updates: int) -> None:
+    of_ranks = plans(ranks, epochs=2, updates=updates)
+    for epoch in range(2):
+        computed = [
+            index
+            for one in of_ranks
+            for update in one.epochs[epoch]
+            for planned in update.passes
+            for micro_batch in planned.micro_batches
+            for index in micro_batch
+        ]
+        assert sorted(computed) == list(range(len(ROWS)))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_have_equally_many_micro_batches_in_every_pass(ranks: int) -> None:
+    of_ranks = plans(ranks, updates=2)
+    for updates in zip(*(one.epochs[0] for one in of_ranks), strict=True):
+        for passes in zip(*(update.passes for update in updates), strict=True):
+            assert len({len(planned.micro_batches) for planned in passes}) == 1
+
+
+def test_only_rows_that_teach_the_policy_are_in_the_backward_pass_which_comes_last() -> None:
+    (update,) = plan(Layout(PACKING)).epochs[0]
+    assert [planned.backward for planned in update.passes] == [False, True]
+    rest, teaching = ({i for rows in p.micro_batches for i in rows} for p in update.passes)
+    assert teaching == TEACHING
+    assert rest == set(range(len(ROWS))) - TEACHING
+
+
+def test_an_update_without_teaching_rows_still_has_a_backward_pass_of_a_dummy() -> None:
+    interleaved = Packing(capacity=64, count_multiple=2)
+    (update,) = plan(Layout(interleaved), rows=[row(5, 0), row(7, 0)]).epochs[0]
+    assert update.passes[-1].backward and update.passes[-1].micro_batches == [[], []]
+
+
+def test_an_update_s_weights_are_of_its_own_rows() -> None:
+    for update in plan(Layout(PACKING), updates=3).epochs[0]:
+        selected = sorted(i for p in update.passes for rows in p.micro_batches for i in rows)
+        expected = row_weights(ROWS, selected, LossConfig())
+        np.testing.assert_array_equal(update.weights, expected)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_micro_batches_are_filled_up_to_the_longest_of_all_ranks_where_stages_need_it(
+    ranks: int,
+) -> None:
+    found = [plan_scoring(ROWS, Layout(PACKING, rank, ranks, True)) for rank in range(ranks)]
+    sizes = [
+        sum(len(ROWS[index].tokens) for index in micro_batch)
+        for planned in found
+        for micro_batch in planned.micro_batches
+    ]
+    assert {planned.length for planned in found} == {max(sizes)}
+    assert plan_scoring(ROWS, Layout(PACKING)).length == 0
+
+
+def test_a_step_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        plan(Layout(PACKING), rows=[])
+
+
+@given(st.integers(1, 50), st.integers(1, 6))
+def test_updates_share_all_rows_evenly(count: int, updates: int) -> None:
+    parts = split_updates(count, updates, np.random.default_rng(1))
+    assert sorted(index for part in parts for index in part) == list(range(count))
+    assert len(parts) == min(updates, count)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert parts == split_updates(count, updates, np.random.default_rng(1))
