@@ -3,7 +3,7 @@
 from megatron_trace.allocation.allocator import Allocator
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.registry import STRATEGIES, make_strategy, strategy_class
-from megatron_trace.allocation.solver import solve_prefixes, solve_roots
+from megatron_trace.allocation.solvers import solve_prefixes, solve_roots
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.allocation.value import prefix_value, root_value
 

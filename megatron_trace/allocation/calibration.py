@@ -1,4 +1,4 @@
-"""The predictor judged on line: temperature and shift of its logits, a prior while it is cold, and its error."""
+"""Online calibration of the predictor: temperature and shift of its logits, a prior, and its error."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,85 +15,122 @@ from megatron_trace.tree.predictions import Outcomes, outcomes, scores
 
 Floats = NDArray[np.float64]
 
-WINDOW = 6
+WINDOW_STEPS = 6
 """Steps whose outcomes the calibration is fitted to."""
 
-STIFFNESS = 20.0
-"""Outcomes that the uncalibrated prediction is worth against them."""
+NO_CHANGE_WEIGHT = 20.0
+"""Weight, in outcomes, of the pull of temperature and shift towards 1 and 0."""
 
-SUSPECTED = 5.0
-"""Roots predicted at ½ that a deviation of 1 is worth against the outcomes."""
+UNIT_STD_ROOTS = 5.0
+"""Roots predicted at ½ with a standard deviation of 1 that are added to the observed roots."""
 
-WIDEST = 2.0
+MAX_LOGIT_STD = 2.0
 """Deviation, to first order, of a success probability that is 0 or 1 where ½ was predicted."""
 
-EDGE = 1e-4
+PREDICTION_MARGIN = 1e-4
 """Predictions are kept this far from 0 and 1, whose logits are infinite."""
+
+
+def clipped_logit(prediction: Floats) -> Floats:
+    """Logits of predictions, which are first moved away from 0 and 1."""
+    return logit(np.clip(prediction, PREDICTION_MARGIN, 1 - PREDICTION_MARGIN))
 
 
 @dataclass
 class Calibrated:
-    """One kind of anchor: v ↦ σ(logit(v) / temperature + shift), drawn to the mean success while it is cold."""
+    """Calibration of one kind of anchor: v ↦ σ(logit(v) / temperature + shift), then the prior.
+
+    Attributes:
+        temperature, shift: fitted to the outcomes of the window.
+        mean: mean success rate of the window, which predictions are shrunk to.
+        seen: rollouts seen so far.
+        window: for each of the last steps prediction, success and weight, [3, anchors] as lists.
+    """
 
     temperature: float = 1.0
     shift: float = 0.0
     mean: float = 0.5
     seen: float = 0.0
-    window: deque[list[list[float]]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    window: deque[list[list[float]]] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
 
     def __call__(self, prediction: Floats, prior: float) -> Floats:
-        """Success probabilities of the same shape; nan stays nan."""
-        v = expit(logit(np.clip(prediction, EDGE, 1 - EDGE)) / self.temperature + self.shift)
-        known = self.seen / (self.seen + prior) if prior else 1.0
-        return known * v + (1.0 - known) * self.mean
+        """Success probabilities, of the same shape; nan stays nan.
 
-    def deviation(self, prior: float) -> float:
-        """Standard deviation, in logits, of the true success probabilities about these predictions; at most 2.
-
-        By moments: the mean s of n rewards of 0 or 1 with chance p is off its prediction v by
-        E (s − v)² = v(1−v)/n + (1 − 1/n)·Var p, and to first order Var p = deviation²·(v(1−v))². A single rollout
-        says nothing of it; so long as there are few, it is drawn to 1. It is 1 where rewards are graded, whose
-        noise is not v(1−v).
+        Args:
+            prior: pseudo-count of the mean success rate (`allocation.prior_rollouts`).
         """
-        excess, scale, pull = 0.0, 0.0, SUSPECTED / 16
+        fitted = expit(clipped_logit(prediction) / self.temperature + self.shift)
+        trust = self.seen / (self.seen + prior) if prior else 1.0
+        return trust * fitted + (1.0 - trust) * self.mean
+
+    def logit_std(self, prior: float) -> float:
+        """Standard deviation, in logits, of the true success about these predictions; at most 2.
+
+        By moments: the mean s of n rewards of 0 or 1 with success probability p has
+        E (s − v)² = v(1−v)/n + (1 − 1/n)·Var p about its prediction v. To first order
+        Var p = std²·(v(1−v))². The estimate is 1 where rewards are graded, because their noise is
+        not v(1−v).
+        """
+        # A root with one rollout says nothing: its weight 1 − 1/n is 0. The pseudo-roots keep the
+        # estimate near 1 until enough roots with several rollouts have been seen.
+        pseudo_roots = UNIT_STD_ROOTS / 16
+        excess, scale = 0.0, 0.0
         for step in self.window:
             prediction, success, weight = np.array(step)
-            if np.abs(weight * success - np.round(weight * success)).max() > 1e-6:
+            if _graded(success, weight):
                 return 1.0
             v = self(prediction, prior)
-            noise, several = v * (1 - v), 1 - 1 / weight
-            excess += float(np.sum(several * ((success - v) ** 2 - noise / weight)))
+            noise = v * (1 - v)
+            several = 1 - 1 / weight
+            squared_error = (success - v) ** 2
+            excess += float(np.sum(several * (squared_error - noise / weight)))
             scale += float(np.sum((several * noise) ** 2))
-        return min(WIDEST, float(np.sqrt(max(excess + pull, 0.0) / (scale + pull))))
+        variance = max(excess + pseudo_roots, 0.0) / (scale + pseudo_roots)
+        return min(MAX_LOGIT_STD, float(np.sqrt(variance)))
 
     def observe(self, new: Outcomes) -> None:
-        """Fit to the outcomes of the last steps (log loss, with a pull towards no change)."""
+        """Add a step's outcomes, and fit to those of the window: log loss, pulled to no change."""
         if not len(new.prediction):
             return
         self.seen += float(new.weight.sum())
         self.window.append(np.stack([new.prediction, new.success, new.weight]).tolist())
-        prediction, success, weight = np.concatenate(
-            [np.array(step) for step in self.window], axis=1
-        )
+        steps = [np.array(step) for step in self.window]
+        prediction, success, weight = np.concatenate(steps, axis=1)
         self.mean = float(np.average(success, weights=weight))
-        z = logit(np.clip(prediction, EDGE, 1 - EDGE))
+        logits = clipped_logit(prediction)
 
         def loss(parameters: Floats) -> float:
-            v = np.clip(expit(np.exp(-parameters[0]) * z + parameters[1]), EDGE, 1 - EDGE)
-            fit = -np.sum(weight * (xlogy(success, v) + xlog1py(1 - success, -v)))
-            return float((fit + STIFFNESS * np.sum(parameters**2)) / (weight.sum() + STIFFNESS))
+            log_temperature, shift = parameters
+            v = expit(np.exp(-log_temperature) * logits + shift)
+            v = np.clip(v, PREDICTION_MARGIN, 1 - PREDICTION_MARGIN)
+            log_likelihood = xlogy(success, v) + xlog1py(1 - success, -v)
+            # Without the pull a window with few outcomes, or with only successes, has its best
+            # fit at an infinite temperature or shift.
+            pull = NO_CHANGE_WEIGHT * np.sum(parameters**2)
+            fit = -np.sum(weight * log_likelihood)
+            return float((fit + pull) / (weight.sum() + NO_CHANGE_WEIGHT))
 
-        best = minimize(
-            loss, np.array([np.log(self.temperature), self.shift]), method="Nelder-Mead"
-        )
-        self.temperature, self.shift = float(np.exp(best.x[0])), float(best.x[1])
+        # The logarithm keeps the temperature positive and makes halving and doubling cost alike.
+        start = np.array([np.log(self.temperature), self.shift])
+        best = minimize(loss, start, method="Nelder-Mead").x
+        self.temperature, self.shift = float(np.exp(best[0])), float(best[1])
+
+
+def _graded(success: Floats, weight: Floats) -> bool:
+    """Whether some rewards lie between 0 and 1: then sums of rewards are not whole numbers."""
+    successes = weight * success
+    return bool(np.abs(successes - np.round(successes)).max() > 1e-6)
 
 
 class Calibration:
-    """Roots and prefixes, each with its own."""
+    """Calibration of roots and of prefixes, each with its own parameters."""
 
     def __init__(self, *, fitted: bool, prior: float) -> None:
-        """Predictions as they are; `prior` is `allocation.prior_rollouts`."""
+        """
+        Args:
+            fitted: whether temperature and shift are fitted (`allocation.calibrate`).
+            prior: `allocation.prior_rollouts`.
+        """
         self._fitted, self._prior = fitted, prior
         self._kinds = {"root": Calibrated(), "prefix": Calibrated()}
 
@@ -104,41 +141,47 @@ class Calibration:
 
     @property
     def root_logit_std(self) -> float:
-        """How far the true success of roots lies about their predictions, in logits; 1 before anything is known."""
-        return self._kinds["root"].deviation(self._prior)
+        """Standard deviation, in logits, of the roots' true success about their predictions.
+
+        1 before anything is known.
+        """
+        return self._kinds["root"].logit_std(self._prior)
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         """Learn from a step's trees."""
         for name, kind in self._kinds.items():
-            found = outcomes(trees, roots=name == "root")
-            kind.observe(found)
+            kind.observe(outcomes(trees, roots=name == "root"))
             if not self._fitted:
                 kind.temperature, kind.shift = 1.0, 0.0
 
     def metrics(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
-        """Before `observe`: Brier score and expected calibration error as the allocation saw them, and its mapping."""
+        """Brier score and calibration error of the calibrated predictions, and the parameters.
+
+        Called before `observe`, so that the parameters are those that the step was planned with.
+        """
         numbers: dict[str, float] = {}
         for name, kind in self._kinds.items():
             found = outcomes(trees, roots=name == "root")
-            seen = Outcomes(self(found.prediction, name == "root"), found.success, found.weight)
-            numbers |= {
-                f"calibrated_{key}_{name}": value
-                for key, value in scores(seen).items()
-                if key in ("brier", "ece")
-            }
-            numbers |= {f"temperature_{name}": kind.temperature, f"shift_{name}": kind.shift}
-        return numbers | {"deviation_root": self.root_logit_std}
+            calibrated = self(found.prediction, name == "root")
+            judged = scores(Outcomes(calibrated, found.success, found.weight))
+            for key in ("brier", "ece"):
+                if key in judged:
+                    numbers[f"calibrated_{key}_{name}"] = judged[key]
+            numbers[f"temperature_{name}"] = kind.temperature
+            numbers[f"shift_{name}"] = kind.shift
+        numbers["deviation_root"] = self.root_logit_std
+        return numbers
 
     def state(self) -> dict[str, Any]:
-        """As JSON data."""
+        """What a resumed run must know, as JSON data."""
         return {
             name: vars(kind) | {"window": list(kind.window)} for name, kind in self._kinds.items()
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for name, kind in self._kinds.items():
             stored = dict(state[name])
-            kind.window = deque(stored.pop("window"), maxlen=WINDOW)
+            kind.window = deque(stored.pop("window"), maxlen=WINDOW_STEPS)
             for key, value in stored.items():
                 setattr(kind, key, value)

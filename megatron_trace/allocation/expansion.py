@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.allocation.greedy import best_units
 from megatron_trace.allocation.planning_view import PlanningView
-from megatron_trace.allocation.solver import solve_prefixes
+from megatron_trace.allocation.solvers import solve_prefixes
+from megatron_trace.allocation.solvers.greedy import best_units
 from megatron_trace.allocation.value import same_outcome
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 

@@ -1,15 +1,19 @@
-"""A Gaussian process over prompt embeddings that predicts success, updated as rollouts end (VIP, arXiv 2602.01601).
+"""A Gaussian process over prompt embeddings that predicts success (VIP, arXiv 2602.01601).
 
-A latent f(x) with p = σ(f(x)), the kernel k(x, y) = exp(−|x − y|² / 2h²), h the median distance. A step observes the
-prompts X with logits g; the posterior mean becomes the prior mean of the next step, the kernel stays:
+It is updated as rollouts end. A latent f(x) with p = σ(f(x)) has the kernel
+k(x, y) = exp(−|x − y|² / 2h²), h the median distance. A step observes the prompts X with logits g.
+The posterior mean becomes the prior mean m of the next step; the kernel stays:
 
     m(x) ← m(x) + k(x, X) [k(X, X) + N]⁻¹ (g − m(X))
 
-Ours: prompts are not known beforehand, so m is kept as the sum of kernels that these updates add up to, one for each
-of the newest prompts. It begins as the logit of the first step's mean success, and h is fixed then; before that every
-prompt has ½. Of s successes in n rollouts, p̂ = (s + ½) / (n + 1) gives g = logit p̂ and the noise
-N = 1 / (n p̂(1 − p̂)), the variance of a logit by the delta method. Wide embeddings are projected at random, which
-keeps distances to about 1/√dimensions.
+Ours:
+- Prompts are not known beforehand. So m is kept as the sum of kernels that these updates add up
+  to, one kernel for each of the newest prompts.
+- m begins as the logit of the first step's mean success, and h is fixed then. Before that every
+  prompt has ½.
+- Of s successes in n rollouts, p̂ = (s + ½) / (n + 1) gives g = logit p̂ and the noise
+  N = 1 / (n p̂(1 − p̂)), the variance of a logit by the delta method.
+- Wide embeddings are projected at random, which keeps distances to about 1/√dimensions.
 """
 
 from functools import cache
@@ -25,78 +29,96 @@ Floats = NDArray[np.float64]
 
 
 class SuccessProcess:
-    """Success probability of a prompt from those of prompts like it."""
+    """Success probability of a prompt from the success of prompts with similar embeddings."""
 
     def __init__(self, *, memory: int, dimensions: int) -> None:
-        """Knows nothing yet; keeps the newest `memory` prompts, in at most `dimensions` numbers each."""
+        """
+        Args:
+            memory: newest prompts that are kept.
+            dimensions: most numbers that are kept of an embedding.
+        """
         self._memory, self._dimensions = memory, dimensions
         self._mean, self._width = 0.0, 0.0
-        self._places = np.zeros((0, 0))
+        self._points = np.zeros((0, 0))
         self._weights = np.zeros(0)
 
     def predict(self, embeddings: ArrayLike) -> Floats:
         """Success probabilities [n] of prompts with `embeddings` [n, width]."""
-        points = np.asarray(embeddings, dtype=np.float64)
-        return (
-            expit(self._latent(self._place(points))) if self._width else np.full(len(points), 0.5)
-        )
+        raw = np.asarray(embeddings, dtype=np.float64)
+        if not self._width:
+            return np.full(len(raw), 0.5)
+        return expit(self._latent_mean(self._scaled(raw)))
 
     def observe(self, embeddings: ArrayLike, successes: ArrayLike, rollouts: ArrayLike) -> None:
-        """A step's outcomes: for each prompt [n] the sum of its rewards, and its rollouts."""
-        points = np.asarray(embeddings, dtype=np.float64)
-        s, n = np.asarray(successes, dtype=np.float64), np.asarray(rollouts, dtype=np.float64)
+        """Learn from a step's outcomes.
+
+        Args:
+            embeddings: of the step's prompts, [n, width].
+            successes, rollouts: sum of rewards, and number of rollouts, of each prompt, [n].
+        """
+        raw = np.asarray(embeddings, dtype=np.float64)
+        s = np.asarray(successes, dtype=np.float64)
+        n = np.asarray(rollouts, dtype=np.float64)
         if not self._width:
             self._mean = float(logit((s.sum() + 0.5) / (n.sum() + 1.0)))
-            self._width = _median_distance(_projected(points, self._dimensions))
-        places, rate = self._place(points), (s + 0.5) / (n + 1.0)
-        covariance = _kernel(places, places) + np.diag(1.0 / (n * rate * (1.0 - rate)))
-        weights = solve(covariance, logit(rate) - self._latent(places), assume_a="pos")
-        self._places = np.concatenate([self._places.reshape(-1, places.shape[1]), places])[
-            -self._memory :
-        ]
+            self._width = _median_distance(_projected(raw, self._dimensions))
+        points = self._scaled(raw)
+        rate = (s + 0.5) / (n + 1.0)
+        noise = np.diag(1.0 / (n * rate * (1.0 - rate)))
+        covariance = _kernel(points, points) + noise
+        residual = logit(rate) - self._latent_mean(points)
+        weights = solve(covariance, residual, assume_a="pos")
+        # The weights of earlier prompts never change: an update of the mean only adds kernels. So
+        # forgetting a prompt is dropping one term, and a step costs its own prompts' cube only.
+        earlier = self._points.reshape(-1, points.shape[1])
+        self._points = np.concatenate([earlier, points])[-self._memory :]
         self._weights = np.concatenate([self._weights, weights])[-self._memory :]
 
-    def _place(self, points: Floats) -> Floats:
-        """Where embeddings lie, in units of h; rounded, so that a checkpoint stays small."""
-        return np.round(_projected(points, self._dimensions) / self._width, 4)
+    def _scaled(self, raw: Floats) -> Floats:
+        """Embeddings in units of h, projected; rounded, so that a checkpoint stays small."""
+        return np.round(_projected(raw, self._dimensions) / self._width, 4)
 
-    def _latent(self, places: Floats) -> Floats:
+    def _latent_mean(self, points: Floats) -> Floats:
+        """m at scaled points [n, dimensions], [n]."""
         if not len(self._weights):
-            return np.full(len(places), self._mean)
-        return self._mean + _kernel(places, self._places) @ self._weights
+            return np.full(len(points), self._mean)
+        return self._mean + _kernel(points, self._points) @ self._weights
 
     def state(self) -> dict[str, Any]:
-        """As JSON data."""
-        places, weights = self._places.tolist(), self._weights.tolist()
-        return {"mean": self._mean, "width": self._width, "places": places, "weights": weights}
+        """What a resumed run must know, as JSON data."""
+        return {
+            "mean": self._mean,
+            "width": self._width,
+            "points": self._points.tolist(),
+            "weights": self._weights.tolist(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._mean, self._width = state["mean"], state["width"]
-        self._places, self._weights = (
-            np.array(state["places"], dtype=float),
-            np.array(state["weights"], dtype=float),
-        )
+        self._points = np.array(state["points"], dtype=float)
+        self._weights = np.array(state["weights"], dtype=float)
 
 
 def _kernel(x: Floats, y: Floats) -> Floats:
+    """k between scaled points [n, dimensions] and [m, dimensions], [n, m]."""
     return np.exp(-0.5 * cdist(x, y, "sqeuclidean"))
 
 
 def _median_distance(points: Floats) -> float:
+    """The median distance of all pairs; 1 where there is no pair, or all points are the same."""
     distances = pdist(points)
-    return (float(np.median(distances)) if len(distances) else 0.0) or 1.0
+    median = float(np.median(distances)) if len(distances) else 0.0
+    return median or 1.0
 
 
 def _projected(points: Floats, dimensions: int) -> Floats:
-    return (
-        points
-        if points.shape[1] <= dimensions
-        else points @ _projection(points.shape[1], dimensions)
-    )
+    """Points [n, width] as [n, min(width, dimensions)]."""
+    width = points.shape[1]
+    return points if width <= dimensions else points @ _projection(width, dimensions)
 
 
 @cache
 def _projection(width: int, dimensions: int) -> Floats:
-    """[width, dimensions], the same in every run."""
+    """A random matrix [width, dimensions], the same in every run."""
     return np.random.default_rng(0).normal(size=(width, dimensions)) / np.sqrt(dimensions)

@@ -9,23 +9,27 @@ from numpy.typing import NDArray
 
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
+Floats = NDArray[np.float64]
+
 Plans = list[dict[Anchor, int]]
 """For each tree the anchors to continue, and how often."""
 
 
 @dataclass(frozen=True)
 class PlanningView:
-    """The trees of a step as they are view, and what is left to spend.
+    """The trees of a step at the time of a plan, and what is left to spend.
 
     Attributes:
         trees: all candidates of the step, also those without rollouts.
-        pending: of each tree, rollouts that have been planned and not ended (strategies that stream).
+        pending: of each tree, rollouts that have been planned and have not ended (strategies that
+            stream).
         round: 0 in the first plan of the step, then 1, 2, ...
         total: rollouts that the step's whole budget pays for.
-        left: what is left of the budget, pending rollouts paid, in the budget's unit.
+        left: what is left of the budget, in the budget's unit; pending rollouts are paid.
         cost: expected cost of one rollout from an anchor of a tree, in the budget's unit.
-        calibrate: raw predictions -> success probabilities, given whether they are of roots.
-        root_logit_std: standard deviation, in logits, of the roots' true success about the calibrated predictions.
+        calibrate: (raw predictions, whether they are of roots) -> success probabilities.
+        root_logit_std: standard deviation, in logits, of the roots' true success about their
+            calibrated predictions.
         rng: random numbers of this plan.
     """
 
@@ -35,22 +39,26 @@ class PlanningView:
     total: int
     left: float
     cost: Callable[[RolloutTree, Anchor], float]
-    calibrate: Callable[[NDArray[np.float64], bool], NDArray[np.float64]]
+    calibrate: Callable[[Floats, bool], Floats]
     root_logit_std: float
     rng: np.random.Generator
 
     @cached_property
     def rollouts(self) -> int:
         """Rollouts from roots that what is left pays for."""
-        return max(0, int(self.left / self.cost(self.trees[0], ROOT) + 1e-9)) if self.trees else 0
+        if not self.trees:
+            return 0
+        root_cost = self.cost(self.trees[0], ROOT)
+        return max(0, int(self.left / root_cost + 1e-9))
 
     @cached_property
-    def roots(self) -> NDArray[np.float64]:
+    def roots(self) -> Floats:
         """Predicted success probability of every root, [trees]."""
-        return self.calibrate(_floats([tree.turns[ROOT].prediction for tree in self.trees]), True)
+        predictions = [tree.turns[ROOT].prediction for tree in self.trees]
+        return self.calibrate(_floats(predictions), True)
 
-    def success(self, tree: RolloutTree) -> NDArray[np.float64]:
-        """Predicted success probability of every turn's history, [turns]; nan where there is none."""
+    def success(self, tree: RolloutTree) -> Floats:
+        """Predicted success probability of every turn's history, [turns]; nan without prediction."""
         predictions = _floats([turn.prediction for turn in tree.turns])
         calibrated = self.calibrate(predictions, False)
         calibrated[ROOT] = self.calibrate(predictions[:1], True)[0]
@@ -61,10 +69,12 @@ class PlanningView:
         return [{} for _ in self.trees]
 
     def at_roots(self, counts: Mapping[int, int]) -> Plans:
-        """Bare rollouts: tree index -> count."""
-        return [
-            {ROOT: counts[index]} if counts.get(index) else {} for index in range(len(self.trees))
-        ]
+        """A plan of bare rollouts: tree index -> count."""
+        plans = self.nothing()
+        for index, count in counts.items():
+            if count:
+                plans[index] = {ROOT: count}
+        return plans
 
     def fresh(self) -> list[int]:
         """Indices of the trees without a rollout, in order."""
@@ -75,5 +85,5 @@ class PlanningView:
         ]
 
 
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+def _floats(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -4,11 +4,19 @@ from collections.abc import Sequence
 
 
 def split_evenly(total: int, room: Sequence[int]) -> list[int]:
-    """Shares of `total`, as equal as `room` allows, the remainder to the first; less than `total` only if full."""
-    shares, left = [0] * len(room), total
-    while left and (open_shares := [i for i, limit in enumerate(room) if shares[i] < limit]):
-        each, remainder = divmod(left, len(open_shares))
-        for rank, i in enumerate(open_shares):
-            shares[i] += min(room[i] - shares[i], each + (rank < remainder))
+    """Shares of `total`, as equal as `room` allows, with the remainder to the first.
+
+    The shares sum to `total`, or to the sum of `room` where that is less.
+    """
+    shares = [0] * len(room)
+    left = total
+    while left:
+        unfilled = [index for index, limit in enumerate(room) if shares[index] < limit]
+        if not unfilled:
+            break
+        each, remainder = divmod(left, len(unfilled))
+        for rank, index in enumerate(unfilled):
+            wanted = each + (rank < remainder)
+            shares[index] += min(room[index] - shares[index], wanted)
         left = total - sum(shares)
     return shares

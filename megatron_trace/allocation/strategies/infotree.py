@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from megatron_trace.allocation.branching import Branching
-from megatron_trace.allocation.greedy import best_units
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
 from megatron_trace.allocation.planning_view import PlanningView, Plans
+from megatron_trace.allocation.solvers.greedy import best_units
 from megatron_trace.tree import Anchor, Need, leaf_statistics
 from megatron_trace.tree.backup import is_mixed
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from megatron_trace.allocation.dynamic_programme import best_counts
 from megatron_trace.allocation.planning_view import PlanningView, Plans
+from megatron_trace.allocation.solvers.dynamic_programme import best_counts
 from megatron_trace.allocation.strategy import Strategy, check_group
 from megatron_trace.allocation.value import root_value
 from megatron_trace.config import SettingError

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
-from megatron_trace.allocation.calibration import EDGE
+from megatron_trace.allocation.calibration import clipped_logit
 from megatron_trace.allocation.expansion import (
     OpenPrefixes,
     best_continuations,
@@ -26,7 +26,7 @@ from megatron_trace.allocation.expansion import (
 )
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.allocation.solver import solve_roots
+from megatron_trace.allocation.solvers import solve_roots
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.config import SettingError
 from megatron_trace.tree import ROOT
@@ -89,7 +89,7 @@ class Trace(Strategy):
         if not thompson_std:
             return view.roots
         noise = thompson_std * view.rng.normal(size=len(view.trees))
-        return expit(logit(np.clip(view.roots, EDGE, 1 - EDGE)) + noise)
+        return expit(clipped_logit(view.roots) + noise)
 
     def _plan_prefixes(self, view: PlanningView) -> Plans:
         """Stage 2: continuations of the prefixes that most likely flip the outcome of their rollout.

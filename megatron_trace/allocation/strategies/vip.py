@@ -3,7 +3,7 @@
 Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt embeddings, updated with the
 observed success of every step, predicts each prompt's p (`gaussian_process.py`); then the gradient's variance,
 Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n² with Dr. GRPO, is minimised under Σ n = C, lower ≤ n ≤ upper
-(`gradient_variance.py`).
+(`solvers/gradient_variance.py`).
 
 The batch is given: budget / `allocation.group` tasks, each with `lower` rollouts at least; `allocation.pool` is not
 looked at. Ours: the embedding is the mean of the policy's input embeddings over the prompt, in place of a sentence
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.allocation.gaussian_process import SuccessProcess
-from megatron_trace.allocation.gradient_variance import OBJECTIVES, solve_gradient_variance
 from megatron_trace.allocation.planning_view import PlanningView, Plans
+from megatron_trace.allocation.solvers.gradient_variance import OBJECTIVES, solve_gradient_variance
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.config import SettingError
 from megatron_trace.tree import Need, RolloutTree

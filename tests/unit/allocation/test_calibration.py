@@ -1,4 +1,4 @@
-"""Calibration on line, and the scores of predictions."""
+"""Online calibration, and the scores of predictions."""
 
 import numpy as np
 import pytest
@@ -57,14 +57,14 @@ def test_the_deviation_is_that_of_the_true_success_about_the_predictions(
     success = rng.binomial(rollouts, true) / rollouts
     kind = Calibrated()
     kind.window.append([prediction.tolist(), success.tolist(), [float(rollouts)] * len(prediction)])
-    assert kind.deviation(0.0) ** 2 == pytest.approx(deviation**2, rel=0.2, abs=0.04)
+    assert kind.logit_std(0.0) ** 2 == pytest.approx(deviation**2, rel=0.2, abs=0.04)
 
 
 def test_the_deviation_by_hand() -> None:
     kind = Calibrated()
     kind.window.append([[0.5, 0.5, 0.2], [0.0, 0.75, 1.0], [2.0, 4.0, 1.0]])
     # Excess: ½·(¼ − ¼/2) and ¾·(1/16 − ¼/4); scale: (½·¼)² and (¾·¼)²; a deviation of 1 is worth 5/16 of both.
-    assert kind.deviation(0.0) ** 2 == pytest.approx(
+    assert kind.logit_std(0.0) ** 2 == pytest.approx(
         (1 / 16 + 5 / 16) / (1 / 64 + 9 / 256 + 5 / 16)
     )
 
@@ -72,20 +72,20 @@ def test_the_deviation_by_hand() -> None:
 def test_the_deviation_is_bounded_by_what_a_probability_can_be_off() -> None:
     kind = Calibrated()
     kind.window.append([[0.001] * 50, [1.0] * 50, [4.0] * 50])
-    assert kind.deviation(0.0) == 2.0
+    assert kind.logit_std(0.0) == 2.0
 
 
 def test_graded_rewards_say_nothing_of_the_deviation() -> None:
     kind = Calibrated()
     kind.window.append([[0.5] * 50, [0.5, 0.52] * 25, [4.0] * 50])
-    assert kind.deviation(0.0) == 1.0
+    assert kind.logit_std(0.0) == 1.0
 
 
 def test_single_rollouts_say_nothing_of_the_deviation() -> None:
     kind = Calibrated()
-    assert kind.deviation(0.0) == 1.0
+    assert kind.logit_std(0.0) == 1.0
     kind.window.append([[0.2, 0.9], [1.0, 0.0], [1.0, 1.0]])
-    assert kind.deviation(0.0) == 1.0
+    assert kind.logit_std(0.0) == 1.0
 
 
 def test_without_calibration_predictions_pass_unchanged() -> None:

@@ -62,7 +62,7 @@ def test_only_the_newest_prompts_are_kept() -> None:
     for number in range(5):
         found.observe([[float(number)], [number + 0.5]], [4, 8], [8, 8])
     width = found.state()["width"]
-    assert np.ravel(found.state()["places"]) * width == pytest.approx([3.5, 4.0, 4.5])
+    assert np.ravel(found.state()["points"]) * width == pytest.approx([3.5, 4.0, 4.5])
     assert len(found.state()["weights"]) == 3
 
 
@@ -73,7 +73,7 @@ def test_wide_embeddings_are_projected_and_stay_apart() -> None:
     found = process(dimensions=32)
     found.observe(np.concatenate([easy[:5], hard[:5]]), [8] * 5 + [0] * 5, [8] * 10)
     assert found.predict(easy[5:]).min() > 0.6 > 0.4 > found.predict(hard[5:]).max()
-    assert np.shape(found.state()["places"]) == (10, 32)
+    assert np.shape(found.state()["points"]) == (10, 32)
 
 
 def test_it_goes_on_from_json_to_the_last_bit() -> None:

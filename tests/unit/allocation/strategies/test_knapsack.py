@@ -10,7 +10,7 @@ from megatron_trace.allocation.strategies.knapsack import knapsack_value
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, never, sample_step
-from tests.unit.allocation.test_solver import brute_force
+from tests.unit.allocation.solvers.test_trace_solvers import brute_force
 from tests.unit.allocation.views import planning_view, roots
 
 

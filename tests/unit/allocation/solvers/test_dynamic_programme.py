@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.allocation.dynamic_programme import best_counts
+from megatron_trace.allocation.solvers.dynamic_programme import best_counts
 
 VALUE = st.sampled_from([-np.inf, 0.0, 1.0, 2.0, -1.5]) | st.floats(-5, 5)
 

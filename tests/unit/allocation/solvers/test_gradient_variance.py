@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from megatron_trace.allocation.gradient_variance import (
-    EDGE,
+from megatron_trace.allocation.solvers.gradient_variance import (
     OBJECTIVES,
+    RATE_MARGIN,
     gradient_variance,
     solve_gradient_variance,
 )
@@ -39,7 +39,11 @@ def test_they_are_the_variance_of_the_estimate_of_one_prompt(objective) -> None:
     assert estimate.var() == pytest.approx(float(gradient_variance(p, n, objective)), rel=0.02)
 
 
-@given(st.lists(st.floats(EDGE, 1 - EDGE), min_size=1, max_size=4), st.integers(0, 8), OBJECTIVE)
+@given(
+    st.lists(st.floats(RATE_MARGIN, 1 - RATE_MARGIN), min_size=1, max_size=4),
+    st.integers(0, 8),
+    OBJECTIVE,
+)
 def test_no_other_split_has_less_variance(success, more, objective) -> None:
     lower, upper = 3, 7
     budget = min(lower * len(success) + more, upper * len(success))

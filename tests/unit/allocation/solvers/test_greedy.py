@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from megatron_trace.allocation.greedy import best_units
+from megatron_trace.allocation.solvers.greedy import best_units
 
 
 def test_units_are_taken_by_gain_per_cost_while_they_fit() -> None:
