@@ -26,6 +26,8 @@ from rich.text import Text
 
 from megatron_trace.compare.admission import check_trials
 from megatron_trace.compare.agreement import check_agreement
+from megatron_trace.compare.comparison_page import write_comparison
+from megatron_trace.compare.footnotes import footnotes
 from megatron_trace.compare.grid import (
     OWN,
     Trial,
@@ -36,13 +38,12 @@ from megatron_trace.compare.grid import (
     strategy_variant,
 )
 from megatron_trace.compare.jobs import start
+from megatron_trace.compare.measures import HELD_STILL
 from megatron_trace.compare.record import Record, read_records
-from megatron_trace.compare.report import write_comparison
+from megatron_trace.compare.results_table import terminal_table
 from megatron_trace.compare.runner import Interrupted, work_through
-from megatron_trace.compare.summary import HELD_STILL, summarise, trained
+from megatron_trace.compare.summary import summarise, trained
 from megatron_trace.compare.sweep import Sweep, common_config
-from megatron_trace.compare.table import table
-from megatron_trace.compare.words import footnotes
 from megatron_trace.config import SettingError
 from megatron_trace.report.words import console
 
@@ -240,12 +241,14 @@ def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -
     check_agreement(sweep.results, records)
     if args.report_only:
         check_baseline(args.baseline, [], records)
-    lines, simulated = summarise(records, args.baseline), records[0].kind == "simulated"
-    if trained(lines) or not simulated:
-        out.print(table(lines))
+    summaries = summarise(records, args.baseline)
+    simulated = records[0].kind == "simulated"
+    if trained(summaries) or not simulated:
+        out.print(terminal_table(summaries))
     if simulated:
-        out.print(table(lines, HELD_STILL, tests=False, title="the policy held still"))
-    for note in footnotes(lines, args.baseline, simulated):
+        title = "the policy held still"
+        out.print(terminal_table(summaries, HELD_STILL, tests=False, title=title))
+    for note in footnotes(summaries, args.baseline, simulated):
         out.print(Text(f"- {note}", style="dim"))
     page = write_comparison(
         args.page or args.out / "comparison.html", records, args.baseline, command

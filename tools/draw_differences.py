@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from megatron_trace.compare.pictures import ROW, colors, interval_chart
+from megatron_trace.compare.charts import measure_chart, palette_of
+from megatron_trace.compare.measures import Measure, measures
 from megatron_trace.compare.record import read_records
 from megatron_trace.compare.statistics import interval
-from megatron_trace.compare.summary import Line, Measure, measures, summarise
-from megatron_trace.report import charts
-from megatron_trace.report.axes import BOTTOM, TOP
-from megatron_trace.report.svg import document
-
-GAP = 16
+from megatron_trace.compare.summary import VariantSummary, summarise
+from megatron_trace.report.axes import side_by_side
+from megatron_trace.report.interval_chart import chart_height
 
 
 def panel(title: str, folder: Path, variants: Sequence[str], baseline: str) -> str:
@@ -33,34 +31,22 @@ def panel(title: str, folder: Path, variants: Sequence[str], baseline: str) -> s
         variants: the rows, from the top.
         baseline: the variant that is subtracted.
     """
-    lines = summarise(read_records(folder), baseline)
-    of_baseline = next(line for line in lines if line.variant == baseline)
-    by_name = {line.variant: line for line in lines}
-    shown = [by_name[name] for name in variants if name in by_name]
-    rows = [subtract(line, of_baseline) for line in shown]
+    summaries = {one.variant: one for one in summarise(read_records(folder), baseline)}
+    shown = [summaries[name] for name in variants if name in summaries]
+    rows = [subtract(one, summaries[baseline]) for one in shown]
     # Colours follow the rows, not the folder, so that a variant has the same one in every panel.
-    return interval_chart(rows, colors(rows, baseline), Measure("points", title, "number"))
+    return measure_chart(rows, palette_of(rows, baseline), Measure("points", title, "number"))
 
 
-def subtract(line: Line, baseline: Line) -> Line:
-    """`line` with one measure, `points`: final success minus the baseline's, seed by seed."""
-    seeds = [seed for seed in line.records if seed in baseline.records]
+def subtract(summary: VariantSummary, baseline: VariantSummary) -> VariantSummary:
+    """`summary` with one measure, `points`: final success minus the baseline's, seed by seed."""
+    seeds = [seed for seed in summary.records if seed in baseline.records]
     points = []
     for seed in seeds:
-        own = measures(line.records[seed])["success"]
+        own = measures(summary.records[seed])["success"]
         other = measures(baseline.records[seed])["success"]
         points.append(100 * (own - other))
-    return replace(line, values={"points": points}, intervals={"points": interval(points)})
-
-
-def side_by_side(panels: Sequence[str], label: str, height: float) -> str:
-    """Complete drawings in a row, in one drawing."""
-    step = charts.WIDTH + GAP
-    moved = [
-        f'<g transform="translate({number * step:.0f} 0)">{drawing}</g>'
-        for number, drawing in enumerate(panels)
-    ]
-    return document("".join(moved), len(panels) * step - GAP, height, label)
+    return replace(summary, values={"points": points}, intervals={"points": interval(points)})
 
 
 def main() -> None:
@@ -78,8 +64,8 @@ def main() -> None:
         title, _, folder = one.partition("=")
         drawn.append(panel(title, Path(folder), args.variants, args.baseline))
     label = f"Final success minus {args.baseline}'s, in points"
-    height = TOP + ROW * len(args.variants) + BOTTOM
-    args.out.write_text(side_by_side(drawn, label, height), encoding="utf-8")
+    picture = side_by_side(drawn, label, chart_height(len(args.variants)))
+    args.out.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,21 +6,18 @@ python tools/make_pictures.py runs/trace --out docs/images
 import argparse
 from pathlib import Path
 
-from megatron_trace.report import charts, tree_drawing
+from megatron_trace.report.axes import side_by_side
 from megatron_trace.report.exemplars import choose_exemplars
 from megatron_trace.report.history import decoder, read_history
-from megatron_trace.report.run_page import effective_ratio_chart, evaluation_chart
-from megatron_trace.report.svg import document
+from megatron_trace.report.run_charts import effective_ratio_chart, evaluation_chart
+from megatron_trace.report.tree_drawing import draw_tree
 
 
 def curves(run_dir: Path) -> str:
     """Held-out success and effective ratio side by side."""
-    history, gap = read_history(run_dir), 16
-    left, right = evaluation_chart(history), effective_ratio_chart(history)
-    body = f'{left}<g transform="translate({charts.WIDTH + gap:.0f} 0)">{right}</g>'
-    return document(
-        body, 2 * charts.WIDTH + gap, charts.HEIGHT, "Held-out success and effective ratio"
-    )
+    history = read_history(run_dir)
+    charts = [evaluation_chart(history), effective_ratio_chart(history)]
+    return side_by_side(charts, "Held-out success and effective ratio")
 
 
 def main() -> None:
@@ -41,7 +38,7 @@ def main() -> None:
     if args.tree >= len(exemplars):
         raise SystemExit(f"{args.run} offers {len(exemplars)} trees to draw")
     args.out.mkdir(parents=True, exist_ok=True)
-    picture = tree_drawing.svg(exemplars[args.tree].tree, decoder(args.run, args.tokenizer))
+    picture = draw_tree(exemplars[args.tree].tree, decoder(args.run, args.tokenizer))
     (args.out / "tree.svg").write_text(picture, encoding="utf-8")
     (args.out / "curves.svg").write_text(curves(args.run), encoding="utf-8")
 

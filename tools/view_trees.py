@@ -16,13 +16,13 @@ from rich.tree import Tree
 from megatron_trace.report.exemplars import tree_files
 from megatron_trace.report.history import decoder
 from megatron_trace.report.metrics import bare_rewards, is_bare_mixed
-from megatron_trace.report.tree_drawing import (
+from megatron_trace.report.tree_drawing import draw_tree
+from megatron_trace.report.tree_text import (
     Decode,
     action_parts,
     gold,
     outcome,
     question,
-    svg,
     turn_text,
 )
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
@@ -110,7 +110,7 @@ def main() -> None:
             f"step {step} has no tree of task {args.task!r}; leave --task out to list them"
         )
     if args.svg:
-        args.svg.write_text(svg(found[0], decode), encoding="utf-8")
+        args.svg.write_text(draw_tree(found[0], decode), encoding="utf-8")
     else:
         Console().print(terminal_tree(found[0], decode, full=args.full))
 

@@ -102,16 +102,3 @@ def _sign_flip_p(differences: NDArray[np.float64]) -> float:
 def smallest_flip(pairs: int) -> float:
     """The smallest p that the sign-flip test can give with so many pairs: 2 / 2^pairs where it is exact."""
     return 2.0 / 2.0**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + RESAMPLES)
-
-
-def reached_at(x: Sequence[float], y: Sequence[float], mark: float) -> float:
-    """Where the broken line through (x, y) first reaches `mark`; NaN where it never does."""
-    if not y:
-        return math.nan
-    if y[0] >= mark:
-        return float(x[0])
-    for n in range(1, len(y)):
-        if y[n] >= mark:
-            share = (mark - y[n - 1]) / (y[n] - y[n - 1])
-            return float(x[n - 1] + share * (x[n] - x[n - 1]))
-    return math.nan

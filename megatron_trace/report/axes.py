@@ -1,95 +1,174 @@
-"""What charts have in common: the frame, its axes, the heading and the key."""
+"""What all charts share: the frame, its axes, the heading and the legend."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from megatron_trace.report.svg import label, text_width
+from megatron_trace.report.svg import (
+    BOLD,
+    SOFT,
+    SOFT_END,
+    SOFT_MIDDLE,
+    document,
+    label,
+    path,
+    rect,
+)
+from megatron_trace.report.text_fitting import text_width
 
-LEFT, TOP, BOTTOM = 56.0, 58.0, 34.0
+WIDTH, HEIGHT = 560.0, 300.0
+"""Size of a chart in pixels, unless another is asked for."""
+
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 18.0, 58.0, 34.0
 """Room around the plot for the axes and the heading."""
+
+CHART_GAP = 16.0
+"""Distance of two charts in one picture."""
+
+EDGE = 18.0
+"""Distance of heading and legend from the left edge."""
+
+_STYLE = """
+.mt .grid{stroke:var(--faint);stroke-width:1}.mt .line{fill:none;stroke-width:2.25;stroke-linejoin:round}
+.mt .dash{stroke-dasharray:5 4;stroke-width:1.75}.mt .band{fill-opacity:.14}
+"""
 
 
 @dataclass
 class Frame:
-    """From data to pixels: ranges of x and y, the drawing's size, and room at its right."""
+    """From data to pixels: ranges of x and y, the chart's size, and the room beside the plot."""
 
-    x0: float
-    x1: float
-    y0: float
-    y1: float
-    width: float
-    height: float
-    right: float
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = RIGHT
 
-    def px(self, x: float) -> float:
+    @property
+    def plot_right(self) -> float:
+        """Right end of the plot in pixels."""
+        return self.width - self.right
+
+    @property
+    def plot_bottom(self) -> float:
+        """Lower end of the plot in pixels."""
+        return self.height - BOTTOM
+
+    def x_pixel(self, x: float) -> float:
         """Horizontal place of `x`."""
-        return LEFT + (x - self.x0) / ((self.x1 - self.x0) or 1.0) * (
-            self.width - LEFT - self.right
-        )
+        # A run of one step has a range of length 0.
+        share = (x - self.x_low) / ((self.x_high - self.x_low) or 1.0)
+        return self.left + share * (self.plot_right - self.left)
 
-    def py(self, y: float) -> float:
+    def y_pixel(self, y: float) -> float:
         """Vertical place of `y`."""
-        share = (y - self.y0) / ((self.y1 - self.y0) or 1.0)
-        return self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
+        share = (y - self.y_low) / ((self.y_high - self.y_low) or 1.0)
+        return self.plot_bottom - share * (self.plot_bottom - TOP)
+
+    def pixels(self, x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+        """Places of points."""
+        return [(self.x_pixel(a), self.y_pixel(b)) for a, b in zip(x, y, strict=True)]
+
+
+def chart(title: str, parts: Sequence[str], frame: Frame) -> str:
+    """A chart as an SVG: its heading and its parts."""
+    body = heading(title) + "".join(parts)
+    return document(body, frame.width, frame.height, title, _STYLE)
+
+
+def side_by_side(charts: Sequence[str], label: str, height: float = HEIGHT) -> str:
+    """Charts of the usual width in a row, as one SVG; `label` is read by screen readers."""
+    distance = WIDTH + CHART_GAP
+    moved = []
+    for number, drawing in enumerate(charts):
+        moved.append(f'<g transform="translate({number * distance:.0f} 0)">{drawing}</g>')
+    return document("".join(moved), len(charts) * distance - CHART_GAP, height, label)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers that cover [low, high]."""
     if not high > low:
         high = low + (abs(low) or 1.0)
-    rough = (high - low) / max(count - 1, 1)
-    base = 10.0 ** math.floor(math.log10(rough))
-    factors = (1, 2, 2.5, 5, 10) if base >= 0.1 else (1, 2, 5, 10)
-    step = next(factor * base for factor in factors if factor * base >= rough * 0.999)
+    step = _round_step((high - low) / max(count - 1, 1))
     first = math.floor(low / step + 1e-9)
-    return [round(n * step, 12) for n in range(first, math.ceil(high / step - 1e-9) + 1)]
+    last = math.ceil(high / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
 
 
-def x_gap(x: Sequence[float]) -> float:
+def _round_step(least: float) -> float:
+    """The smallest round number that is at least `least`."""
+    base = 10.0 ** math.floor(math.log10(least))
+    # Below 0.1 a step of 2.5 would need a digit more in every label than 2 and 5 do.
+    factors = (1, 2, 2.5, 5, 10) if base >= 0.1 else (1, 2, 5, 10)
+    return next(factor * base for factor in factors if factor * base >= least * 0.999)
+
+
+def smallest_gap(x: Sequence[float]) -> float:
     """Smallest distance between neighbours of a sorted sequence; 1 for fewer than two."""
     return min((b - a for a, b in pairwise(x)), default=1.0) or 1.0
 
 
-def heading(title: str) -> str:
-    """The chart's title."""
-    return label(18, 28, title, 14, 'font-weight="650"')
+def heading(title: str, x: float = EDGE, y: float = 28, size: float = 14) -> str:
+    """A title with its baseline at (x, y)."""
+    return label(x, y, title, size, BOLD)
+
+
+def legend(names: Sequence[tuple[str, str]], x: float = EDGE, y: float = 37) -> str:
+    """What the colours mean: (name, CSS colour) in a row, with its upper left corner at (x, y)."""
+    parts = []
+    for name, color in names:
+        parts.append(rect(x, y, 10, 10, f'rx="3" fill="{color}"'))
+        parts.append(label(x + 15, y + 9, name, 11, SOFT))
+        x += 15 + text_width(name, 11) + 14
+    return "".join(parts)
 
 
 def y_axis(frame: Frame, values: Sequence[float], percent: bool) -> str:
     """Grid lines with their values; `percent` prints shares."""
     parts = []
     for value in values:
-        y = frame.py(value)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{frame.width - frame.right:.1f}"/>')
-        text = f"{value:.0%}" if percent else _number(value)
-        parts.append(label(LEFT - 8, y + 4, text, 11, 'class="soft" text-anchor="end"'))
+        y = frame.y_pixel(value)
+        text = f"{value:.0%}" if percent else _tick_text(value)
+        parts.append(path(f"M{frame.left:.1f} {y:.1f}H{frame.plot_right:.1f}", 'class="grid"'))
+        parts.append(label(frame.left - 8, y + 4, text, 11, SOFT_END))
     return "".join(parts)
-
-
-def _number(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def x_axis(frame: Frame, name: str = "step") -> str:
     """Whole numbers below the plot, of steps or of what `name` says."""
-    steps = [x for x in ticks(frame.x0, frame.x1, 6) if frame.x0 <= x <= frame.x1 and x == int(x)]
-    y, attributes = frame.height - 14, 'class="soft" text-anchor="middle"'
-    numbers = [label(frame.px(x), y, _number(x), 11, attributes) for x in steps]
+    marks = []
+    for x in ticks(frame.x_low, frame.x_high, 6):
+        if frame.x_low <= x <= frame.x_high and x == int(x):
+            marks.append((x, _tick_text(x)))
+    numbers = x_labels(frame, marks)
     if name == "step":
-        return "".join(numbers) + label(14, y, name, 11, 'class="soft"')
-    end = frame.width - frame.right
-    return "".join(numbers) + label(
-        end, frame.height - BOTTOM - 8, f"{name} →", 11, 'class="soft" text-anchor="end"'
-    )
+        return numbers + label(14, frame.height - 14, name, 11, SOFT)
+    return numbers + x_name(frame, name)
 
 
-def key(names: Sequence[tuple[str, str]]) -> str:
-    """What the colours mean: (name, CSS colour), in a row below the title."""
-    x, parts = 18.0, []
-    for name, color in names:
-        parts.append(f'<rect x="{x:.1f}" y="37" width="10" height="10" rx="3" fill="{color}"/>')
-        parts.append(label(x + 15, 46, name, 11, 'class="soft"'))
-        x += 15 + text_width(name, 11) + 14
+def x_labels(frame: Frame, marks: Sequence[tuple[float, str]]) -> str:
+    """Texts below the plot; `marks` are (x, text)."""
+    y = frame.height - 14
+    return "".join(label(frame.x_pixel(x), y, text, 11, SOFT_MIDDLE) for x, text in marks)
+
+
+def x_grid(frame: Frame, values: Sequence[float]) -> str:
+    """Vertical grid lines."""
+    parts = []
+    for value in values:
+        x = frame.x_pixel(value)
+        parts.append(path(f"M{x:.1f} {TOP - 8:.1f}V{frame.plot_bottom:.1f}", 'class="grid"'))
     return "".join(parts)
+
+
+def x_name(frame: Frame, name: str) -> str:
+    """What x is, at the right end just above the axis."""
+    return label(frame.plot_right, frame.plot_bottom - 8, f"{name} →", 11, SOFT_END)
+
+
+def _tick_text(value: float) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"

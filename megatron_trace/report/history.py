@@ -1,7 +1,7 @@
-"""`History`: a run's rows as series over steps."""
+"""`History`: what a run wrote, as series over steps."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from megatron_trace.models.folders import hf_assets_dir
-from megatron_trace.report.metrics import CALIBRATION_BINS, Row, read_metrics
+from megatron_trace.report.metrics import CALIBRATION_BINS, Bin, Row, read_metrics
 from megatron_trace.report.words import seconds_text
 
-Bin = tuple[float, float, int]
+WINDOW = 5
+"""Steps whose mean is called the first and the last of a run."""
 
 
 @dataclass
@@ -39,21 +40,34 @@ class History:
 
     def series(self, key: str, default: float | None = None) -> tuple[list[int], list[float]]:
         """Steps and values of `key`; steps without it are left out, or take `default` where one is given."""
-        points = [(row["step"], row.get(key, default)) for row in self.rows]
-        kept = [(step, float(value)) for step, value in points if isinstance(value, (int, float))]
-        return [step for step, _ in kept], [value for _, value in kept]
+        steps, values = [], []
+        for row in self.rows:
+            value = row.get(key, default)
+            if isinstance(value, (int, float)):
+                steps.append(row["step"])
+                values.append(float(value))
+        return steps, values
 
     def total(self, key: str) -> float:
-        """Sum of `key` over all steps and evaluations."""
-        values = [float(row.get(key) or 0.0) for row in self.rows + self.evaluations]
-        return sum(value for value in values if math.isfinite(value))
+        """Sum of `key` over all steps and evaluations; what is not finite does not count."""
+        total = 0.0
+        for row in self.rows + self.evaluations:
+            value = float(row.get(key) or 0.0)
+            if math.isfinite(value):
+                total += value
+        return total
 
-    def ends(self, key: str, window: int) -> tuple[float, float] | None:
-        """Means of `key` over the first and the last `window` steps, fewer in a short run; None without any."""
-        values = self.series(key)[1]
-        window = max(min(window, len(values) // 2), 1)
+    def ends(self, key: str) -> tuple[float, float] | None:
+        """Means of `key` over the first and the last `WINDOW` steps; None without any.
+
+        A run of fewer than two windows has its first and its second half instead.
+        """
+        _, values = self.series(key)
+        if not values:
+            return None
+        window = max(min(WINDOW, len(values) // 2), 1)
         first, last = values[:window], values[-window:]
-        return (sum(first) / len(first), sum(last) / len(last)) if values else None
+        return sum(first) / window, sum(last) / window
 
     def evaluation_steps(self) -> list[int]:
         """Steps that were evaluated."""
@@ -61,7 +75,10 @@ class History:
 
     def evaluation_sets(self) -> list[str]:
         """Names of the held-out sets, the mean left out."""
-        names = {name: None for row in self.evaluations for name in row["evaluation"]}
+        # A dict rather than a set: it keeps the order in which the names appear.
+        names: dict[str, None] = {}
+        for row in self.evaluations:
+            names |= dict.fromkeys(row["evaluation"])
         return [name for name in names if name != "mean"]
 
     def evaluation(self, name: str) -> list[float]:
@@ -69,35 +86,45 @@ class History:
         return [_score(row["evaluation"], name) for row in self.evaluations]
 
     def evaluation_errors(self) -> list[float]:
-        """Standard errors of the mean; empty where they were not all written."""
-        errors = [row.get("evaluation_standard_error") for row in self.evaluations]
-        values = [error.get("mean") if isinstance(error, Mapping) else error for error in errors]
-        return [float(value) for value in values if value is not None] if None not in values else []
+        """Standard errors of the mean; empty where a row lacks its own."""
+        errors = []
+        for row in self.evaluations:
+            error = row.get("evaluation_standard_error")
+            # A row has one number, or one for each set and their mean.
+            if isinstance(error, Mapping):
+                error = error.get("mean")
+            if error is None:
+                return []
+            errors.append(float(error))
+        return errors
 
     def phases(self) -> list[str]:
-        """Names of the timed phases, in the order they first appear."""
-        rows = self.rows + self.evaluations
-        names = {key: None for row in rows for key in row if key.startswith("time/")}
+        """Names of the timed phases, in the order in which they first appear."""
+        names: dict[str, None] = {}
+        for row in self.rows + self.evaluations:
+            names |= dict.fromkeys(key for key in row if key.startswith("time/"))
         return [name.removeprefix("time/") for name in names if self.total(name) > 0]
 
     def duration(self) -> str:
         """Time of all phases together, in words."""
         return seconds_text(sum(self.total(f"time/{name}") for name in self.phases()))
 
-    def calibration(self, *, first: int = 0, last: int = 0) -> list[Bin]:
-        """The bins of `metrics.calibration_bins` of the first or the last steps, merged."""
-        rows = self.rows[:first] if first else self.rows[-last:]
+    def calibration(self, rows: Sequence[Row]) -> list[Bin]:
+        """The bins of `metrics.calibration_bins` of some step rows, merged."""
         groups: list[list[Bin]] = [[] for _ in range(CALIBRATION_BINS)]
         for row in rows:
-            for p, s, count in row.get("calibration") or []:
-                groups[min(int(p * CALIBRATION_BINS), CALIBRATION_BINS - 1)].append(
-                    (p, s, int(count))
-                )
+            for prediction, success, count in row.get("calibration") or []:
+                # A prediction of exactly 1 belongs to the last bin.
+                place = min(int(prediction * CALIBRATION_BINS), CALIBRATION_BINS - 1)
+                groups[place].append((prediction, success, int(count)))
         return [_merged(group) for group in groups if group]
 
     def events(self) -> list[tuple[int, str]]:
         """(step, text) of all that was noted during the run."""
-        return [(row["step"], str(text)) for row in self.rows for text in row.get("events") or []]
+        found = []
+        for row in self.rows:
+            found += [(row["step"], str(text)) for text in row.get("events") or []]
+        return found
 
     def description(self) -> list[str]:
         """Strategy, environment and model, where the configuration tells."""
@@ -107,23 +134,23 @@ class History:
 
     def progress(self) -> str:
         """How many steps were done, and of how many."""
-        planned, done = (self.config.get("run") or {}).get("steps"), len(self.rows)
+        done = len(self.rows)
+        planned = (self.config.get("run") or {}).get("steps")
         return f"{done} of {planned} steps" if planned else f"{done} steps"
 
 
 def read_history(run_dir: Path | str) -> History:
     """Read `metrics.jsonl` and `config.yaml` of a run; either may be missing."""
     run_dir = Path(run_dir)
-    rows, path = read_metrics(run_dir), run_dir / "config.yaml"
+    path = run_dir / "config.yaml"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     config: Any = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
-    return History(
-        name=str((config.get("run") or {}).get("name") or run_dir.resolve().name),
-        rows=[row for row in rows if "evaluation" not in row],
-        evaluations=[row for row in rows if "evaluation" in row],
-        config=config,
-        config_text=text,
-    )
+    # The folder's name rather than "." where the run is the working directory.
+    name = (config.get("run") or {}).get("name") or run_dir.resolve().name
+    history = History(str(name), config=config, config_text=text)
+    for row in read_metrics(run_dir):
+        (history.evaluations if "evaluation" in row else history.rows).append(row)
+    return history
 
 
 def decoder(run_dir: Path | str, tokenizer: str | None = None) -> Callable[[list[int]], str]:
@@ -146,7 +173,10 @@ def _score(scores: Mapping[str, float], name: str) -> float:
     return float(scores.get(name, math.nan))
 
 
-def _merged(bins: list[Bin]) -> Bin:
-    count = sum(n for *_, n in bins)
+def _merged(bins: Sequence[Bin]) -> Bin:
+    """One bin of several: means weighted by the numbers of anchors."""
+    count = sum(number for *_, number in bins)
     weight = count or 1
-    return sum(p * n for p, _, n in bins) / weight, sum(s * n for _, s, n in bins) / weight, count
+    prediction = sum(mean * number for mean, _, number in bins) / weight
+    success = sum(mean * number for _, mean, number in bins) / weight
+    return prediction, success, count

@@ -16,6 +16,9 @@ from megatron_trace.tree.predictions import outcomes, scores
 FILE = "metrics.jsonl"
 CALIBRATION_BINS = 10
 
+Bin = tuple[float, float, int]
+"""Mean prediction, mean success and number of the anchors whose predictions lie in one interval."""
+
 Row = dict[str, Any]
 """One line of `metrics.jsonl`: a step's numbers, or an evaluation where it has the key `evaluation`."""
 
@@ -100,7 +103,7 @@ def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     }
 
 
-def calibration_bins(trees: Sequence[RolloutTree]) -> list[tuple[float, float, int]]:
+def calibration_bins(trees: Sequence[RolloutTree]) -> list[Bin]:
     """(mean prediction, mean success, count) of the anchors in each tenth of the predictions that has any."""
     found = [outcomes(trees, roots=roots) for roots in (True, False)]
     prediction, success, weight = (

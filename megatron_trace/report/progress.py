@@ -15,9 +15,6 @@ from rich.text import Text
 from megatron_trace.report.history import History, read_history
 from megatron_trace.report.words import seconds_text, short
 
-WINDOW = 5
-"""Steps whose mean is called the first and the last of a run."""
-
 
 class RunProgress:
     """Shows the step, the phase within it and the latest metrics. A context manager.
@@ -161,7 +158,7 @@ def summary_table(run_dir: Path | str) -> Group:
         ("effective_ratio", "effective ratio"),
         ("effective_ratio_bare", "of bare rollouts alone"),
     ):
-        _change(table, name, history.ends(key, WINDOW) or ())
+        _change(table, name, history.ends(key) or ())
     table.add_section()
     _spending(table, history)
     table.add_section()

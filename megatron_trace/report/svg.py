@@ -1,8 +1,8 @@
-"""The vocabulary of SVG that charts and trees share: one theme for light and dark, escaping, fitting."""
+"""The SVG elements that charts and trees share: shapes and texts, and one theme for light and dark."""
 
 import html
 import re
-import unicodedata
+from collections.abc import Sequence
 
 STYLE = """
 .mt{--ink:#1d2530;--soft:#5d6775;--faint:#dfe3e8;--card:#ffffff;--bare:#8a94a1;--blue:#2467c9;--teal:#12857f;
@@ -14,63 +14,40 @@ font-family:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Ari
 """
 """CSS of every drawing. Colours are variables, so that a drawing follows the reader's light or dark theme."""
 
+SOFT = 'class="soft"'
+SOFT_MIDDLE = 'class="soft" text-anchor="middle"'
+SOFT_END = 'class="soft" text-anchor="end"'
+BOLD = 'font-weight="650"'
+"""Attributes of texts: paler, centred, ending at x, and bold."""
+
+# XML has no way to write these characters, escaped or not: one of them makes the whole picture unreadable.
+_FORBIDDEN_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
 _RED, _AMBER, _GREEN = (0xC2, 0x3B, 0x2E), (0xB9, 0x82, 0x14), (0x23, 0x86, 0x4F)
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: object) -> str:
+    """`text` with � instead of each character that XML forbids."""
+    return _FORBIDDEN_IN_XML.sub("\ufffd", str(text))
 
 
 def escape(text: object) -> str:
     """`text` for use in HTML and SVG, in elements and attributes; characters that XML forbids become �."""
-    return html.escape(_CONTROL.sub("\ufffd", str(text)), quote=True)
+    return html.escape(printable(text), quote=True)
 
 
 def heat(value: float) -> str:
     """Colour of a success rate: red at 0, amber at ½, green at 1."""
     value = min(max(value, 0.0), 1.0)
-    start, end, share = (
-        (_RED, _AMBER, value * 2) if value < 0.5 else (_AMBER, _GREEN, value * 2 - 1)
-    )
-    return "#" + "".join(
-        f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True)
-    )
-
-
-def text_width(text: str, size: float) -> float:
-    """Approximate width in pixels of `text` at font size `size`, in a wide font of the theme."""
-    return sum(_em(char) for char in text) * size
-
-
-def _em(char: str) -> float:
-    if unicodedata.east_asian_width(char) in "WF":
-        return 1.0
-    if char in "iljtfrI.,:;'|!()[] ":
-        return 0.37
-    return 0.82 if char in "mwMW%@" else 0.71 if char.isupper() else 0.62
-
-
-def fit(text: str, width: float, size: float) -> str:
-    """`text` on one line, cut with … where it is wider than `width` pixels at font size `size`."""
-    text = " ".join(text.split())
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def wrap(text: str, width: float, size: float, lines: int) -> list[str]:
-    """`text` in at most `lines` lines of `width` pixels; the last is cut where needed."""
-    words = text.split()
-    out: list[str] = []
-    while words and len(out) < lines - 1:
-        line = words.pop(0)
-        while words and text_width(f"{line} {words[0]}", size) <= width:
-            line = f"{line} {words.pop(0)}"
-        out.append(fit(line, width, size))
-    return [*out, fit(" ".join(words), width, size)] if words else out
+    start, end, share = _RED, _AMBER, value * 2
+    if value >= 0.5:
+        start, end, share = _AMBER, _GREEN, value * 2 - 1
+    channels = [round(a + (b - a) * share) for a, b in zip(start, end, strict=True)]
+    return "#" + "".join(f"{channel:02x}" for channel in channels)
 
 
 def document(body: str, width: float, height: float, label: str, style: str = "") -> str:
-    """A complete SVG of that size, usable on its own or inside a page; `label` is read by screen readers."""
+    """A complete SVG of that size, usable alone or inside a page; `label` is read by screen readers."""
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mt" role="img" aria-label="{escape(label)}" {size}>'
@@ -82,3 +59,43 @@ def document(body: str, width: float, height: float, label: str, style: str = ""
 def label(x: float, y: float, text: str, size: float, attributes: str = "") -> str:
     """One line of escaped text with its baseline at (x, y)."""
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" {attributes}>{escape(text)}</text>'
+
+
+def rect(
+    x: float, y: float, width: float, height: float, attributes: str = "", tooltip: str = ""
+) -> str:
+    """A rectangle with its upper left corner at (x, y)."""
+    size = f'width="{_number(width)}" height="{_number(height)}"'
+    return _shape("rect", f'x="{_number(x)}" y="{_number(y)}" {size} {attributes}', tooltip)
+
+
+def circle(x: float, y: float, radius: float, attributes: str = "", tooltip: str = "") -> str:
+    """A circle around (x, y)."""
+    place = f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}"'
+    return _shape("circle", f"{place} {attributes}", tooltip)
+
+
+def path(commands: str, attributes: str = "") -> str:
+    """A path of SVG commands, such as `M0 0H10`."""
+    return _shape("path", f'{attributes} d="{commands}"')
+
+
+def polyline(points: Sequence[tuple[float, float]], attributes: str = "") -> str:
+    """Straight lines from point to point; nothing without points."""
+    return path(f"M{joined(points)}", attributes) if points else ""
+
+
+def joined(points: Sequence[tuple[float, float]]) -> str:
+    """Points as the part of a path's commands that draws straight lines between them."""
+    return "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+
+
+def _shape(tag: str, attributes: str, tooltip: str = "") -> str:
+    if not tooltip:
+        return f"<{tag} {attributes.strip()}/>"
+    return f"<{tag} {attributes.strip()}><title>{escape(tooltip)}</title></{tag}>"
+
+
+def _number(value: float) -> str:
+    """At most two decimals: bars of a long run are narrower than a tenth of a pixel."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

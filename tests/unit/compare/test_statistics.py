@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from megatron_trace.compare.statistics import interval, paired, reached_at, smallest_flip
+from megatron_trace.compare.curves import reached_at
+from megatron_trace.compare.statistics import interval, paired, smallest_flip
 
 
 def test_an_interval_is_that_of_all_resamples() -> None:

@@ -2,8 +2,9 @@ import math
 
 import pytest
 
-from megatron_trace.compare.summary import measures, summarise
-from megatron_trace.compare.words import mean_text
+from megatron_trace.compare.measures import measures
+from megatron_trace.compare.number_text import mean_text
+from megatron_trace.compare.summary import summarise
 from tests.unit.compare.canned import field, record
 
 
@@ -25,7 +26,7 @@ def test_a_variant_is_compared_with_the_baseline_of_its_seed() -> None:
     # from 0.2 to 0.4 in the first step: the baseline's end of 0.4 after one of its two steps
     assert trace.values["reach"] == pytest.approx([0.5, 0.5, 0.5]) and trace.reached == 3
     assert trace.reach_of_means == pytest.approx(0.5)
-    assert trace.tests["success"].difference.mean == pytest.approx((0.10 + 0.11 + 0.12) / 3)
+    assert trace.success_test.difference.mean == pytest.approx((0.10 + 0.11 + 0.12) / 3)
 
 
 def test_a_seed_that_never_got_there_counts_as_the_whole_cost() -> None:
@@ -58,13 +59,13 @@ def test_the_baseline_stands_first_and_the_others_by_success() -> None:
 
 def test_the_baseline_is_tested_against_nothing() -> None:
     uniform = line(field(), "uniform")
-    assert uniform.tests == {} and "ratio_times" not in uniform.intervals
+    assert uniform.success_test is None and "ratio_times" not in uniform.intervals
     assert uniform.intervals["reach"].mean == 1.0
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
     assert (
-        line([*field(2), record("trace", 9, [0.9, 0.9])], "trace").tests["success"].difference.count
+        line([*field(2), record("trace", 9, [0.9, 0.9])], "trace").success_test.difference.count
         == 2
     )
 
@@ -78,7 +79,7 @@ def test_budgets_are_lines_of_their_own_and_compared_within() -> None:
     records = [*field(2), *(record("trace", seed, [0.2, 0.9], budget=128) for seed in range(2))]
     lines = {one.name: one for one in summarise(records, "uniform")}
     assert set(lines) == {"uniform, 64", "trace, 64", "trace, 128"}
-    assert lines["trace, 128"].tests == {} and lines["trace, 64"].tests
+    assert lines["trace, 128"].success_test is None and lines["trace, 64"].success_test
 
 
 def test_without_evaluations_there_is_no_success_to_compare() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from megatron_trace.check.loggers import LIBRARIES, check_loggers
-from megatron_trace.config import Config, SettingError
+from megatron_trace.config import Config, SettingError, check_bounds
 from megatron_trace.report import loggers
 from megatron_trace.report.logger_backends import BACKENDS, MLflow, RunFacts, WandB
 from megatron_trace.report.loggers import DetachedLogger, close_all, start_loggers
@@ -283,12 +283,13 @@ def test_unknown_and_missing_loggers_are_refused_at_the_door(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = Config()
+    check_bounds(config)
     check_loggers(config)
     config.run.loggers = ["tensorbord"]
     with pytest.raises(
-        SettingError, match=r"run.loggers = 'tensorbord': must be of tensorboard, wandb, mlflow"
+        SettingError, match=r"run.loggers = 'tensorbord': must be one of tensorboard, wandb, mlflow"
     ):
-        check_loggers(config)
+        check_bounds(config)
     monkeypatch.setitem(LIBRARIES, "wandb", "no_such_library")
     config.run.loggers = ["tensorboard", "wandb"]
     with pytest.raises(SettingError, match=r"run.loggers = 'wandb': is not installed: pip install"):

@@ -1,7 +1,8 @@
 from xml.etree import ElementTree
 
-from megatron_trace.report.svg import text_width
-from megatron_trace.report.tree_drawing import action_parts, outcome, svg
+from megatron_trace.report.text_fitting import text_width
+from megatron_trace.report.tree_drawing import draw_tree
+from megatron_trace.report.tree_text import action_parts, outcome
 from megatron_trace.tree import RolloutTree
 from tests.unit.report.fake_run import answer, decode, root, search, turn
 
@@ -10,7 +11,7 @@ NS = "{http://www.w3.org/2000/svg}"
 
 def drawn(tree: RolloutTree) -> tuple[ElementTree.Element, list[set[str]]]:
     """The parsed picture, and the classes of its turns."""
-    picture = ElementTree.fromstring(svg(tree, decode))
+    picture = ElementTree.fromstring(draw_tree(tree, decode))
     classes = [set(group.get("class", "").split()) for group in picture.iter(f"{NS}g")]
     return picture, [names for names in classes if "turn" in names]
 
@@ -56,7 +57,7 @@ def test_tooltips_hold_the_whole_turn() -> None:
 def test_hostile_text_stays_text() -> None:
     tree = root(question='<script>alert("x")</script> & \x00 \ud800')
     tree.graft(0, [turn("<answer> <script>y</script> </answer>", terminal=True, reward=0.0)])
-    picture = svg(tree, decode)
+    picture = draw_tree(tree, decode)
     ElementTree.fromstring(picture)
     assert "<script" not in picture
 

@@ -3,10 +3,10 @@ import re
 import pytest
 from rich.console import Console
 
-from megatron_trace.compare.report import write_comparison
+from megatron_trace.compare.comparison_page import write_comparison
+from megatron_trace.compare.footnotes import footnotes
+from megatron_trace.compare.results_table import terminal_table
 from megatron_trace.compare.summary import summarise
-from megatron_trace.compare.table import table
-from megatron_trace.compare.words import footnotes
 from tests.unit.compare.canned import field, record
 
 
@@ -96,7 +96,7 @@ def test_the_notes_say_whether_the_flip_test_is_exact(seeds, how) -> None:
 
 def test_the_table_has_a_line_for_each_variant() -> None:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(summarise(field(), "uniform")))
+    console.print(terminal_table(summarise(field(), "uniform")))
     text = console.export_text()
     assert re.search(r"trace .* 52\.0 % .*\+11\.0 .* 95\.0 % .* 1\.90 .* 50 %", text)
     assert re.search(r"3 seeds .* \[50\.0, 54\.0\] .* 0\.250", text)
