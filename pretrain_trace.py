@@ -15,7 +15,8 @@ from megatron_trace.training.guarded_run import REFUSED, run_guarded, write_exit
 if __name__ == "__mp_main__":
     leave_group()
 
-# On the CPU the train ranks and the engines take turns on the same cores: waiting OpenMP threads must not spin.
+# On the CPU the train ranks and the engines take turns on the same cores: waiting OpenMP threads
+# must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

@@ -1,4 +1,4 @@
-"""Tasks as WebDataset shards: read, written with reproducible bytes, and streamed in a resumable order."""
+"""Tasks as WebDataset shards: read, written reproducibly, and streamed in a resumable order."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from megatron_trace.files.atomic import whole_file
 from megatron_trace.files.shards import shard_paths
 
 Task = dict[str, Any]
-"""A plain JSON object; every task has an `id`, the rest is its environment's."""
+"""A plain JSON object. Every task has an `id`; the environment defines the rest."""
 
 Tasks = Sequence[Task]
 
@@ -27,7 +27,8 @@ def load_tasks(shards: str) -> list[Task]:
         FileNotFoundError: no file matches.
         KeyError: a sample has no `.json` member.
     """
-    # Every reader wants all rows; left to itself webdataset refuses to under torchrun with several ranks.
+    # Every rank reads all rows. webdataset's default splitter refuses to read under torchrun with
+    # several ranks.
     samples = wds.WebDataset(shard_paths(shards), shardshuffle=False, nodesplitter=None)
     return [json.loads(sample["json"]) for sample in samples]
 
@@ -35,7 +36,7 @@ def load_tasks(shards: str) -> list[Task]:
 def write_shards(
     rows: Iterable[Mapping[str, Any]], pattern: str, rows_per_shard: int = 10_000
 ) -> list[Path]:
-    """Write `rows` as shards; the same rows give the same bytes (fixed times, owners, modes and key order).
+    """Write `rows` as shards. The same rows give the same bytes.
 
     Args:
         rows: JSON objects.
@@ -49,23 +50,28 @@ def write_shards(
     paths = []
     for shard, start in enumerate(range(0, len(rows), rows_per_shard)):
         path = Path(pattern % shard)
-        with (
-            whole_file(path) as partial,
-            partial.open("wb") as file,
-            wds.TarWriter(file, user="", group="", mtime=0.0) as writer,
-        ):
-            for number, row in enumerate(rows[start : start + rows_per_shard], start):
-                data = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
-                writer.write({"__key__": f"{number:09d}", "json": data})
+        _write_shard(path, rows[start : start + rows_per_shard], first=start)
         paths.append(path)
     return paths
 
 
-def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Task]:
-    """An endless order over `tasks`, one permutation per epoch, that depends on (seed, position) alone.
+def _write_shard(path: Path, rows: Sequence[Mapping[str, Any]], first: int) -> None:
+    with (
+        whole_file(path) as partial,
+        partial.open("wb") as file,
+        # Time, owner and key order are fixed, so that the bytes depend on the rows alone.
+        wds.TarWriter(file, user="", group="", mtime=0.0) as writer,
+    ):
+        for number, row in enumerate(rows, first):
+            data = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
+            writer.write({"__key__": f"{number:09d}", "json": data})
 
-    The n-th task of `task_stream(tasks, seed)` is the first one of `task_stream(tasks, seed, start=n)`, so
-    the number of tasks taken so far is the whole state to keep.
+
+def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Task]:
+    """An endless order over `tasks`: one permutation for each epoch, given by `seed` alone.
+
+    The n-th task of `task_stream(tasks, seed)` is the first one of `task_stream(tasks, seed,
+    start=n)`, so the number of tasks taken so far is the whole state to keep.
 
     Raises:
         ValueError: no tasks, or a negative `start` (on the first `next`).

@@ -1,8 +1,9 @@
 """Write a file or a folder whole or not at all.
 
-The content is written beside its place under the name `<name>.partial`, forced to the disk, and renamed. A reader sees
-the old content or the new content, never a part. A killed process leaves at most the partial, which the next writer of
-the same name removes. Two processes must not write the same name at the same time.
+The content is written beside its place under the name `<name>.partial`, forced to the disk, and
+renamed. A reader sees the old content or the new content, never a part. A killed process leaves at
+most the partial, which the next writer of the same name removes. Two processes must not write the
+same name at the same time.
 """
 
 import os
@@ -41,7 +42,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield the name of a file to write, which becomes `path` when the block ends without an error.
 
-    The parent folder is made if need be. After an error nothing is left of the new file, and an old `path` stays.
+    The parent folder is made if need be. After an error nothing is left of the new file, and an old
+    `path` stays.
     """
     partial = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +63,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     After an error nothing is left of the new folder, and an old `path` stays.
     """
     partial, retired = partial_path(path), path.with_name(path.name + RETIRED)
-    # A writer that was killed between the two renames below left the only whole folder under the retired name.
+    # A writer that was killed between the two renames below left the only whole folder under the
+    # retired name.
     _bring_back(retired, path)
     remove(partial)
     partial.mkdir(parents=True)
     try:
         yield partial
-        # A folder cannot be renamed onto one that is not empty, so the old one has to step aside first.
+        # A folder cannot be renamed onto one that is not empty, so the old one has to step aside
+        # first.
         remove(retired)
         if path.exists():
             path.rename(retired)
@@ -80,13 +84,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def publish(path: Path) -> None:
-    """Rename the finished partial of `path` to `path`, and make both its content and its name survive a power cut.
+    """Rename the finished partial of `path` to `path`; content and name survive a power cut.
 
     Raises:
         OSError: there is no partial, or `path` is a folder that is not empty.
     """
     partial = partial_path(path)
-    # The content first: a name that reaches the disk before its content would point to an empty file after a power cut.
+    # The content first: a name that reaches the disk before its content would point to an empty
+    # file after a power cut.
     for folder, _, names in os.walk(partial):
         for name in names:
             sync(Path(folder) / name)
@@ -120,6 +125,7 @@ def _bring_back(retired: Path, path: Path) -> None:
 
 
 def _try_to_remove(path: Path) -> None:
-    # The next writer removes it anyway. An error here would hide the one that is on its way, or fail a whole write.
+    # The next writer removes it anyway. An error here would hide the one that is on its way, or
+    # fail a whole write.
     with suppress(OSError):
         remove(path)

@@ -6,7 +6,10 @@ from braceexpand import braceexpand
 
 
 def shard_paths(pattern: str) -> list[str]:
-    """The files that `pattern` names: a path, a glob, or either with `{a..b}` braces; sorted within each glob.
+    """The files that `pattern` names, sorted within each glob.
+
+    Args:
+        pattern: a path, a glob, or either with `{a..b}` braces.
 
     Raises:
         FileNotFoundError: the pattern is empty, or it or one part of its braces matches no file.

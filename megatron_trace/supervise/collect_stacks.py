@@ -1,4 +1,4 @@
-"""The stacks of all processes of a run, asked for and collected. The guard's processes import this file."""
+"""The stacks of all processes of a run, asked for and collected."""
 
 import signal
 import socket
@@ -76,10 +76,12 @@ def ask(pid: int) -> bool:
     """Ask a process of this host for its stacks; returns whether it can answer."""
     process, status = find(pid), _status(pid)
     caught_signals = int(status.get("SigCgt", "0"), 16)
+    has_handler = caught_signals & (1 << (signal.SIGUSR1 - 1))
     # A process that has not registered a handler would die of the signal.
-    if process is None or not caught_signals >> (signal.SIGUSR1 - 1) & 1:
+    if process is None or not has_handler:
         return False
     send([process], signal.SIGUSR1)
+    # T: stopped, D: in the kernel. The signal waits until they run again.
     return status["State"][0] not in "TD"
 
 

@@ -12,7 +12,7 @@ def say(text: str) -> None:
 
 
 def try_to_write(path: Path, text: str) -> None:
-    """Write a file, or say why that is impossible: a full disk must not keep the guard from its work."""
+    """Write a file, or say why that is impossible. A full disk must not stop the guard."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

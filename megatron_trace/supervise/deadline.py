@@ -5,7 +5,8 @@ import time
 from megatron_trace.supervise.console import say
 
 REPEAT_S = 2.0
-"""Requests this close together are one: SLURM signals torchrun and its ranks, and torchrun signals the ranks again."""
+"""Requests this close together are one. SLURM signals torchrun and its ranks, and torchrun signals
+the ranks again."""
 
 REACTION_S = 10.0
 """A rank that hung is killed unless it shows this soon that it can still save."""
@@ -42,6 +43,7 @@ class Deadline:
             self.reason, self._asked_at = reason, time.monotonic()
             self.limit(self._grace_s)
             return True
+        # Whoever asks a second time does not want to wait for the save.
         if self.waited_s() > REPEAT_S:
             say(f"{reason} came after {self.reason}: ending at once")
             self._killed_at = time.monotonic()

@@ -1,7 +1,7 @@
-"""A guard for every train rank: whatever happens to the rank, the run ends whole and says how to continue.
+"""A guard for every train rank: however the rank ends, nothing is left and the user knows why.
 
-`start` comes first in a train rank, before anything is spawned. It tags the environment, makes a folder for the run's
-temporary files, and starts the process of `guard_process.py`.
+`start` comes first in a train rank, before anything is spawned. It tags the environment, makes a
+folder for the run's temporary files, and starts the process of `guard_process.py`.
 """
 
 import json
@@ -18,17 +18,18 @@ from pathlib import Path
 
 import megatron_trace
 from megatron_trace.supervise import stacks
-from megatron_trace.supervise.guard_process import Settings
+from megatron_trace.supervise.guard_settings import GuardSettings
 
 MAX_TEMP_PARENT = 28
-"""Longest path of the folder above the temporary files. Ray's sockets lie below it, and Unix allows them 107 bytes."""
+"""Longest path of the folder above the temporary files. Ray's sockets lie below it, and the path of
+a Unix socket has at most 107 bytes."""
 
 MAX_TEXT_BYTES = 1500
 """Longest text of a message. The kernel writes up to 4096 bytes to a pipe in one piece."""
 
 
 class Guard:
-    """A train rank's end of the pipe to its guard. If somebody kills the guard, the run continues without one."""
+    """A train rank's end of the pipe to its guard. Without its guard a run continues."""
 
     def __init__(self, pipe: int) -> None:
         """`pipe` is a non-blocking descriptor to write to."""
@@ -44,7 +45,7 @@ class Guard:
 
     @contextmanager
     def watching(self, processes: Mapping[str, int]) -> Iterator[None]:
-        """End the run as a signal would if one of `processes` (name -> pid) dies inside the block."""
+        """Inside the block, end the run if one of `processes` (name -> pid) dies."""
         for name, pid in processes.items():
             self._tell({"watch": name, "pid": pid})
         try:
@@ -53,7 +54,11 @@ class Guard:
             self._tell({"unwatch": True})
 
     def leave(self, code: int, words: str = "") -> None:
-        """The rank is about to exit with `code`, because of `words` if that is not 0. Limits the time it may take."""
+        """The rank is about to exit with `code`. From now on its time is limited.
+
+        Args:
+            words: why `code` is not 0.
+        """
         self._tell({"leave": code, "words": _short(words)})
 
     def _tell(self, message: dict[str, object]) -> None:
@@ -66,7 +71,8 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
     """Start this rank's guard.
 
     Args:
-        run_dir: the run's folder, which need not exist; the stacks of a hang are kept in its `stacks.txt`.
+        run_dir: the run's folder, which need not exist; the stacks of a hang are kept in its
+            `stacks.txt`.
         hang_s: seconds without progress after which rank 0's guard ends the run; None never.
         grace_s: seconds that the rank has to save and to leave when it is asked to end.
 
@@ -78,7 +84,7 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
     folder = _guard_folder(run_dir.absolute())
     messages, pipe = os.pipe()
     numbers, wakeup = os.pipe()
-    settings = Settings(
+    settings = GuardSettings(
         rank=rank,
         pid=os.getpid(),
         launcher=os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else 0,
@@ -96,8 +102,8 @@ def start(run_dir: Path, *, hang_s: float | None, grace_s: float) -> Guard:
         os.close(descriptor)
     os.set_blocking(pipe, False)
     os.set_blocking(wakeup, False)
-    # Python's handlers do not run while the rank is stuck in C. The C handler writes the signal's number to this pipe
-    # in any case, so that the guard hears of the signal.
+    # Python's handlers do not run while the rank is stuck in C. The C handler writes the signal's
+    # number to this pipe in any case, so that the guard hears of the signal.
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: _forked(pipe))
     os.environ |= dict(zip(stacks.INHERITED, (settings.tag, str(folder), "1"), strict=True))
@@ -111,7 +117,7 @@ def train_rank() -> int:
 
 
 def _guard_folder(run_dir: Path) -> Path:
-    """Make the folder in which all ranks of this start meet, and no rank of another start of the same run."""
+    """Make the folder that all ranks of this start share, and no rank of another start."""
     address = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ]
     start_name = "-".join(address) or str(os.getpid())
     folder = run_dir.with_name(f"{run_dir.name}.guard-{start_name.replace(':', '_')}")
@@ -131,12 +137,12 @@ def _make_temp_folder() -> Path:
     return temp
 
 
-def _launch(settings: Settings) -> None:
+def _launch(settings: GuardSettings) -> None:
     """Start the guard's process and wait until it watches this rank."""
     package = str(Path(megatron_trace.__file__).parents[1])
     arguments = ["-m", "megatron_trace.supervise.guard_process", json.dumps(asdict(settings))]
-    # A session that is not the rank's: torchrun and the terminal signal process groups, and the guard must outlive
-    # them. It stands in `/` so that it keeps no folder busy.
+    # A session that is not the rank's: torchrun and the terminal signal process groups, and the
+    # guard must outlive them. It stands in `/` so that it keeps no folder busy.
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.DEVNULL,
@@ -157,7 +163,8 @@ def _launch(settings: Settings) -> None:
 def leave_group() -> None:
     """Make this process, a child of a train rank, deaf to the signals that its rank answers.
 
-    torchrun signals the process group of its rank. Only the rank may answer, because it needs its children to save.
+    torchrun signals the process group of its rank. Only the rank may answer, because it needs its
+    children to save.
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -167,7 +174,8 @@ def leave_group() -> None:
 def _forked(pipe: int) -> None:
     """In every forked child of the rank, Ray's included, before it runs anything else.
 
-    A child that never calls exec keeps the environment from before the tag, so the guard is told of the child.
+    A child that never calls exec keeps the environment from before the tag, so the guard is told of
+    the child.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

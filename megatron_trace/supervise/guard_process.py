@@ -1,83 +1,48 @@
-"""The guard: a small process beside every train rank that sees to it that the run ends whole. See `guard.py`.
+"""The guard's process: it watches one train rank and cleans up after it. See `guard.py`.
 
-It lives in a session that is not the rank's, starts fast because it imports little, and outlives the rank:
+It lives in a session that is not the rank's, starts fast because it imports little, and outlives
+the rank:
 
-- The rank is gone, however it ended: the guard ends and removes whatever the rank left, then prints the last lines.
-- A signal came, torchrun died, or a phase made no progress for too long: the rank gets a limited time to save and to
-  leave, and is killed after that. A second signal kills it at once.
+- The rank is gone, however it ended: the guard ends and removes whatever the rank left, then prints
+  the last lines.
+- A signal came, torchrun died, or a phase made no progress for too long: the rank gets a limited
+  time to save and to leave, and is killed after that. A second signal kills it at once.
 """
 
 import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_trace.supervise import collect_stacks, leftovers
 from megatron_trace.supervise.console import say, try_to_write
 from megatron_trace.supervise.deadline import Deadline
+from megatron_trace.supervise.follower import Follower, tell_followers
+from megatron_trace.supervise.guard_settings import GuardSettings
 from megatron_trace.supervise.inbox import STOP_SIGNALS, Inbox
 from megatron_trace.supervise.leftovers import Process
 from megatron_trace.supervise.rank_report import RankReport
-from megatron_trace.supervise.stacks import ASKED, asked_since
 
 TERM_GRACE_S = 2.0
 """From SIGTERM to SIGKILL, for what a dead rank left."""
 
 LAUNCHER_S = 35.0
-"""torchrun ends this long after its ranks at the latest. Its report should come before the last lines."""
-
-LEADER_GONE = "ended"
-"""File in the guard folder: rank 0 is gone, so the other ranks must go as well."""
+"""How long to wait for torchrun to end, so that its report comes before the last lines."""
 
 FOLLOWER_GRACE_S = 3.0
-"""How much longer than rank 0 the other ranks may take: rank 0 may need them up to its last moment."""
+"""How much longer than rank 0 the other ranks may take. Rank 0 may need them until it ends."""
 
 LEADER_GONE_S = 5.0
 """How long the other ranks may take once rank 0 is gone."""
-
-LOOK_S = 2.0
-"""How often they look into the guard folder, which may lie on a file server."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the guard is told at its start; see `guard.start`.
-
-    Attributes:
-        rank: number of the train rank that it guards.
-        pid: process id of that rank.
-        launcher: process id of torchrun; 0 if the rank was started without it.
-        tag: environment tag of the rank's children.
-        temp: folder of their temporary files.
-        folder: the guard folder, shared by all ranks.
-        stacks_file: where the stacks of a hang are kept.
-        hang_s: seconds without progress after which the run ends; None never.
-        grace_s: seconds from the request to end until the rank is killed.
-        pipe, signals: descriptors to read messages and numbers of signals from.
-    """
-
-    rank: int
-    pid: int
-    launcher: int
-    tag: str
-    temp: str
-    folder: str
-    stacks_file: str
-    hang_s: float | None
-    grace_s: float
-    pipe: int
-    signals: int
 
 
 class GuardProcess:
     """One guard: watches its rank, and cleans up after the rank."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: GuardSettings) -> None:
         """Find the processes to watch; the rank waits for this."""
         self._settings = settings
         self._folder = Path(settings.folder)
@@ -89,17 +54,19 @@ class GuardProcess:
         self._report = RankReport()
         more_s = FOLLOWER_GRACE_S if settings.rank else 0.0
         self._deadline = Deadline(settings.grace_s + more_s)
-        self._looked_at, self._gave_stacks, self._leader_gone = 0.0, False, False
-        # Its time is compared with that of files which guards on other hosts make.
+        self._leader_gone = False
         self._own_file = self._folder / f"guard{settings.rank}"
         try_to_write(self._own_file, "")
+        self._follower = None
+        if settings.rank:
+            self._follower = Follower(self._folder, self._own_file, settings.pid)
 
     def run(self) -> None:
         """Guard until the rank is gone, then clean up and print the last lines."""
         while leftovers.lives(self._rank):
             self._listen()
             self._watch_processes()
-            self._watch_folder()
+            self._watch_leader()
             self._watch_progress()
             self._kill_if_late()
         self._listen()
@@ -125,19 +92,9 @@ class GuardProcess:
                 del self._report.watched[name]
                 self._end(f"{name} died")
 
-    def _watch_folder(self) -> None:
-        """Do as rank 0's guard says, which may be on another host."""
-        if self._settings.rank == 0 or time.monotonic() - self._looked_at <= LOOK_S:
-            return
-        self._looked_at = time.monotonic()
-        if not self._gave_stacks and asked_since(self._folder / ASKED, self._own_file):
-            self._gave_stacks = True
-            files = self._folder.glob(f"*_{socket.gethostname()}_{self._settings.pid}.txt")
-            # If rank 0 is on this host, its guard has asked this rank already.
-            if not any(file.stat().st_size for file in files):
-                collect_stacks.ask(self._settings.pid)
+    def _watch_leader(self) -> None:
         leaving = self._leader_gone or self._report.exit_code is not None
-        if not leaving and asked_since(self._folder / LEADER_GONE, self._own_file):
+        if self._follower is not None and self._follower.leader_is_gone() and not leaving:
             self._leader_gone = True
             self._deadline.limit(LEADER_GONE_S)
 
@@ -186,7 +143,7 @@ class GuardProcess:
         settings = self._settings
         ended_badly = settings.rank == 0 and self._report.exit_code != 0
         if ended_badly:
-            try_to_write(self._folder / LEADER_GONE, "")
+            tell_followers(self._folder)
         if self._report.exit_code is None:
             say(f"train rank {settings.rank} died; ending what it left")
         stuck = leftovers.end_all(self._left, TERM_GRACE_S)
@@ -213,7 +170,7 @@ class GuardProcess:
 if __name__ == "__main__":
     for ignored in STOP_SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
-    guard = GuardProcess(Settings(**json.loads(sys.argv[1])))
+    guard = GuardProcess(GuardSettings(**json.loads(sys.argv[1])))
     os.write(1, b"ready\n")
     os.close(1)
     guard.run()

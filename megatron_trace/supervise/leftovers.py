@@ -2,7 +2,8 @@
 
 A process of a run is known by a tag in its environment. Every child inherits the tag, and keeps it
 when its parent dies. A psutil `Process` is an id with its start time, so that a later process that
-gets the same id is another one. The guard's processes import this file, so it imports nothing heavy.
+gets the same id is another one. The guard's processes import this file, so it imports nothing
+heavy.
 """
 
 import os
@@ -20,7 +21,7 @@ from megatron_trace.supervise.stacks import TAG
 
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_PREFIXES = ("sem.mp-", "psm_", "torch_", "plasma", "vllm", "ray")
-"""Beginnings of the names that Python's multiprocessing, torch, Ray and vLLM give their shared memory."""
+"""How the names begin that multiprocessing, torch, Ray and vLLM give their shared memory."""
 
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
@@ -54,7 +55,8 @@ def tagged(tag: str) -> set[Process]:
             carries_tag = process.environ().get(TAG) == tag
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        # In this order: `lives` also refuses an id that another process got while its environment was read.
+        # In this order: `lives` also refuses an id that another process got while its environment
+        # was read.
         if carries_tag and pid != os.getpid() and lives(process):
             found.add(process)
     return found
@@ -72,10 +74,11 @@ def send(processes: Iterable[Process], number: int) -> None:
 def end_all(
     living: Callable[[], set[Process]], grace_s: float, limit_s: float = 10.0
 ) -> set[Process]:
-    """Send SIGTERM to all that `living` finds, and SIGKILL to what still lives after `grace_s` seconds.
+    """Send SIGTERM to all that `living` finds, and after `grace_s` seconds SIGKILL.
 
     Args:
-        living: finds the processes. It is asked again and again, because they may start others meanwhile.
+        living: finds the processes. It is asked again and again, because they may start others
+            meanwhile.
         limit_s: seconds after the first SIGKILL until this function gives up.
 
     Returns:
@@ -103,7 +106,11 @@ def shared_memory() -> set[str]:
 
 
 def remove_shared_memory(before: set[str]) -> None:
-    """Remove this user's shared memory that is not in `before` and that no living process has mapped."""
+    """Remove this user's shared memory that no living process has mapped.
+
+    Args:
+        before: names that were there before the run, and stay.
+    """
     new = shared_memory() - before
     own = {name for name in new if _owner(SHARED_MEMORY / name) == os.getuid()}
     # Reading the memory maps of all processes takes a while, and most runs leave nothing.
@@ -116,7 +123,8 @@ def mapped(pids: Iterable[int]) -> Iterator[str]:
     """Names in /dev/shm that one of the processes has mapped."""
     prefix = f"{SHARED_MEMORY}/"
     for pid in pids:
-        # Not psutil's memory_maps: it reads smaps, for which the kernel walks every page of the process.
+        # Not psutil's memory_maps: it reads smaps, for which the kernel walks every page of the
+        # process.
         try:
             maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
         except OSError:
@@ -146,7 +154,8 @@ def clear_folder(folder: Path) -> list[Path]:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        # os.walk visits what is left in this list: the way down to the logs, but not what is in them.
+        # os.walk visits what is left in this list: the way down to the logs, but not what is in
+        # them.
         names[:] = [name for name in names if here / name in keep and here / name not in logs]
     if not logs and folder.is_dir():
         shutil.rmtree(folder, ignore_errors=True)

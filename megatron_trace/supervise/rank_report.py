@@ -63,6 +63,7 @@ class RankReport:
         return "\n".join(line for line in lines if line)
 
     def _what_happened(self, reason: str) -> str:
+        # The rank's own words often repeat the reason, e.g. "stopped by SIGTERM" for SIGTERM.
         if self.last_words and reason not in self.last_words:
             return f"{reason}; {self.last_words}"
         if self.last_words:

@@ -1,6 +1,7 @@
-"""Stacks on demand: a process of a run writes the Python stacks of all its threads when it gets SIGUSR1.
+"""Stacks on demand: a process of a run writes its threads' Python stacks when it gets SIGUSR1.
 
-Each writes into a file of its own in the run's guard folder, which the guard made and named in the environment.
+Each process writes into its own file in the run's guard folder, which the guard made and named in
+the environment.
 """
 
 import faulthandler
@@ -19,11 +20,12 @@ FOLDER = "MEGATRON_TRACE_GUARD"
 """Environment variable: the run's guard folder."""
 
 INHERITED = (TAG, FOLDER, "SPT_NOENV")
-"""Environment variables that every process of a run must have. With the last, Ray and vLLM give their processes a
-title without overwriting the environment that /proc shows."""
+"""Environment variables that every process of a run must have. With the last one, Ray and vLLM give
+their processes a title without overwriting the environment that /proc shows."""
 
 ASKED = "asked"
-"""File in it whose appearance asks processes on other hosts, which the guard cannot signal, for their stacks."""
+"""File in the guard folder that asks processes on other hosts, which the guard cannot signal, for
+their stacks."""
 
 POLL_S = 2.0
 
@@ -31,13 +33,13 @@ _file: TextIO | None = None
 
 
 def register(role: str, *, watch: bool = False) -> None:
-    """Write the stacks into `<role>_<host>_<pid>.txt` of the guard folder from now on, whenever SIGUSR1 comes.
+    """Write the stacks into `<role>_<host>_<pid>.txt` of the guard folder whenever SIGUSR1 comes.
 
-    Nothing happens where no guard is, or a second time in one process.
+    Nothing happens without a guard, or on a second call in one process.
 
     Args:
         role: what this process is, e.g. "worker".
-        watch: look for `ASKED` as well, in a thread, for a process that may live on another host.
+        watch: also look for `ASKED`, in a thread: for a process that may be on another host.
     """
     global _file
     folder = Path(os.environ.get(FOLDER, ""))
@@ -47,13 +49,13 @@ def register(role: str, *, watch: bool = False) -> None:
     _file = (folder / f"{role}_{socket.gethostname()}_{os.getpid()}.txt").open("w")
     faulthandler.register(signal.SIGUSR1, file=_file, all_threads=True, chain=False)
     if watch:
-        threading.Thread(
-            target=_watch, args=(folder / ASKED, Path(_file.name)), daemon=True
-        ).start()
+        files = (folder / ASKED, Path(_file.name))
+        threading.Thread(target=_watch, args=files, daemon=True).start()
 
 
 def asked_since(asked: Path, file: Path) -> bool:
-    """Whether `asked` appeared after `file`; both times are the file server's, which hosts agree on."""
+    """Whether `asked` appeared after `file`."""
+    # Both times come from the file server. Hosts may disagree about the time.
     try:
         return asked.stat().st_mtime >= file.stat().st_mtime
     except OSError:
@@ -63,5 +65,6 @@ def asked_since(asked: Path, file: Path) -> bool:
 def _watch(asked: Path, file: Path) -> None:
     while not asked_since(asked, file):
         time.sleep(POLL_S)
+    # The guard may have signalled this process already, if both are on one host.
     if not file.stat().st_size:
         os.kill(os.getpid(), signal.SIGUSR1)

@@ -66,7 +66,9 @@ def _run(command: Command, run_guard: Guard, stop: Stop) -> tuple[int, str]:
 
 
 def write_exit_code(code: int) -> int:
-    """Write rank 0's exit code into the file that TRACE_EXIT_FILE names, because torchrun exits with 0 or 1 only.
+    """Write rank 0's exit code into the file that TRACE_EXIT_FILE names.
+
+    torchrun itself exits with 0 or 1, whatever its ranks exit with.
 
     Returns:
         `code`.

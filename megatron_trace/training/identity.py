@@ -1,4 +1,4 @@
-"""What must be the same where a run is continued: its model, its tasks, and every setting that shapes learning."""
+"""What must be the same to continue a run: model, tasks, and every setting that shapes learning."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from megatron_trace.config import Config
 from megatron_trace.config.flatten import differences, flat_settings, flatten
 
 LOCATIONS = ("data.", "model.path", "environment.options.corpus")
-"""Settings that say where things are. A continued run may find them elsewhere: their content counts."""
+"""Settings that say where data and model are. They may move; their content must be the same."""
 
 FREE = (
     *LOCATIONS,
@@ -20,7 +20,7 @@ FREE = (
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
     "learning.batching.micro_batch_tokens",
 )  # fmt: skip
-"""Settings that may change: where things are and how the work is spread. Data and model count by their content."""
+"""Settings that may change: where things are, and how the work is distributed."""
 
 IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that say nothing about the model."""
@@ -29,43 +29,46 @@ IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 def identity(
     config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Dotted names with their values.
+    """Dotted names of everything that must be the same, with their values.
 
     Args:
         model: the start policy's config.json.
-        tasks: of training; their order and ids count.
+        tasks: the training tasks; their order and ids count.
     """
-    settings = {
-        name: value
-        for name, value in flat_settings(config).items()
-        if not name.startswith("model.")
-    }
+    values = {}
+    for name, value in flat_settings(config).items():
+        if not name.startswith(("model.", *FREE)):
+            values[name] = value
     described = {key: value for key, value in model.items() if key not in IGNORED}
-    settings |= flatten({"model.config": described})
-    flat = {name: value for name, value in settings.items() if not name.startswith(FREE)}
+    values |= flatten({"model.config": described})
     ids = json.dumps([task["id"] for task in tasks]).encode()
-    return flat | {
-        "data.train": f"{len(tasks)} tasks, ids with SHA-256 {hashlib.sha256(ids).hexdigest()[:16]}"
-    }
+    digest = hashlib.sha256(ids).hexdigest()[:16]
+    return values | {"data.train": f"{len(tasks)} tasks, ids with SHA-256 {digest}"}
 
 
 def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to continue another run.
 
+    Args:
+        stored: `identity` in the checkpoint.
+        now: `identity` of this run.
+
     Raises:
-        OtherRun: model, tasks or settings differ; the message lists the keys with both values.
+        OtherRun: they differ; the message lists the names with both values.
     """
-    differing = [
-        f"  {one.name}: {one.first!r} in the checkpoint, {one.second!r} now"
-        for one in differences(stored, now, absent="absent")
-    ]
-    if differing:
+    lines = []
+    for one in differences(stored, now, absent="absent"):
+        lines.append(f"  {one.name}: {one.first!r} in the checkpoint, {one.second!r} now")
+    if lines:
         raise OtherRun(
-            f"{checkpoint} belongs to another model or configuration:\n"
-            + "\n".join(differing)
-            + "\n"
-            "set them back to continue it, choose another run.name, or set checkpoint.resume=false "
-            "to move it aside and start anew"
+            "\n".join(
+                [
+                    f"{checkpoint} belongs to another model or configuration:",
+                    *lines,
+                    "set them back to continue it, choose another run.name, or set checkpoint.resume=false to move "
+                    "it aside and start from the beginning",
+                ]
+            )
         )
 
 

@@ -35,6 +35,8 @@ def train(
     """
     config = session.config
     stream = task_stream(tasks, config.run.seed, start=session.state.tasks_taken)
+    # The fleet was started with the weights of `model.path`, or with none if that is a checkpoint.
+    # A continued run has others by now.
     trainer.push(fleet, version=session.state.step)
     record_evaluation(session, fleet, heldout)
     while not session.at_end():
@@ -52,13 +54,14 @@ def train(
             session.keep(state, trainer)
         row |= cost.times() | {"events": fleet.take_events()}
         session.write(row)
+        # Checked last: the row and the checkpoint of a sick step are what its user will look at.
         check_health(row, config.stop)
         record_evaluation(session, fleet, heldout)
         session.stop.check()
 
 
 def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks: Tasks) -> None:
-    """Sample the steps of a run that trains nothing (`--rollout-only`), with the weights of `model.path`.
+    """Sample every step and train nothing (`--rollout-only`), with the weights of `model.path`.
 
     Raises:
         Stopped: the run was asked to end.

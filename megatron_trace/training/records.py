@@ -17,7 +17,7 @@ from megatron_trace.tree import RolloutTree, save_trees
 def record_sampling(
     session: Session, step: int, trees: Sequence[RolloutTree], cost: StepCost
 ) -> dict[str, Any]:
-    """Save the trees of `step` where `run.save_trees` asks for it; returns the metrics of its sampling."""
+    """Save the trees of `step` if `run.save_trees` is set; returns the metrics of its sampling."""
     if session.config.run.save_trees:
         save_trees(trees_file(session.run_dir, step), trees)
     return sampling_metrics(step, trees, cost)

@@ -1,4 +1,4 @@
-"""Where a run starts: what it trains on, whether a checkpoint is its own, and from which one it continues."""
+"""What a run trains on, and the checkpoint that it continues from."""
 
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +9,10 @@ from megatron_trace.config import Config
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.hf import read_config
-from megatron_trace.training.checkpoints import (
-    RunState,
-    complete,
-    newest_whole,
-    read_state,
-    step_folder,
-)
+from megatron_trace.training.checkpoint_folders import complete, newest_whole, step_folder
 from megatron_trace.training.identity import OtherRun, check_same, identity
 from megatron_trace.training.run_folder import run_folder
+from megatron_trace.training.run_state import RunState, read_state
 from megatron_trace.training.session import reached_end
 from megatron_trace.training.trainer import Trainer
 
@@ -47,8 +42,8 @@ def newest_state(config: Config) -> tuple[Path, RunState] | None:
     """The newest checkpoint with its state, before its files are verified.
 
     Returns:
-        None if there is no checkpoint, or none is wanted, or its state is unreadable. In the last case `resume` will
-        set the checkpoint aside and say so.
+        None if there is no checkpoint, or none is wanted, or its state is unreadable. In the last
+        case `resume` will set the checkpoint aside and say so.
     """
     folder = run_folder(config) / "checkpoints"
     steps = complete(folder)
@@ -73,7 +68,8 @@ def resume(
     """Load the newest checkpoint that is whole.
 
     Args:
-        notes: gets a line for each checkpoint that is damaged, and one for the checkpoint that is loaded.
+        notes: gets a line for each checkpoint that is damaged, and one for the checkpoint that is
+            loaded.
 
     Returns:
         Where the run stands; None if there never was a checkpoint, or none is wanted.
@@ -95,6 +91,6 @@ def resume(
     if list(folder.glob("*.damaged-*")):
         problems = "\n".join([*notes, f"{folder} holds no checkpoint that is whole"])
         raise OtherRun(
-            f"{problems}; set checkpoint.resume=false to move the run aside and start anew"
+            f"{problems}; set checkpoint.resume=false to move the run aside and start from the beginning"
         )
     return None

@@ -24,10 +24,11 @@ from megatron_trace.supervise.guard import Guard, train_rank
 from megatron_trace.supervise.health import UnhealthyRun
 from megatron_trace.supervise.stop import Stop, Stopped
 from megatron_trace.training import loop
-from megatron_trace.training.checkpoints import Checkpoints, RunState
+from megatron_trace.training.checkpoints import Checkpoints
 from megatron_trace.training.identity import OtherRun, check_same
 from megatron_trace.training.resume import RunInputs, is_finished, newest_state, resume
 from megatron_trace.training.run_folder import claim, move_aside, prepare_folder, run_folder
+from megatron_trace.training.run_state import RunState
 from megatron_trace.training.session import Session
 from megatron_trace.training.trainer import Trainer
 
@@ -53,7 +54,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
             if leader:
                 print(
                     f"{run_folder(config)} is finished: it has all {config.run.steps} steps. Raise run.steps to "
-                    "go on, or start anew with another run.name or checkpoint.resume=false."
+                    "continue it, or start over with another run.name or checkpoint.resume=false."
                 )
             return
     ranks = RankGroup(Policy(config))
@@ -65,8 +66,9 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
     try:
         lead(command, inputs, Trainer(config, ranks), guard, stop)
     except (UnhealthyRun, Stopped, OtherRun):
-        # Raised between two calls of the ranks, so that all of them wait for the next. After any other error a rank
-        # may be inside a collective that never ends, and the guard has to kill it.
+        # Raised between two calls of the ranks, so that all of them wait for the next. After any
+        # other error a rank may be inside a collective that never ends, and the guard has to kill
+        # it.
         ranks.stop()
         raise
     ranks.stop()
@@ -105,7 +107,8 @@ def lead(
         try:
             take_steps(command, session, trainer, inputs)
         except (UnhealthyRun, Stopped) as error:
-            # What was learned up to here is saved and reported like the results of a run that took all its steps.
+            # What was learned up to here is saved and reported like the results of a run that took
+            # all its steps.
             reason = error
         session.finish()
         progress.phase("saving")
@@ -121,10 +124,10 @@ def lead(
 def start_state(
     config: Config, inputs: RunInputs, trainer: Trainer | None, notes: list[str]
 ) -> RunState:
-    """Take the run's folder and find where the run stands: at its newest checkpoint, or at its start.
+    """Claim the run's folder; returns the state of its newest checkpoint, or that of a new run.
 
     Args:
-        notes: gets a line for everything that is worth telling.
+        notes: gets a line for each checkpoint that is damaged or loaded.
 
     Raises:
         OtherRun: the folder is in use, or no checkpoint in it can be continued by this run.

@@ -27,15 +27,18 @@ def trees_file(run_dir: Path, step: int) -> Path:
 
 
 def claim(run_dir: Path) -> None:
-    """Hold the run's folder as long as this process lives. A killed run gets time for its processes to end.
+    """Lock the run's folder as long as this process lives.
+
+    The processes of a run that was killed get `CLAIM_S` to end.
 
     Raises:
         OtherRun: another run of this name has not ended.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    # The lock is on the folder itself, so it leaves no file and moves with the folder. The descriptor stays open on
-    # purpose. Forked children inherit it: a killed run holds its folder until the last writer of its checkpoint ended.
-    # (filelock's FileLock would release the lock in them.)
+    # The lock is on the folder itself, so it leaves no file and moves with the folder. The
+    # descriptor stays open on purpose. Forked children inherit it: a killed run holds its folder
+    # until the last writer of its checkpoint ended. (filelock's FileLock would release the lock in
+    # them.)
     descriptor = os.open(run_dir, os.O_RDONLY)
     end = time.monotonic() + CLAIM_S
     try:
@@ -57,7 +60,7 @@ def move_aside(run_dir: Path) -> None:
 
 
 def prepare_folder(config: Config, step: int) -> None:
-    """Write the run's settings, and remove the trees of the steps after `step`, which are sampled again."""
+    """Write the run's settings, and remove the trees of steps after `step`: they come again."""
     run_dir = run_folder(config)
     OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
     for file in (run_dir / "trees").glob("step_*"):

@@ -1,4 +1,4 @@
-"""What goes along with a run whatever it does: its state, its checkpoints, and where it reports."""
+"""What accompanies a run whatever it does: its state, its checkpoints, and where it reports."""
 
 import time
 from collections.abc import Mapping
@@ -11,27 +11,30 @@ from megatron_trace.report.metrics import MetricsWriter
 from megatron_trace.report.progress import RunProgress
 from megatron_trace.supervise.guard import Guard
 from megatron_trace.supervise.stop import Stop
-from megatron_trace.training.checkpoints import Checkpoints, RunState
+from megatron_trace.training.checkpoints import Checkpoints
+from megatron_trace.training.run_state import RunState
 from megatron_trace.training.trainer import Trainer
+
+POLL_S = 2.0
+"""How often to look whether a checkpoint is on disk."""
 
 
 def reached_end(settings: RunConfig, state: RunState) -> bool:
-    """Whether a run that stands at `state` has taken all its steps, or spent its sampling budget."""
+    """Whether a run that stands at `state` has taken all steps, or spent its sampling budget."""
     spent = settings.rollouts is not None and state.rollouts >= settings.rollouts
     return state.step >= settings.steps or spent
 
 
-POLL_S = 2.0
-"""How often the loop looks whether a checkpoint is on disk."""
-
-
 @dataclass
 class Session:
-    """One start of the program on rank 0. It is the `Progress` of sampling, and looks after checkpoints meanwhile.
+    """One start of the program on rank 0.
+
+    It is the `Progress` of sampling: whenever sampling makes progress, it also looks after the
+    checkpoint that is being written.
 
     Attributes:
         state: after the last finished step.
-        checkpoints: None where nothing is trained, `checkpoint.every` is 0, or the last one is written.
+        checkpoints: None if nothing is trained, `checkpoint.every` is 0, or the last is written.
         stop: asks the run to end.
         evaluated: steps whose evaluation is already written down.
         notes: events for the next row.
@@ -47,14 +50,14 @@ class Session:
     checkpoints: Checkpoints | None
     evaluated: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    _polled: float = 0.0
+    _polled_at: float = 0.0
 
     def at_end(self) -> bool:
         """Whether the run has taken all its steps, or spent its sampling budget."""
         return reached_end(self.config.run, self.state)
 
     def phase(self, name: str, total: int | None = None) -> None:
-        """Begin phase `name`, of `total` units where that is known."""
+        """Begin phase `name`, of `total` units if that is known."""
         self.progress.phase(name, total)
         self._poll()
 
@@ -63,32 +66,19 @@ class Session:
         self.progress.advance(n)
         self._poll()
 
-    def _poll(self) -> None:
-        now = time.monotonic()
-        if self.checkpoints is not None and now - self._polled > POLL_S:
-            self._polled = now
-            self.checkpoints.poll()
-            self._tell()
-
     def note(self, event: str) -> None:
         """Show what happened, and put it into the next row."""
         self.notes.append(event)
         self.progress.message(event)
 
-    def _tell(self) -> None:
-        assert self.checkpoints is not None
-        for event in self.checkpoints.take_events():
-            self.note(event)
-        self.guard.hint(self.checkpoints.hint())
-
     def keep(self, state: RunState, trainer: Trainer) -> None:
-        """A step is finished: this is where the run stands now. Saves it where that is due."""
+        """A step is finished, and the run now stands at `state`. Save it if that is due."""
         self.state = state
         if self.checkpoints is not None:
             self.checkpoints.poll()
             if self.checkpoints.due(state.step, last=self.at_end()):
                 self.checkpoints.begin(state)
-            self._tell()
+            self._tell(self.checkpoints)
         every = self.config.checkpoint.export_hf_every
         if every and state.step % every == 0:
             trainer.save(self.run_dir / "hf" / f"step_{state.step:05d}")
@@ -96,6 +86,7 @@ class Session:
     def write(self, row: Mapping[str, Any]) -> None:
         """Write down a step's or an evaluation's row and show it."""
         row = dict(row)
+        # Notes belong to a step. They wait for its row if an evaluation comes first.
         if "evaluation" not in row:
             for event in row.get("events", []):
                 self.progress.message(event)
@@ -104,10 +95,24 @@ class Session:
         self.progress.step_done(row)
 
     def finish(self) -> None:
-        """Bring the last finished step to disk. Nothing where that was done before."""
+        """Make sure that the last finished step is on disk. A second call does nothing."""
         if self.checkpoints is None:
             return
         self.progress.phase("checkpoint")
         self.checkpoints.finish(self.state)
-        self._tell()
+        self._tell(self.checkpoints)
         self.checkpoints = None
+
+    def _poll(self) -> None:
+        # While a checkpoint is written, every look is a call of all train ranks. Progress may come
+        # many times a second.
+        now = time.monotonic()
+        if self.checkpoints is not None and now - self._polled_at > POLL_S:
+            self._polled_at = now
+            self.checkpoints.poll()
+            self._tell(self.checkpoints)
+
+    def _tell(self, checkpoints: Checkpoints) -> None:
+        for event in checkpoints.take_events():
+            self.note(event)
+        self.guard.hint(checkpoints.hint())

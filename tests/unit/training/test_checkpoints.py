@@ -9,15 +9,10 @@ from omegaconf import OmegaConf
 
 from megatron_trace.config import CheckpointConfig, Config
 from megatron_trace.policy.manifest import verify, write_manifest
-from megatron_trace.training.checkpoints import (
-    Checkpoints,
-    RunState,
-    complete,
-    newest_whole,
-    read_state,
-    superseded,
-)
+from megatron_trace.training.checkpoint_folders import complete, newest_whole, superseded
+from megatron_trace.training.checkpoints import Checkpoints
 from megatron_trace.training.identity import OtherRun, check_same, identity
+from megatron_trace.training.run_state import RunState, read_state
 
 MODEL = {
     "model_type": "qwen3",

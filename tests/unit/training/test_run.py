@@ -4,9 +4,9 @@ from megatron_trace.check.command import Command
 from megatron_trace.config import Config
 from megatron_trace.training import resume
 from megatron_trace.training import run as runs
-from megatron_trace.training.checkpoints import RunState, write_state
 from megatron_trace.training.identity import OtherRun
 from megatron_trace.training.resume import RunInputs, newest_state
+from megatron_trace.training.run_state import RunState, write_state
 
 
 @pytest.fixture
