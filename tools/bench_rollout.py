@@ -24,7 +24,7 @@ from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.types import RolloutRequest
 from megatron_trace.rollout.vllm.engine import VLLMEngine
 from megatron_trace.rollout.worker import Worker
-from megatron_trace.tree import ROOT, Need, RolloutTree
+from megatron_trace.tree import ROOT, Requires, RolloutTree
 
 
 class BenchWorker(Worker):
@@ -152,9 +152,10 @@ def main() -> None:
     config: Any = OmegaConf.to_object(merged)
     config.rollout.workers = 1
     begin = time.perf_counter()
-    wanted = [frozenset[Need](), frozenset({Need.entropies})][: 1 + arguments.entropies]
+    wanted = [frozenset[Requires](), frozenset({Requires.entropies})][: 1 + arguments.entropies]
     fleets = [
-        Fleet(config, config.model.path, worker_class=BenchWorker, needs=needs) for needs in wanted
+        Fleet(config, config.model.path, worker_class=BenchWorker, requires=requires)
+        for requires in wanted
     ]
     for fleet in fleets:
         fleet.wait()

@@ -8,7 +8,7 @@ from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.registry import make_strategy
 from megatron_trace.allocation.step import AllocationStep
 from megatron_trace.config import AllocationConfig, BudgetUnit
-from megatron_trace.tree import ROOT, Need, RolloutTree
+from megatron_trace.tree import ROOT, Requires, RolloutTree
 
 SURPLUS_CANDIDATES = 1.5
 """Candidates seen with a budget of tokens, as a multiple of those that rollouts of the expected length need.
@@ -35,9 +35,9 @@ class Allocator:
         self._carried = 0.0
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def requires(self) -> frozenset[Requires]:
         """What the strategy needs of the sampler beyond log-probabilities and predictions."""
-        return self.strategy.needs
+        return self.strategy.requires
 
     @property
     def streams(self) -> bool:

@@ -9,14 +9,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.config import AllocationConfig, SettingError
-from megatron_trace.tree import Need, RolloutTree
+from megatron_trace.tree import Requires, RolloutTree
 
 
 class Strategy:
     """Says which anchors of a step's trees to continue, and how often.
 
     Attributes:
-        needs: what it reads of the sampled turns beyond log-probabilities and predictions.
+        requires: what it reads of the sampled turns beyond log-probabilities and predictions.
         advantage: the estimator of its paper, the default of `learning.advantage.name`.
         branches: whether it takes continuations.
         saves: whether it leaves a part of a step's budget unspent on purpose.
@@ -25,7 +25,7 @@ class Strategy:
         Options: its own settings, as a dataclass; filled from `allocation.options.<name>`.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    requires: ClassVar[frozenset[Requires]] = frozenset()
     advantage: ClassVar[str] = "grpo"
     branches: ClassVar[bool] = False
     saves: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from megatron_trace.config import Config
 from megatron_trace.rollout.weights import Chunk
-from megatron_trace.tree import Need
+from megatron_trace.tree import Requires
 
 
 class EngineDied(RuntimeError):
@@ -127,7 +127,7 @@ class EngineStarter(Protocol):
         model_path: str,
         stop: Sequence[str],
         gpu: bool,
-        needs: frozenset[Need],
+        requires: frozenset[Requires],
     ) -> Engine:
         """Load the model and start the engine's process.
 
@@ -136,6 +136,6 @@ class EngineStarter(Protocol):
             model_path: HF folder. Without weights in it they are random until the first update.
             stop: strings that end a turn.
             gpu: whether the engine has GPUs.
-            needs: what a generation carries beyond log-probabilities and predictions.
+            requires: what a generation carries beyond log-probabilities and predictions.
         """
         ...

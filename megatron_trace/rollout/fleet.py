@@ -16,7 +16,7 @@ from megatron_trace.rollout.ray_cluster import RayCluster, has_gpus, runtime_env
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.rollout.weight_sync import PolicyWeights
 from megatron_trace.rollout.worker import EnvironmentMaker, Worker
-from megatron_trace.tree import Need, RolloutTree
+from megatron_trace.tree import Requires, RolloutTree
 
 ROOT_BATCH = 16
 """Tasks whose prompts one call of a worker scores."""
@@ -38,7 +38,7 @@ class Fleet:
         model_path: str,
         environments: EnvironmentMaker | None = None,
         worker_class: type[Worker] = Worker,
-        needs: frozenset[Need] = frozenset(),
+        requires: frozenset[Requires] = frozenset(),
     ) -> None:
         """Join or start Ray and start all workers in parallel, without waiting for them.
 
@@ -51,14 +51,16 @@ class Fleet:
             environments: makes, in each worker, the maker of episodes; None takes
                 `config.environment`.
             worker_class: what the actors are.
-            needs: what turns and trees carry beyond log-probabilities and predictions.
+            requires: what turns and trees carry beyond log-probabilities and predictions.
         """
         self._cluster = RayCluster(config)
         environments = environments or partial(configured_environments, config)
         gpu = has_gpus(config)
         actor = _actor_class(config, worker_class, gpu)
         self._pool = WorkerPool(
-            create=lambda: actor.remote(config, model_path, start_engine, environments, gpu, needs),
+            create=lambda: actor.remote(
+                config, model_path, start_engine, environments, gpu, requires
+            ),
             size=config.rollout.workers,
             concurrency=config.rollout.concurrency,
             max_restarts=config.rollout.max_restarts,

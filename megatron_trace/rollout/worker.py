@@ -12,7 +12,7 @@ from megatron_trace.rollout.engine import EngineStarter
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout, ScoredRoot
 from megatron_trace.rollout.weights import WeightUpdate
 from megatron_trace.supervise import stacks
-from megatron_trace.tree import Need
+from megatron_trace.tree import Requires
 
 EnvironmentMaker = Callable[[], Callable[[], Environment]]
 """Called once in every worker; returns the maker of episodes."""
@@ -28,7 +28,7 @@ class Worker:
         start_engine: EngineStarter,
         environments: EnvironmentMaker,
         gpu: bool,
-        needs: frozenset[Need] = frozenset(),
+        requires: frozenset[Requires] = frozenset(),
     ) -> None:
         """Nothing happens before `start`."""
         stacks.register("worker", watch=True)
@@ -37,7 +37,7 @@ class Worker:
         self._start_engine = start_engine
         self._environments = environments
         self._gpu = gpu
-        self._needs = needs
+        self._requires = requires
         self._limits = Limits(config.rollout.max_turn_tokens, config.rollout.max_history_tokens)
         self._received = 0
 
@@ -52,7 +52,7 @@ class Worker:
         stop = self._new_environment().stop
         environment_s = time.perf_counter() - begin
         self._engine = self._start_engine(
-            self._config, self._model_path, stop, self._gpu, self._needs
+            self._config, self._model_path, stop, self._gpu, self._requires
         )
         self._codec = Codec(self._engine.encode, self._engine.decode)
         engine_s = time.perf_counter() - begin - environment_s
@@ -69,7 +69,7 @@ class Worker:
     async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot]:
         """Start an episode of every task and score its prompt, which is embedded if needed."""
         roots = await asyncio.gather(*(self._open_tree(task) for task in tasks))
-        if Need.embedding in self._needs:
+        if Requires.embedding in self._requires:
             embeddings = await self._engine.embed([root.prompt_ids for root in roots])
             for root, embedding in zip(roots, embeddings, strict=True):
                 root.embedding = embedding

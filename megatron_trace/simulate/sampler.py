@@ -15,7 +15,7 @@ from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.simulate.policy import SimulatedPolicy
 from megatron_trace.simulate.predictor import predict
 from megatron_trace.simulate.random_numbers import name_key, uniform
-from megatron_trace.tree import Need, RolloutTree, Turn
+from megatron_trace.tree import Requires, RolloutTree, Turn
 
 Ints = NDArray[np.int64]
 
@@ -37,17 +37,17 @@ class SimulatedSampler:
         policy: SimulatedPolicy,
         *,
         seed: int = 0,
-        needs: frozenset[Need] = frozenset(),
+        requires: frozenset[Requires] = frozenset(),
         slots: int | None = None,
     ) -> None:
         """
         Args:
             seed: the run's, from which all random numbers are derived by the requests' names.
-            needs: what is provided beyond log-probabilities and predictions.
+            requires: what is provided beyond log-probabilities and predictions.
             slots: rollouts that run at the same time; None: all.
         """
         self.policy, self.version, self.clock = policy, 0, 0
-        self._seed, self._needs, self._slots = seed, needs, slots
+        self._seed, self._requires, self._slots = seed, requires, slots
         self._known = deque([policy], maxlen=policy.world.config.delay + 1)
 
     def update(self, policy: SimulatedPolicy) -> None:
@@ -62,7 +62,7 @@ class SimulatedSampler:
         predictions = self._predict(index, np.zeros_like(index)).tolist()
         embeddings = (
             world.embedding[index].tolist()
-            if Need.embedding in self._needs
+            if Requires.embedding in self._requires
             else [None] * len(tasks)
         )
         prompt, trees = [0] * (world.config.prompt_tokens - 1), []
@@ -122,7 +122,7 @@ class SimulatedSampler:
 
     def _turns(self, task: Ints, node: Ints, action: Ints, child: Ints) -> list[Turn]:
         """The turns in which these actions are taken at these nodes, [n]."""
-        world, policy, asked = self.policy.world, self.policy, Need.entropies in self._needs
+        world, policy, asked = self.policy.world, self.policy, Requires.entropies in self._requires
         columns = (
             task,
             child,

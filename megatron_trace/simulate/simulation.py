@@ -84,9 +84,9 @@ class Simulation:
         self.advantage = replace(
             advantage, name=advantage.name or self.allocator.strategy.advantage
         )
-        needs = self.allocator.needs
+        requires = self.allocator.requires
         self.sampler = SimulatedSampler(
-            policy or start_policy(world), seed=seed, needs=needs, slots=slots
+            policy or start_policy(world), seed=seed, requires=requires, slots=slots
         )
         self._stream = task_stream(self._tasks, seed)
         self._steps = self.rollouts = self.tokens = 0

@@ -181,7 +181,7 @@ def running_fleet(session: Session, allocator: Allocator) -> Iterator[Fleet]:
     session.progress.phase("starting the fleet")
     # A checkpoint's assets hold no weights; the fleet gets them from the trainer before it samples.
     model = str(hf_assets_dir(Path(config.model.path)))
-    fleet = Fleet(config, model, needs=allocator.needs)
+    fleet = Fleet(config, model, requires=allocator.requires)
     try:
         session.stop.wakes(fleet.interrupt)
         with session.guard.watching(fleet.vital_processes()):

@@ -1,13 +1,13 @@
 """Rollout trees: the data, the backup and the contrast measures. NumPy only."""
 
 from megatron_trace.tree.backup import effective_ratio, leaf_statistics, mixed_probability
-from megatron_trace.tree.rollout_tree import ROOT, Anchor, Need, RolloutTree, Stage, Turn
+from megatron_trace.tree.rollout_tree import ROOT, Anchor, Requires, RolloutTree, Stage, Turn
 from megatron_trace.tree.store import load_trees, save_trees
 
 __all__ = [
     "ROOT",
     "Anchor",
-    "Need",
+    "Requires",
     "RolloutTree",
     "Stage",
     "Turn",

@@ -14,7 +14,7 @@ Anchor = int
 Stage = Literal["bare", "continuation"]
 
 
-class Need(Enum):
+class Requires(Enum):
     """What a sampler may be asked for beyond log-probabilities and predictions.
 
     Each is named by the field that holds it, of a `Turn` or of a `RolloutTree`.

@@ -11,7 +11,7 @@ from transformers import Qwen3ForCausalLM
 from megatron_trace.config import Config, WeightBackend
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
-from megatron_trace.tree import ROOT, Need, RolloutTree
+from megatron_trace.tree import ROOT, Requires, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 
 TASKS = [{"letter": letter} for letter in "abc"]
@@ -21,7 +21,7 @@ WIDTH = 32
 class Setup:
     """A fleet, and its policy in float64."""
 
-    def __init__(self, folder: Path, temperature: float, needs: frozenset[Need]) -> None:
+    def __init__(self, folder: Path, temperature: float, requires: frozenset[Requires]) -> None:
         make_policy(folder, tied=True)
         noise = torch.Generator().manual_seed(1)
         shapes = {
@@ -42,7 +42,7 @@ class Setup:
         rollout.cpu_cache_gib, rollout.weight_backend = 1, WeightBackend.ray
         self.temperature = temperature
         self.model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float64)
-        self.fleet = Fleet(config, str(folder), letter_environments, needs=needs)
+        self.fleet = Fleet(config, str(folder), letter_environments, requires=requires)
 
     @torch.no_grad()
     def entropies(self, ids: list[int]) -> torch.Tensor:
@@ -57,7 +57,7 @@ def setup(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Setup]:
     """A fleet that provides everything, at a temperature."""
-    setup = Setup(tmp_path_factory.mktemp("needs"), request.param, frozenset(Need))
+    setup = Setup(tmp_path_factory.mktemp("needs"), request.param, frozenset(Requires))
     yield setup
     setup.fleet.close()
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView, Plans
-from megatron_trace.tree import Anchor, Need, RolloutTree
+from megatron_trace.tree import Anchor, Requires, RolloutTree
 
 
 class ARPO(Branching):
     """Branches at tool calls by chance, more likely where the policy became less certain."""
 
-    needs = frozenset({Need.entropies})
+    requires = frozenset({Requires.entropies})
 
     @dataclass
     class Options:

@@ -22,14 +22,14 @@ from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.solvers.greedy import best_units
-from megatron_trace.tree import Anchor, Need, leaf_statistics
+from megatron_trace.tree import Anchor, Requires, leaf_statistics
 from megatron_trace.tree.backup import is_mixed
 
 
 class InfoTree(Branching):
     """Expands the most informative states, a few at a time, and keeps a reserve for uniform trees."""
 
-    needs = frozenset({Need.entropies})
+    requires = frozenset({Requires.entropies})
 
     @dataclass
     class Options:

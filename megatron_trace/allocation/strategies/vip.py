@@ -23,13 +23,13 @@ from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.solvers.gradient_variance import OBJECTIVES, solve_gradient_variance
 from megatron_trace.allocation.strategy import Strategy
 from megatron_trace.config import SettingError
-from megatron_trace.tree import Need, RolloutTree
+from megatron_trace.tree import Requires, RolloutTree
 
 
 class Vip(Strategy):
     """Few rollouts where the outcome is certain, many where it is open."""
 
-    needs = frozenset({Need.embedding})
+    requires = frozenset({Requires.embedding})
     advantage = "rloo"
 
     @dataclass

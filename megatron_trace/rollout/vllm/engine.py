@@ -11,7 +11,7 @@ from megatron_trace.models.reserved import RESERVED_ROWS, read_entropies, read_p
 from megatron_trace.rollout.engine import EngineDied, Generation
 from megatron_trace.rollout.vllm.launch import launch
 from megatron_trace.rollout.weights import Chunk
-from megatron_trace.tree import Need
+from megatron_trace.tree import Requires
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -23,11 +23,15 @@ class VLLMEngine:
     """An `AsyncLLM` with the policy and its predictor head; see `rollout.engine.Engine`."""
 
     def __init__(
-        self, llm: "AsyncLLM", temperature: float, stop: Sequence[str], needs: frozenset[Need]
+        self,
+        llm: "AsyncLLM",
+        temperature: float,
+        stop: Sequence[str],
+        requires: frozenset[Requires],
     ) -> None:
         """Wrap a running `llm`; `stop` are the strings that end a turn."""
         self.llm = llm
-        self._needs = needs
+        self._requires = requires
         self._temperature = temperature
         self._tokenizer = llm.get_tokenizer()
         self._version = 0
@@ -51,11 +55,11 @@ class VLLMEngine:
         model_path: str,
         stop: Sequence[str],
         gpu: bool,
-        needs: frozenset[Need],
+        requires: frozenset[Requires],
     ) -> "VLLMEngine":
         """Load the model and start the engine's process; see `rollout.engine.EngineStarter`."""
-        llm = launch(config, model_path, gpu, needs)
-        return cls(llm, config.rollout.temperature, stop, needs)
+        llm = launch(config, model_path, gpu, requires)
+        return cls(llm, config.rollout.temperature, stop, requires)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no special tokens are added."""
@@ -179,7 +183,7 @@ class VLLMEngine:
         flat = completion.logprobs.logprobs
         own, first, second = flat[0::3], flat[1::3], flat[2::3]
         entropies: list[float] = []
-        if Need.entropies in self._needs:
+        if Requires.entropies in self._requires:
             entropies = read_entropies(first, self._temperature)
         return Generation(
             token_ids=list(completion.token_ids),

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
-from megatron_trace.tree import Need
+from megatron_trace.tree import Requires
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -18,7 +18,7 @@ TORCHRUN_PREFIXES = ("TORCHELASTIC_", "ROLE_", "GROUP_")
 """Environment variables by which torchrun tells its processes who they are."""
 
 
-def launch(config: Config, model_path: str, gpu: bool, needs: frozenset[Need]) -> "AsyncLLM":
+def launch(config: Config, model_path: str, gpu: bool, requires: frozenset[Requires]) -> "AsyncLLM":
     """Load the model and start the engine's process; needs a running event loop."""
     forget_torchrun()
     os.environ.update(engine_environment(config, gpu))
@@ -26,7 +26,7 @@ def launch(config: Config, model_path: str, gpu: bool, needs: frozenset[Need]) -
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    arguments = engine_arguments(config, model_path, gpu, needs)
+    arguments = engine_arguments(config, model_path, gpu, requires)
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
 
@@ -66,7 +66,7 @@ def engine_environment(config: Config, gpu: bool) -> dict[str, str]:
 
 
 def engine_arguments(
-    config: Config, model_path: str, gpu: bool, needs: frozenset[Need]
+    config: Config, model_path: str, gpu: bool, requires: frozenset[Requires]
 ) -> dict[str, Any]:
     """Arguments of vLLM's `AsyncEngineArgs`."""
     from vllm.config import WeightTransferConfig
@@ -77,7 +77,7 @@ def engine_arguments(
     rollout = config.rollout
     # A checkpoint's folder holds no safetensors: the trainer sends the weights before any rollout.
     has_weights = bool(glob.glob(f"{model_path}/*.safetensors"))
-    entropy_temperature = rollout.temperature if Need.entropies in needs else None
+    entropy_temperature = rollout.temperature if Requires.entropies in requires else None
     extension = f"{PolicyWorkerExtension.__module__}.{PolicyWorkerExtension.__qualname__}"
     arguments = {
         "model": model_path,

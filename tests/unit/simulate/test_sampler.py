@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from megatron_trace.rollout.types import RolloutRequest
 from megatron_trace.simulate import SimulatedPolicy, SimulatedSampler, make_world, start_policy
 from megatron_trace.simulate.steps import turns_of
-from megatron_trace.tree import ROOT, Need
+from megatron_trace.tree import ROOT, Requires
 from tests.unit.simulate.conftest import SMALL
 
 
@@ -53,7 +53,7 @@ def test_rollouts_succeed_as_often_as_the_values_of_their_histories_say(world) -
 
 def test_log_probabilities_and_entropies_are_those_of_the_choices(world) -> None:
     policy = start_policy(world)
-    sampler = SimulatedSampler(policy, needs=frozenset({Need.entropies}))
+    sampler = SimulatedSampler(policy, requires=frozenset({Requires.entropies}))
     trees = grown(sampler, world.tasks(), 5)
     turns = turns_of(trees, world.config.actions)
     for n in np.flatnonzero(turns.sampled):
@@ -69,8 +69,10 @@ def test_log_probabilities_and_entropies_are_those_of_the_choices(world) -> None
 def test_what_is_not_asked_for_is_not_there(world) -> None:
     tree = grown(SimulatedSampler(start_policy(world)), world.tasks()[:1], 1)[0]
     assert tree.embedding is None and not any(turn.entropies for turn in tree.turns)
-    needs = frozenset({Need.embedding})
-    asked = SimulatedSampler(start_policy(world), needs=needs).open_trees(world.tasks()[:1])[0]
+    requires = frozenset({Requires.embedding})
+    asked = SimulatedSampler(start_policy(world), requires=requires).open_trees(world.tasks()[:1])[
+        0
+    ]
     assert asked.embedding == world.embedding[0].tolist()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.config import AllocationConfig, SettingError
-from megatron_trace.tree import ROOT, Need
+from megatron_trace.tree import ROOT, Requires
 from tests.unit.allocation.views import planning_view, roots
 from tests.unit.trees import bare_tree, chain
 
@@ -37,7 +37,7 @@ def branches(strategy, tree, rounds=4000):
 
 def test_half_of_the_rollouts_begin_at_the_root() -> None:
     strategy = arpo(group=16)
-    assert strategy.needs == {Need.entropies}
+    assert strategy.requires == {Requires.entropies}
     assert strategy.plan(planning_view(roots(0.5), total=16)) == [{ROOT: 8}]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megatron_trace.allocation import make_strategy
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
 from megatron_trace.config import AllocationConfig, SettingError
-from megatron_trace.tree import ROOT, Need
+from megatron_trace.tree import ROOT, Requires
 from tests.unit.allocation.views import planning_view, roots
 from tests.unit.trees import bare_tree, chain
 
@@ -98,7 +98,7 @@ def test_entropy_is_that_of_what_was_sampled_at_a_history() -> None:
         [6.0],
     )
     assert list(sampled_entropy(tree)) == [4.0, 3.0, 0.0, 0.0]
-    assert infotree().needs == {Need.entropies}
+    assert infotree().requires == {Requires.entropies}
 
 
 def test_of_equal_states_the_more_uncertain_is_expanded() -> None:

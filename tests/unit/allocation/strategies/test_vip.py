@@ -5,7 +5,7 @@ import pytest
 
 from megatron_trace.allocation import Allocator, make_strategy
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
-from megatron_trace.tree import ROOT, Need
+from megatron_trace.tree import ROOT, Requires
 from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.views import planning_view, roots
 
@@ -40,7 +40,7 @@ def by_place(tree, number):
 
 def test_it_asks_for_embeddings_and_a_batch_of_groups() -> None:
     strategy = make_strategy(settings())
-    assert strategy.needs == {Need.embedding} and strategy.candidates(24) == 3
+    assert strategy.requires == {Requires.embedding} and strategy.candidates(24) == 3
     assert strategy.advantage == "rloo"
 
 
