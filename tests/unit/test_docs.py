@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
     assert [name for name in named if not _is_setting(name, settings)] == []
 
 
+def test_the_floor_plan_is_that_of_the_import_rules() -> None:
+    plan = _text(ROOT / "docs/architecture.md").split("```")[1].splitlines()
+    rules = tomllib.loads(_text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    floors = [layer.replace("megatron_trace.", "").split(" | ") for layer in rules[0]["layers"]]
+    assert {room for floor in floors for room in floor} == _rooms()
+    for height, rooms in enumerate(reversed(floors), start=1):
+        (line,) = [line for line in plan if line.startswith(f" {height} ")]
+        assert set(rooms) <= set(re.findall(r"\w+", line))
+
+
 def test_a_dead_link_and_an_unknown_setting_are_noticed(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text("# One heading\n\n[a](gone.md) [b](page.md#one-heading) [c](#two)\n")
@@ -55,6 +66,10 @@ def test_a_dead_link_and_an_unknown_setting_are_noticed(tmp_path: Path) -> None:
     assert dead == ["gone.md", "#two"]
     settings = flatten(dataclasses.asdict(Config()))
     assert _is_setting("run.steps", settings) and not _is_setting("run.step", settings)
+
+
+def _rooms() -> set[str]:
+    return {path.parent.name for path in (ROOT / "megatron_trace").glob("*/__init__.py")}
 
 
 def _text(document: Path) -> str:
