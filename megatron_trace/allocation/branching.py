@@ -85,7 +85,4 @@ class Branching(Strategy):
             SettingError: the value of `option` does not hold.
         """
         if not holds:
-            strategy = type(self).__module__.rpartition(".")[2]
-            raise SettingError(
-                f"allocation.options.{strategy}.{option}", getattr(self.options, option), remedy
-            )
+            raise SettingError(f"{self.section}.{option}", getattr(self.options, option), remedy)

@@ -1,43 +1,29 @@
-"""Strategies by name: every file of `strategies/` is one, and so is any other file that defines a `Strategy`."""
+"""Strategies: each is a file of `strategies/`, or any other file that defines a `Strategy`."""
 
-import importlib
-import importlib.util
-import pkgutil
-from pathlib import Path
-from types import ModuleType
+from dataclasses import replace
 
-from megatron_trace.allocation import strategies
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.config import AllocationConfig, SettingError
+from megatron_trace.config import AdvantageConfig, AllocationConfig
+from megatron_trace.config.plugins import PluginKind, classes_of, option_name
 
-STRATEGIES = sorted(module.name for module in pkgutil.iter_modules(strategies.__path__))
-"""Names of the strategies that come along."""
+STRATEGIES: PluginKind[type[Strategy]] = PluginKind(
+    word="strategy",
+    setting="allocation.strategy",
+    section="allocation.options",
+    package="megatron_trace.allocation.strategies",
+    defines="one class that derives from Strategy",
+    definitions=classes_of(Strategy),
+)
+"""All strategies."""
 
 
 def strategy_class(name: str) -> type[Strategy]:
-    """The strategy called `name`, or that of the file `name`.py.
+    """The strategy called `name`, or that of the file `name`.
 
     Raises:
         SettingError: there is none.
     """
-    if name in STRATEGIES:
-        module = importlib.import_module(f"{strategies.__name__}.{name}")
-    elif name.endswith(".py") and Path(name).is_file():
-        module = _load(Path(name))
-    else:
-        remedy = f"must be one of {', '.join(STRATEGIES)}, or a Python file that defines a Strategy"
-        raise SettingError("allocation.strategy", name, remedy)
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Strategy)
-        and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        remedy = f"must define one class that derives from Strategy; it defines {len(found)}"
-        raise SettingError("allocation.strategy", name, remedy)
-    return found[0]
+    return STRATEGIES.find(name)
 
 
 def make_strategy(settings: AllocationConfig) -> Strategy:
@@ -46,16 +32,17 @@ def make_strategy(settings: AllocationConfig) -> Strategy:
     Raises:
         SettingError: there is none, or settings and options cannot work with it.
     """
-    for name in settings.options:
-        if name not in {*STRATEGIES, Path(settings.strategy).stem}:
-            remedy = f"options belong to a strategy: {', '.join(STRATEGIES)}"
-            raise SettingError(f"allocation.options.{name}", settings.options[name], remedy)
-    return strategy_class(settings.strategy)(settings, Path(settings.strategy).stem)
+    name = settings.strategy
+    options = STRATEGIES.options(name, settings.options)
+    return STRATEGIES.find(name)(settings, options, f"allocation.options.{option_name(name)}")
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"strategy_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def advantage_settings(allocation: AllocationConfig, advantage: AdvantageConfig) -> AdvantageConfig:
+    """`advantage` with the estimator's name filled in: where it is null, the strategy's own.
+
+    Raises:
+        SettingError: there is no such strategy.
+    """
+    if advantage.name is not None:
+        return advantage
+    return replace(advantage, name=strategy_class(allocation.strategy).advantage)

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.config import AllocationConfig, SettingError
 from megatron_trace.tree import Requires, RolloutTree
@@ -22,7 +19,9 @@ class Strategy:
         saves: whether it leaves a part of a step's budget unspent on purpose.
         bare_share: where it branches, the default of `allocation.bare_share`.
         streams: whether it plans anew whenever a rollout ends, instead of when all have.
-        Options: its own settings, as a dataclass; filled from `allocation.options.<name>`.
+        Options: its settings, a dataclass whose fields are `setting(default, meaning, bounds)`.
+            They are given as `allocation.options.NAME.OPTION`.
+        section: dotted name of the section that gives the options.
     """
 
     requires: ClassVar[frozenset[Requires]] = frozenset()
@@ -36,15 +35,18 @@ class Strategy:
     class Options:
         """None."""
 
-    def __init__(self, settings: AllocationConfig, name: str = "") -> None:
-        """
+    def __init__(
+        self, settings: AllocationConfig, options: Any = None, section: str = "allocation.options"
+    ) -> None:
+        """`options` are an instance of `Options`, within their bounds; None: the defaults.
+
         Raises:
-            SettingError: an option is unknown, of the wrong type, or cannot work.
+            SettingError: settings or options cannot work together.
         """
-        self.settings = settings
+        self.settings, self.section = settings, section
+        self.options: Any = self.Options() if options is None else options
         if settings.bare_share is not None:
             self.bare_share = settings.bare_share
-        self.options: Any = read_options(self.Options, settings.options.get(name, {}), name)
         self.check()
 
     def check(self) -> None:
@@ -72,24 +74,6 @@ class Strategy:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-
-
-def read_options(kind: type, given: Any, name: str) -> Any:
-    """`kind` with the options `given`.
-
-    Raises:
-        SettingError: an option is unknown or of the wrong type.
-    """
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
-    except OmegaConfBaseException as error:
-        key = (error.full_key or error.key or "?") if isinstance(given, dict) else ""
-        known = ", ".join(OmegaConf.structured(kind)) or "it has none"
-        value = given.get(key) if isinstance(given, dict) else given
-        reason = str(error).splitlines()[0]
-        raise SettingError(
-            f"allocation.options.{name}.{key}".rstrip("."), value, f"{reason}; options: {known}"
-        ) from None
 
 
 def check_group(settings: AllocationConfig) -> None:

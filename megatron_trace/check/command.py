@@ -6,22 +6,21 @@ import difflib
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from megatron_trace.allocation import make_strategy
 from megatron_trace.check.devices import check_devices
 from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
-from megatron_trace.check.learning import check_estimator, check_learning
+from megatron_trace.check.learning import check_learning
 from megatron_trace.check.limits import check_limits
 from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.model import check_model, read_model_config
+from megatron_trace.check.plugins import check_estimator, check_strategy
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
@@ -164,11 +163,7 @@ def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
             f"no such setting; did you mean {close}?" if close else "no such setting; see --help"
         )
         raise SettingError(name, value, remedy) from None
-    kind = known[name].field.type
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        remedy = f"must be one of {', '.join(choice.value for choice in kind)}"
-        raise SettingError(name, value, remedy) from None
-    raise SettingError(name, value, f"must be of type {_type_name(kind)}") from None
+    raise SettingError(name, value, f"must be {known[name].type_words()}") from None
 
 
 def _closest(name: str, known: Sequence[str]) -> str | None:
@@ -195,10 +190,6 @@ def _sections() -> list[str]:
     names = {name.rpartition(".")[0] for name in _settings()}
     outer = {name.partition(".")[0] for name in names}
     return sorted(names | outer, key=lambda name: (name.count("."), name))
-
-
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
 
 
 def _help_lines() -> Iterator[str]:
@@ -239,7 +230,8 @@ def check_apart_from_layout(config: Config) -> None:
     check_limits(config)
     check_run_name(config)
     check_learning(config)
-    check_estimator(config, make_strategy(config.allocation).advantage)
+    check_strategy(config)
+    check_estimator(config)
     check_model(config)
     check_environment(config)
 

@@ -10,7 +10,6 @@ from megatron_trace.config import (
     OptimizerConfig,
     SettingError,
 )
-from megatron_trace.learning import ADVANTAGES
 
 
 def check_learning(config: Config) -> None:
@@ -24,20 +23,6 @@ def check_learning(config: Config) -> None:
     _check_aggregation(learning.loss)
     _check_importance(learning.loss)
     _check_advantage(learning.advantage, longest=config.rollout.max_history_tokens)
-
-
-def check_estimator(config: Config, default: str) -> None:
-    """Refuse a strategy whose own estimator does not exist, where `learning.advantage.name` is null.
-
-    Args:
-        default: the strategy's `advantage`.
-
-    Raises:
-        SettingError: there is no such estimator.
-    """
-    if config.learning.advantage.name is None and default not in ADVANTAGES:
-        remedy = f"its advantage, {default!r}, is none of {', '.join(ADVANTAGES)}"
-        raise SettingError("allocation.strategy", config.allocation.strategy, remedy)
 
 
 def _check_schedule(optimizer: OptimizerConfig) -> None:
@@ -74,9 +59,6 @@ def _check_importance(loss: LossConfig) -> None:
 
 
 def _check_advantage(advantage: AdvantageConfig, longest: int) -> None:
-    if advantage.name is not None and advantage.name not in ADVANTAGES:
-        remedy = f"is none of {', '.join(ADVANTAGES)}"
-        raise SettingError("learning.advantage.name", advantage.name, remedy)
     if advantage.overlong_buffer > longest:
         remedy = (
             f"must be at most rollout.max_history_tokens ({longest}), which the buffer is part of"

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from megatron_trace.allocation import make_strategy
 from megatron_trace.check.command import check_config, load_config
-from megatron_trace.check.learning import check_estimator, check_learning
+from megatron_trace.check.learning import check_learning
+from megatron_trace.check.plugins import check_estimator, check_strategy
 from megatron_trace.check.weights import check_weights
 from megatron_trace.compare.agreement import DEFAULT, check_agreement, check_kind
 from megatron_trace.compare.grid import Trial, Variant
@@ -68,7 +68,8 @@ def _check_config(config: Config, sweep: Sweep) -> None:
     else:
         check_bounds(config)
         check_learning(config)
-        check_estimator(config, make_strategy(config.allocation).advantage)
+        check_strategy(config)
+        check_estimator(config)
 
 
 def _check_result(trial: Trial, sweep: Sweep, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The error of a wrong setting."""
 
+import difflib
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -10,3 +12,16 @@ class SettingError(ValueError):
     def __init__(self, name: str, value: Any, remedy: str):
         shown = value.value if isinstance(value, Enum) else value
         super().__init__(f"{name} = {shown!r}: {remedy}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known name that is closest to it, or all of them.
+
+    Dotted names are compared by what follows the last dot: sections that agree make nothing alike.
+    """
+    by_last_part = {one.rpartition(".")[2]: one for one in known}
+    last_part = name.rpartition(".")[2]
+    close = difflib.get_close_matches(last_part, by_last_part, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {by_last_part[close[0]]}?"
+    return f"there is {', '.join(by_last_part)}"

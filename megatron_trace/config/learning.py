@@ -1,6 +1,7 @@
 """The settings of learning, in sections: optimizer, loss, advantage, predictor, batching."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from megatron_trace.config.choices import Aggregation, Backup, Decay, Importance, Ratio
 from megatron_trace.config.setting import setting
@@ -89,7 +90,12 @@ class AdvantageConfig:
 
     name: str | None = setting(
         None,
-        "advantage estimator: a file of megatron_trace/learning/advantages; null: the one of the strategy's paper",
+        "advantage estimator: a file of megatron_trace/learning/advantages, or FILE.py; null: the one of the "
+        "strategy's paper",
+    )
+    options: dict[str, Any] = setting(
+        {},
+        "estimator -> options of that estimator (learning.advantage.options.gigpo.weight=0.5)",
     )
     std: bool = setting(
         True, "divide advantages by the standard deviation of the rewards that they compare"
@@ -98,15 +104,6 @@ class AdvantageConfig:
         Backup.leaf_weighted,
         "success rate of a turn: over all leaves below the turn (leaf_weighted), or without the leaves whose "
         "outcome led to the choice of an anchor (unbiased)",
-    )
-    gigpo_weight: float = setting(
-        1.0,
-        "weight of the step-level advantage beside the episode's (gigpo)",
-        at_least=0,
-        reason="a negative weight would make better steps rarer",
-    )
-    gigpo_discount: float = setting(
-        0.95, "discount per turn of the return that steps compare (gigpo)", above=0, at_most=1
     )
     filter_groups: bool = setting(
         False,

@@ -21,8 +21,10 @@ MOVED = {
     "learning.predictor_average": "learning.predictor.average",
     "learning.advantage_std": "learning.advantage.std",
     "learning.backup": "learning.advantage.backup",
-    "learning.gigpo_weight": "learning.advantage.gigpo_weight",
-    "learning.gigpo_discount": "learning.advantage.gigpo_discount",
+    "learning.gigpo_weight": "learning.advantage.options.gigpo.weight",
+    "learning.gigpo_discount": "learning.advantage.options.gigpo.discount",
+    "learning.advantage.gigpo_weight": "learning.advantage.options.gigpo.weight",
+    "learning.advantage.gigpo_discount": "learning.advantage.options.gigpo.discount",
     "learning.filter_groups": "learning.advantage.filter_groups",
     "learning.overlong_buffer": "learning.advantage.overlong_buffer",
     "learning.overlong_penalty": "learning.advantage.overlong_penalty",
@@ -45,6 +47,9 @@ MOVED = {
 }
 """Old dotted name -> new dotted name."""
 
+ABSENT = object()
+"""Stands for the value of a setting that a layer does not give; null is a value."""
+
 
 def refuse_moved(layer: DictConfig) -> None:
     """Refuse the old names in a config file or an override.
@@ -52,17 +57,24 @@ def refuse_moved(layer: DictConfig) -> None:
     Raises:
         SettingError: there is one; the message names the new place of every old name found.
     """
-    section: Any = layer.get("learning")
-    if not isinstance(section, DictConfig):
-        return
-    found = {
-        old: section[key]
-        for key in section
+    found = {}
+    for old in MOVED:
+        value = _given(layer, old)
         # `learning.advantage` was a name and is a section now.
-        if (old := f"learning.{key}") in MOVED and not isinstance(section[key], DictConfig)
-    }
+        if value is not ABSENT and not isinstance(value, DictConfig):
+            found[old] = value
     if not found:
         return
     first, value = next(iter(found.items()))
     others = [f"{old} is now {MOVED[old]}" for old in found if old != first]
     raise SettingError(first, value, "; ".join([f"is now {MOVED[first]}", *others]))
+
+
+def _given(layer: DictConfig, name: str) -> Any:
+    """The value that the layer gives a dotted name, or `ABSENT`."""
+    node: Any = layer
+    for key in name.split("."):
+        if not isinstance(node, DictConfig) or key not in node:
+            return ABSENT
+        node = node[key]
+    return node

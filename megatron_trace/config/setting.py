@@ -100,6 +100,15 @@ class NamedSetting:
         """What it does, in words."""
         return self.field.metadata.get("meaning", "")
 
+    def type_words(self) -> str:
+        """What a value must be, for messages: "one of bf16, fp8" for an enum, else "of type int"."""
+        kind = self.field.type
+        if not isinstance(kind, type):
+            return "of type " + str(kind).replace("typing.", "")
+        if issubclass(kind, Enum):
+            return "one of " + ", ".join(choice.value for choice in kind)
+        return f"of type {kind.__name__}"
+
 
 def all_settings(settings: Any, prefix: str = "") -> Iterator[NamedSetting]:
     """Every setting of a dataclass, or of an instance of one, in the order of its fields.

@@ -212,7 +212,7 @@ class AllocationConfig:
     )
     options: dict[str, Any] = setting(
         {},
-        "strategy -> its own options (allocation.options.trace.floor=4); see its file, or docs/strategies.md",
+        "strategy -> options of that strategy (allocation.options.trace.floor=4)",
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig, Backup
-from megatron_trace.learning.advantages import ADVANTAGES, DEFAULT, EPSILON
+from megatron_trace.learning.estimator import Estimator, make_estimator
+from megatron_trace.learning.groups import EPSILON
 from megatron_trace.learning.overlong import shape_rewards
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
@@ -58,11 +59,31 @@ def rows_from_tree(
         longest: rollout.max_history_tokens, before which the overlong buffer lies.
 
     Raises:
-        KeyError: there is no estimator `learning.advantage.name`.
+        SettingError: there is no estimator `learning.advantage.name`.
         ValueError: there is an overlong buffer and `longest` is not given.
     """
+    return rows_from_trees([tree], settings, longest=longest)
+
+
+def rows_from_trees(
+    trees: Sequence[RolloutTree],
+    settings: AdvantageConfig | None = None,
+    *,
+    longest: int | None = None,
+) -> list[Row]:
+    """All rows of all trees, in order; see `rows_from_tree`."""
     settings = settings or AdvantageConfig()
-    advantages = ADVANTAGES[settings.name or DEFAULT](_shaped(tree, settings, longest), settings)
+    estimate = make_estimator(settings)
+    rows: list[Row] = []
+    for tree in trees:
+        rows += _rows(tree, settings, estimate, longest)
+    return rows
+
+
+def _rows(
+    tree: RolloutTree, settings: AdvantageConfig, estimate: Estimator, longest: int | None
+) -> list[Row]:
+    advantages = estimate(_shaped(tree, settings, longest))
     _, success, deviation = leaf_statistics(tree)
     if settings.backup is Backup.unbiased:
         _, success, _ = sampled_statistics(tree)
@@ -90,16 +111,6 @@ def rows_from_tree(
         }
         rows.append(Row(**arrays, filtered=filtered))
     return rows
-
-
-def rows_from_trees(
-    trees: Sequence[RolloutTree],
-    settings: AdvantageConfig | None = None,
-    *,
-    longest: int | None = None,
-) -> list[Row]:
-    """All rows of all trees, in order; see `rows_from_tree`."""
-    return [row for tree in trees for row in rows_from_tree(tree, settings, longest=longest)]
 
 
 def _shaped(tree: RolloutTree, settings: AdvantageConfig, longest: int | None) -> RolloutTree:

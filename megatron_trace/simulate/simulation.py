@@ -1,16 +1,16 @@
 """A strategy in a world, one training step's sampling after another."""
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron_trace.allocation import Allocator
+from megatron_trace.allocation import Allocator, advantage_settings
 from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.data.tasks import Task, task_stream
-from megatron_trace.learning.advantages import ADVANTAGES
+from megatron_trace.learning.estimator import make_estimator
 from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.simulate.gradient import sampled_gradient
 from megatron_trace.simulate.policy import SimulatedPolicy, start_policy
@@ -80,10 +80,8 @@ class Simulation:
         """
         self.world, self.allocator = world, Allocator(allocation, seed)
         self._settings, self._tasks = (allocation, seed), world.tasks()
-        advantage = advantage or AdvantageConfig()
-        self.advantage = replace(
-            advantage, name=advantage.name or self.allocator.strategy.advantage
-        )
+        self.advantage = advantage_settings(allocation, advantage or AdvantageConfig())
+        self._estimate = make_estimator(self.advantage)
         requires = self.allocator.requires
         self.sampler = SimulatedSampler(
             policy or start_policy(world), seed=seed, requires=requires, slots=slots
@@ -138,8 +136,7 @@ class Simulation:
                 f"strategy {strategy} planned no rollouts in {name}: nothing can be learned from it"
             )
         turns = turns_of(trees, self.world.config.actions)
-        estimate = ADVANTAGES[str(self.advantage.name)]
-        advantage = np.concatenate([estimate(tree, self.advantage) for tree in trees])
+        advantage = np.concatenate([self._estimate(tree) for tree in trees])
         counted = None
         if self.advantage.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
-from megatron_trace.allocation import strategy_class
+from megatron_trace.allocation import advantage_settings
 from megatron_trace.config import Config
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.hf import TensorMeta
@@ -26,9 +25,7 @@ class Trainer:
 
     def __init__(self, config: Config, ranks: RankGroup) -> None:
         """`ranks` are the train ranks, ready to be called."""
-        settings = config.learning.advantage
-        name = settings.name or strategy_class(config.allocation.strategy).advantage
-        self._advantage = replace(settings, name=name)
+        self._advantage = advantage_settings(config.allocation, config.learning.advantage)
         self._longest = config.rollout.max_history_tokens
         self._ranks = ranks
 

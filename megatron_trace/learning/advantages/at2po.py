@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, normalised
+from megatron_trace.learning.groups import leaf_rewards, normalised
 from megatron_trace.tree import ROOT, RolloutTree
 
 
-def at2po(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A(n) = V(n) = Σ_c softmax_c(H(c))·V(c) over the children c of n, H their mean surprisal in nats [turns].
 
     At a leaf V = (r − mean) / (σ + 1e-6) over the tree's leaves; `learning.advantage.std: false` leaves σ out.

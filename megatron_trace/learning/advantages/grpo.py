@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
+from megatron_trace.learning.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree
 
 
-def grpo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = (r − mean) / (σ + 1e-6) over the tree's leaves [turns]; `learning.advantage.std: false` leaves σ out."""
     leaves, rewards = leaf_rewards(tree)
     return mean_below(tree, leaves, normalised(rewards, std=settings.std))

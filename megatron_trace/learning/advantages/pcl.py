@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below
+from megatron_trace.learning.groups import leaf_rewards, mean_below
 from megatron_trace.tree import ROOT, RolloutTree
 
 
-def pcl(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = r − p, p the predicted success probability of the root [turns]; nothing is divided by a deviation.
 
     Raises:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
+from megatron_trace.learning.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree
 
 
-def rloo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A_i = r_i − Σ_{j≠i} r_j / (n − 1) over the tree's n leaves [turns]; nothing is divided by a deviation."""
     leaves, rewards = leaf_rewards(tree)
     against_all = normalised(rewards, std=False)

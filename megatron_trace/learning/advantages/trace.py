@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig, Backup
-from megatron_trace.learning.advantages.groups import EPSILON
+from megatron_trace.learning.groups import EPSILON
 from megatron_trace.tree import RolloutTree, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
 
-def trace(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A(n) = mean over a of (V̂(n) − V̂(a)) / (σ(a) + 1e-6), a the ancestors of n that branch and hold both outcomes.
 
     V̂ and σ are those of `learning.advantage.backup`: of all leaves below a turn (`leaf_statistics`), or of what

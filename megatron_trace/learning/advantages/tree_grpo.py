@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
+from megatron_trace.learning.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree
 
 
-def tree_grpo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = A_inter + A_intra [turns], each (r − mean) / (σ + 1e-6): over the task's leaves, and over its chain's.
 
     `learning.advantage.std: false` leaves out both σ.

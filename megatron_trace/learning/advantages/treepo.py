@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.groups import leaf_rewards, mean_below, normalised
+from megatron_trace.learning.groups import leaf_rewards, mean_below, normalised
 from megatron_trace.tree import RolloutTree, leaf_statistics
 
 
-def treepo(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
     """A = whitened mean over the leaf's ancestors a with two leaves or more of r − mean reward below a [turns]."""
     count, mean, _ = leaf_statistics(tree)
     leaves, rewards = leaf_rewards(tree)

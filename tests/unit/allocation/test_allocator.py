@@ -101,11 +101,11 @@ def test_a_strategy_of_ones_own_is_a_file(tmp_path) -> None:
     [
         (
             {"strategy": "nosuch"},
-            r"allocation.strategy = 'nosuch': must be one of .*uniform.* or a Python file",
+            r"allocation.strategy = 'nosuch': no such strategy; there is .*uniform",
         ),
         (
             {"options": {"tracee": {}}},
-            r"allocation.options.tracee = \{\}: options belong to a strategy",
+            r"allocation.options.tracee = \{\}: no such strategy; did you mean trace",
         ),
         (
             {"strategy": "uniform", "options": {"uniform": {"x": 1}}},

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from megatron_trace.check.command import load_config
-from megatron_trace.check.learning import check_estimator, check_learning
+from megatron_trace.check.learning import check_learning
+from megatron_trace.check.plugins import check_estimator
 from megatron_trace.config import Config, LearningConfig, SettingError, check_bounds
 
 
@@ -15,6 +16,7 @@ def check(*settings: str) -> None:
     config = load_config(None, [*overrides, "rollout.max_history_tokens=100"])
     check_bounds(config)
     check_learning(config)
+    check_estimator(config)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,11 @@ def check(*settings: str) -> None:
         ["optimizer.min_learning_rate_factor=1.0"],
         ["loss.importance=truncate", "loss.importance_floor=0.5"],
         ["loss.entropy_bonus=-0.01", "loss.dual_clip=3.0"],
-        ["advantage.name=gigpo", "advantage.gigpo_weight=0.0", "advantage.gigpo_discount=1.0"],
+        [
+            "advantage.name=gigpo",
+            "advantage.options.gigpo.weight=0.0",
+            "advantage.options.gigpo.discount=1.0",
+        ],
         ["advantage.name=at2po", "loss.ratio=turn", "advantage.backup=unbiased"],
         ["predictor.average=0.0"],
     ],
@@ -66,12 +72,32 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
             ["optimizer.min_learning_rate_factor=1.1"],
             r"optimizer.min_learning_rate_factor = 1.1: must be at least 0 and at most 1",
         ),
-        (["advantage.name=gae"], r"advantage.name = 'gae': is none of at2po, gigpo, grpo,"),
-        (["advantage.gigpo_weight=-1.0"], r"advantage.gigpo_weight = -1.0: must be at least 0: a"),
-        (["advantage.gigpo_discount=0.0"], r"advantage.gigpo_discount = 0.0: must be above 0"),
         (
-            ["advantage.gigpo_discount=.nan"],
-            r"advantage.gigpo_discount = nan: must be a finite number",
+            ["advantage.name=xyz"],
+            r"advantage.name = 'xyz': no such estimator; there is at2po, gigpo,",
+        ),
+        (["advantage.name=rlo"], r"advantage.name = 'rlo': no such estimator; did you mean rloo\?"),
+        (
+            ["advantage.options.gigpo.weight=-1.0"],
+            r"advantage.options.gigpo.weight = -1.0: must be at least 0: a negative",
+        ),
+        (
+            ["advantage.options.gigpo.wieght=2"],
+            r"advantage.options.gigpo.wieght = 2: no such option; did you mean "
+            r"learning.advantage.options.gigpo.weight\?$",
+        ),
+        (
+            ["advantage.options.gigp.weight=2"],
+            r"advantage.options.gigp = \{'weight': 2\}: no such estimator; did you mean gigpo\?",
+        ),
+        (["advantage.options.gigpo=2"], r"advantage.options.gigpo = 2: is a section; write"),
+        (
+            ["advantage.options.gigpo.discount=0.0"],
+            r"advantage.options.gigpo.discount = 0.0: must be above 0",
+        ),
+        (
+            ["advantage.options.gigpo.discount=.nan"],
+            r"advantage.options.gigpo.discount = nan: must be a finite number",
         ),
         (["batching.epochs=0"], r"batching.epochs = 0: must be at least 1"),
         (["loss.dual_clip=1.0"], r"loss.dual_clip = 1.0: must be above 1, or null: with a lower"),
@@ -106,13 +132,18 @@ def test_what_cannot_work_is_refused_in_one_line(settings: list[str], message: s
     assert "\n" not in str(error.value)
 
 
-def test_a_strategys_own_estimator_is_looked_up_before_the_run() -> None:
+def test_a_strategys_own_estimator_is_looked_up_before_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from megatron_trace.allocation import Strategy\n\n\n"
+        "class Mine(Strategy):\n    advantage = 'rlooo'\n"
+    )
     config = Config()
-    config.allocation.strategy = "mine.py"
-    check_estimator(config, "rloo")
+    config.allocation.strategy = str(file)
     with pytest.raises(
-        SettingError, match=r"allocation.strategy = 'mine.py': its advantage, 'gea', is none of"
+        SettingError,
+        match=r"allocation.strategy = '.*mine.py': its estimator cannot be used: .*'rlooo': no such",
     ):
-        check_estimator(config, "gea")
+        check_estimator(config)
     config.learning.advantage.name = "grpo"
-    check_estimator(config, "gea")
+    check_estimator(config)

@@ -2,9 +2,11 @@
 
 import pytest
 
+from megatron_trace.allocation import STRATEGIES
 from megatron_trace.check.command import load_config
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.config.moved import MOVED
+from megatron_trace.learning import ESTIMATORS
 
 
 @pytest.mark.parametrize(("old", "new"), list(MOVED.items()))
@@ -25,7 +27,12 @@ def test_a_file_with_several_old_names_gets_all_new_ones_at_once(tmp_path) -> No
 
 
 def test_new_names_exist() -> None:
-    assert set(MOVED.values()) <= {one.name for one in all_settings(Config())}
+    known = {one.name for one in all_settings(Config())}
+    for kind in (STRATEGIES, ESTIMATORS):
+        for name in kind.names():
+            options = all_settings(kind.options_class(name), f"{kind.section}.{name}.")
+            known |= {one.name for one in options}
+    assert set(MOVED.values()) <= known
 
 
 def test_an_advantage_section_is_not_taken_for_the_old_name() -> None:

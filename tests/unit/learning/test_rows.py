@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from megatron_trace.config import AdvantageConfig, Backup
-from megatron_trace.learning import ADVANTAGES, rows_from_tree
+from megatron_trace.learning import ESTIMATORS, make_estimator, rows_from_tree
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, grown_trees
@@ -26,14 +26,14 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
     assert sum(row.predict.sum() for row in rows) == sum(not turn.terminal for turn in tree.turns)
 
 
-@pytest.mark.parametrize("name", [None, *ADVANTAGES])
+@pytest.mark.parametrize("name", [None, *ESTIMATORS.names()])
 @pytest.mark.parametrize("backup", Backup)
 @given(tree=grown_trees())
 def test_what_is_learned_carries_its_turns_numbers(
     name: str | None, backup: Backup, tree: RolloutTree
 ) -> None:
     learning = AdvantageConfig(name=name, backup=backup)
-    advantages = ADVANTAGES[name or "trace"](tree, learning)
+    advantages = make_estimator(AdvantageConfig(name=name or "trace", backup=backup))(tree)
     _, success, _ = (
         leaf_statistics(tree) if backup is Backup.leaf_weighted else sampled_statistics(tree)
     )

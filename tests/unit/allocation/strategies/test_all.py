@@ -10,7 +10,9 @@ from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT, RolloutTree, Turn
 
 BUDGET, GROUP = 48, 6
-CASES = [(name, {}) for name in STRATEGIES] + [("infotree", {"infotree": {"speculative": True}})]
+CASES = [(name, {}) for name in STRATEGIES.names()] + [
+    ("infotree", {"infotree": {"speculative": True}})
+]
 
 
 def allocator(name, options, seed=0, **settings):
@@ -122,7 +124,7 @@ def test_a_budget_of_tokens_is_met_over_the_steps(name, options) -> None:
     assert sum(spent) >= (steps - 1) * budget - group or name == "dapo"
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", STRATEGIES.names())
 def test_only_strategies_that_branch_take_continuations(name) -> None:
     trees, _ = run_step(allocator(name, {}), 1)
     branches = any(rollout.anchor != ROOT for tree in trees for rollout in tree.rollouts)

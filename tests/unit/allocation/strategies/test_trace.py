@@ -134,7 +134,7 @@ def test_all_continuations_are_spent_even_without_prefixes(turns, more, cap, pre
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"floorr": 3}, r"allocation.options.trace.floorr = 3: .*options: roots, prefixes, floor"),
+        ({"floorr": 3}, r"allocation.options.trace.floorr = 3: .*did you mean \S+trace.floor\?"),
         ({"floor": "x"}, r"allocation.options.trace.floor = 'x'"),
         (
             {"roots": "some"},

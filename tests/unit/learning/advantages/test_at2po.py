@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.at2po import at2po
+from megatron_trace.learning.advantages.at2po import estimate as at2po
 from tests.unit.learning.advantages.small_tree import small_tree
 
 

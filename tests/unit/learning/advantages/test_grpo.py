@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.grpo import grpo
+from megatron_trace.learning.advantages.grpo import estimate as grpo
 from tests.unit.learning.advantages.small_tree import small_tree
 
 REWARDS = np.array([1.0, 0.0, 0.0, 1.0])

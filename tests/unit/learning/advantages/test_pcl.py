@@ -3,7 +3,7 @@
 import pytest
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.pcl import pcl
+from megatron_trace.learning.advantages.pcl import estimate as pcl
 from megatron_trace.tree import ROOT
 from tests.unit.learning.advantages.small_tree import small_tree
 from tests.unit.trees import bare_tree

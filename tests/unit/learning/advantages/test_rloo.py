@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.rloo import rloo
+from megatron_trace.learning.advantages.rloo import estimate as rloo
 from tests.unit.learning.advantages.small_tree import small_tree
 from tests.unit.trees import bare_tree
 

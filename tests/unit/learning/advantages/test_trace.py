@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_trace.config import AdvantageConfig, Backup
-from megatron_trace.learning.advantages.trace import trace
+from megatron_trace.learning.advantages.trace import estimate as trace
 from megatron_trace.tree import ROOT
 from tests.unit.trees import bare_tree, chain, empty_tree
 

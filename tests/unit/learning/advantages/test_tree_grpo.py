@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.tree_grpo import tree_grpo
+from megatron_trace.learning.advantages.tree_grpo import estimate as tree_grpo
 from tests.unit.learning.advantages.small_tree import small_tree
 
 

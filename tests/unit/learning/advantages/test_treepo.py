@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.learning.advantages.treepo import treepo
+from megatron_trace.learning.advantages.treepo import estimate as treepo
 from megatron_trace.tree import ROOT
 from tests.unit.learning.advantages.small_tree import small_tree
 from tests.unit.trees import chain, empty_tree

@@ -1,0 +1,31 @@
+"""Plug-ins that the settings choose: they exist, and their options can work."""
+
+from megatron_trace.allocation import advantage_settings, make_strategy
+from megatron_trace.config import Config, SettingError
+from megatron_trace.learning.estimator import make_estimator
+
+
+def check_strategy(config: Config) -> None:
+    """Refuse a strategy that does not exist, or that cannot work with its options and the budget.
+
+    Raises:
+        SettingError: at the first setting that is wrong.
+    """
+    make_strategy(config.allocation)
+
+
+def check_estimator(config: Config) -> None:
+    """Refuse an advantage estimator that does not exist, or that cannot work with its options.
+
+    Raises:
+        SettingError: at the first setting that is wrong.
+    """
+    given = config.learning.advantage
+    try:
+        make_estimator(advantage_settings(config.allocation, given))
+    except SettingError as error:
+        if given.name is not None or not str(error).startswith("learning.advantage.name"):
+            raise
+        # The user has set no estimator: what is wrong is the strategy that brings one.
+        remedy = f"its estimator cannot be used: {error}"
+        raise SettingError("allocation.strategy", config.allocation.strategy, remedy) from None

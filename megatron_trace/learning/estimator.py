@@ -1,0 +1,45 @@
+"""Advantage estimators: each is a file of `advantages/`, or any other file that defines `estimate`.
+
+`estimate(tree, settings)` returns the advantage of every turn of one task's tree, [turns], float64; the
+root's is 0. It must not change the tree. An estimator with settings of its own defines a dataclass
+`Options`, and takes an instance of it as a third argument.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_trace.config import AdvantageConfig
+from megatron_trace.config.plugins import NoOptions, PluginKind, functions_called
+from megatron_trace.tree import RolloutTree
+
+Estimator = Callable[[RolloutTree], NDArray[np.float64]]
+"""An estimator with its settings filled in: tree -> advantages [turns]."""
+
+ESTIMATORS: PluginKind[Callable[..., NDArray[np.float64]]] = PluginKind(
+    word="estimator",
+    setting="learning.advantage.name",
+    section="learning.advantage.options",
+    package="megatron_trace.learning.advantages",
+    defines="a function `estimate(tree, settings)`",
+    definitions=functions_called("estimate"),
+)
+"""All estimators."""
+
+DEFAULT = "trace"
+"""The estimator where `learning.advantage.name` is null and no strategy stands behind it: tools, tests."""
+
+
+def make_estimator(settings: AdvantageConfig) -> Estimator:
+    """The estimator that `settings` names, with its options.
+
+    Raises:
+        SettingError: there is none, or its options cannot work.
+    """
+    name = settings.name or DEFAULT
+    estimate = ESTIMATORS.find(name)
+    options = ESTIMATORS.options(name, settings.options)
+    if isinstance(options, NoOptions):
+        return lambda tree: estimate(tree, settings)
+    return lambda tree: estimate(tree, settings, options)
