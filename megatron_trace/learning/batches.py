@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.packing import MicroBatch, Pass
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.step_plan import Pass
 from megatron_trace.learning.tokens import TokenData
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -84,32 +83,24 @@ def _moved(values: OfTensors, device: torch.device) -> OfTensors:
 
 def make_batches(rows: Sequence[Row], planned: Pass, inputs: LossInputs) -> list[Batch]:
     """The micro-batches of a pass over `rows`; see `make_batch`."""
-    return [
-        make_batch(rows, indices, planned.packing, inputs, length=planned.length)
-        for indices in planned.micro_batches
-    ]
+    return [make_batch(rows, micro_batch, inputs) for micro_batch in planned.micro_batches]
 
 
 def make_batch(
-    rows: Sequence[Row],
-    indices: Sequence[int],
-    packing: Packing,
-    inputs: LossInputs | None = None,
-    *,
-    length: int = 0,
+    rows: Sequence[Row], micro_batch: MicroBatch, inputs: LossInputs | None = None
 ) -> Batch:
-    """The micro-batch of `rows[index] for index in indices`; without indices a dummy that learns nothing.
+    """The tensors of a planned micro-batch of `rows`; a dummy learns nothing.
 
     Args:
         inputs: of all `rows`; None: no loss is computed.
-        length: the micro-batch is filled up to at least this many tokens.
 
     Raises:
         ValueError: a row learns its first token, which nothing predicts.
     """
+    indices = micro_batch.rows
     chosen = [rows[index] for index in indices]
     _refuse_first_token(indices, chosen)
-    starts = _starts(chosen, packing, length)
+    starts = np.array(micro_batch.starts)
     tokens, position = _sequence(chosen, starts)
     # Where each token of a row lies in the sequence, row after row without the padding between them.
     pairs = zip(starts[:-1], chosen, strict=False)
@@ -134,13 +125,6 @@ def _refuse_first_token(indices: Sequence[int], chosen: Sequence[Row]) -> None:
             raise ValueError(
                 f"row {index} learns its first token, which has no history to be predicted from"
             )
-
-
-def _starts(chosen: Sequence[Row], packing: Packing, length: int) -> NDArray[np.int64]:
-    """Where each row begins and the last one ends, [b + 1]; a dummy is one row of padding."""
-    ends = np.cumsum([0, *(packing.padded(len(row.tokens)) for row in chosen)])
-    total = packing.total(max(int(ends[-1]), length))
-    return np.array([*ends[:-1], total]) if chosen else np.array([0, total])
 
 
 def _sequence(

@@ -1,18 +1,12 @@
-"""The loss of a micro-batch, put together from its terms as `learning` asks."""
+"""The loss of a micro-batch, put together from its terms as `learning.loss` asks."""
 
 import torch
 from torch import Tensor
 
-from megatron_trace.config import Importance, LossConfig, Ratio
+from megatron_trace.config import LossConfig
 from megatron_trace.learning.diagnostics import token_sums
 from megatron_trace.learning.losses import clipped_surrogate, reference_divergence
-from megatron_trace.learning.ratios import (
-    drifted,
-    masked_importance,
-    mean_ratio,
-    token_ratio,
-    truncated_importance,
-)
+from megatron_trace.learning.ratios import importance_weight, policy_ratio, sequence_masked
 from megatron_trace.learning.tokens import TokenData
 
 Sums = dict[str, Tensor]
@@ -32,19 +26,23 @@ def objective(
 
     Args:
         logprob: of the learned tokens under the current policy, with gradient [n].
-        entropy: of the current policy there, in nats [n]; with gradient where `learning.loss.entropy_bonus` is not 0.
+        entropy: of the current policy there, in nats [n]; with gradient where
+            `learning.loss.entropy_bonus` is not 0.
 
     Returns:
-        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of `diagnostics.token_sums`, and
-        policy_loss (weighted: the surrogate's part of the loss).
+        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of `diagnostics.token_sums`,
+        policy_loss (the weighted surrogate's part of the loss) and, with a reference, kl_reference.
 
     Raises:
         ValueError: `learning.loss.reference_kl` is set and there are no reference log-probabilities, or
             `learning.loss.entropy_bonus` and the entropy has no gradient.
     """
+    # With one update a step the old policy is the current one. The ratio is then 1, but its gradient is
+    # that of log π, so the detached copy has to stand in its place.
     old = logprob.detach() if tokens.old_logprob is None else tokens.old_logprob
-    ratio = _ratio(settings, tokens, logprob, old)
-    masked = _masked(settings, tokens, logprob, old)
+    ratio = policy_ratio(settings, tokens, logprob, old)
+    masked = sequence_masked(settings, tokens, logprob, old)
+    importance = importance_weight(settings, old, tokens.sampler_logprob)
     surrogate = clipped_surrogate(
         ratio,
         tokens.advantage,
@@ -52,9 +50,9 @@ def objective(
         clip_high=settings.clip_high,
         dual_clip=settings.dual_clip,
     )
-    gain = torch.where(masked, 0.0, _importance(settings, old, tokens.sampler_logprob)) * surrogate
+    gain = torch.where(masked, 0.0, importance) * surrogate
     loss = policy = -(tokens.weight * gain).sum()
-    sums = token_sums(settings, tokens, logprob, old, ratio, entropy, masked)
+    kept: Sums = {"policy_loss": policy.detach()}
     if settings.reference_kl:
         if tokens.reference_logprob is None:
             raise ValueError(
@@ -62,40 +60,9 @@ def objective(
             )
         divergence = reference_divergence(logprob, tokens.reference_logprob)
         loss = loss + settings.reference_kl * (tokens.weight * divergence).sum()
-        sums["kl_reference"] = divergence.detach().sum()
+        kept["kl_reference"] = divergence.detach().sum()
     if settings.entropy_bonus:
         if logprob.requires_grad and not entropy.requires_grad:
             raise ValueError("learning.loss.entropy_bonus needs an entropy with gradient")
         loss = loss - settings.entropy_bonus * (tokens.weight * entropy).sum()
-    sums["policy_loss"] = policy.detach()
-    return loss, sums
-
-
-def _ratio(settings: LossConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:
-    match settings.ratio:
-        case Ratio.token:
-            return token_ratio(logprob, old)
-        case Ratio.turn:
-            return mean_ratio(logprob, old, tokens.turn, tokens.turns)
-        case Ratio.sequence:
-            return mean_ratio(logprob, old, tokens.sequence, tokens.sequences)
-
-
-def _masked(settings: LossConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:
-    if settings.sequence_mask is None:
-        return torch.zeros_like(tokens.advantage, dtype=torch.bool)
-    return drifted(
-        logprob, old, tokens.advantage, tokens.sequence, tokens.sequences, settings.sequence_mask
-    )
-
-
-def _importance(settings: LossConfig, old: Tensor, sampler: Tensor) -> Tensor:
-    match settings.importance:
-        case Importance.none:
-            return torch.ones_like(old)
-        case Importance.truncate:
-            return truncated_importance(old, sampler, settings.importance_cap)
-        case Importance.mask:
-            return masked_importance(
-                old, sampler, settings.importance_floor, settings.importance_cap
-            )
+    return loss, kept | token_sums(settings, tokens, logprob, old, ratio, entropy, masked)

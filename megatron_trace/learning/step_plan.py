@@ -13,44 +13,8 @@ from numpy.typing import NDArray
 
 from megatron_trace.config import BatchingConfig, LossConfig
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
-from megatron_trace.learning.packing import Packing, longest_micro_batch, plan_micro_batches
+from megatron_trace.learning.packing import Layout, Pass, plan_pass
 from megatron_trace.learning.rows import Row
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the layout of the train ranks asks of micro-batches.
-
-    Attributes:
-        packing: how rows are laid into micro-batches.
-        rank: this data-parallel rank.
-        ranks: data-parallel ranks.
-        equal_lengths: all micro-batches of a pass have the same number of tokens. Pipeline stages
-            need it: they send each other hidden states of one shape.
-    """
-
-    packing: Packing
-    rank: int = 0
-    ranks: int = 1
-    equal_lengths: bool = False
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One run of the model over some rows.
-
-    Attributes:
-        micro_batches: for each of this rank's micro-batches the rows, as indices; without rows it is a
-            dummy. Every data-parallel rank has equally many.
-        packing: how the rows of a micro-batch are laid into it.
-        length: tokens to which every micro-batch is filled up; 0: only as `packing` asks.
-        backward: gradients are computed.
-    """
-
-    micro_batches: list[list[int]]
-    packing: Packing
-    length: int
-    backward: bool
 
 
 @dataclass(frozen=True)
@@ -96,11 +60,13 @@ def plan_step(
     """
     if not rows:
         raise ValueError("a training step needs at least one row")
-    epochs = []
-    for _ in range(batching.epochs):
-        parts = split_updates(len(rows), batching.updates_per_step, generator)
-        epochs.append([plan_update(rows, selected, loss, layout) for selected in parts])
-    return StepPlan(plan_scoring(rows, layout), epochs)
+    parts = [
+        split_updates(len(rows), batching.updates_per_step, generator)
+        for _ in range(batching.epochs)
+    ]
+    epochs = [[plan_update(rows, selected, loss, layout) for selected in epoch] for epoch in parts]
+    scoring = plan_pass(rows, range(len(rows)), layout, backward=False)
+    return StepPlan(scoring, epochs)
 
 
 def split_updates(count: int, updates: int, generator: Generator) -> list[list[int]]:
@@ -121,6 +87,7 @@ def plan_update(
     Rows that give the policy no gradient are computed in a pass of their own, which is cheaper: they are
     needed only for the predictor and the metrics.
     """
+    weights = row_weights(rows, selected, loss)
     teaching = [index for index in selected if teaches_policy(rows[index], loss)]
     rest = sorted(set(selected) - set(teaching))
     passes = []
@@ -131,21 +98,4 @@ def plan_update(
     # With no teaching rows this pass is a dummy: every rank takes part in the collectives, and Adam
     # still takes a step.
     passes.append(plan_pass(rows, teaching, layout, backward=True))
-    return Update(row_weights(rows, selected, loss), passes)
-
-
-def plan_scoring(rows: Sequence[Row], layout: Layout) -> Pass:
-    """A forward pass over all rows."""
-    return plan_pass(rows, range(len(rows)), layout, backward=False)
-
-
-def plan_pass(
-    rows: Sequence[Row], selected: Sequence[int], layout: Layout, *, backward: bool
-) -> Pass:
-    """Plan one pass over the rows `selected`; a rank without rows gets dummies."""
-    packing = layout.packing
-    lengths = [len(row.tokens) for row in rows]
-    by_rank = plan_micro_batches(lengths, selected, ranks=layout.ranks, packing=packing)
-    length = longest_micro_batch(lengths, by_rank, packing) if layout.equal_lengths else 0
-    own = by_rank[layout.rank] or [[] for _ in range(packing.count_multiple)]
-    return Pass(own, packing, length, backward)
+    return Update(weights, passes)

@@ -3,8 +3,7 @@
 from typing import Any
 
 from megatron_trace.config import Config
-from megatron_trace.learning.packing import Packing
-from megatron_trace.learning.step_plan import Layout
+from megatron_trace.learning.packing import Layout, Packing
 from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.models.layout import padding
 from megatron_trace.policy.distributed import ParallelState

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megatron_trace.config import Config
+from megatron_trace.learning.packing import plan_pass
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.step_plan import plan_scoring
 from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.export import export
@@ -88,7 +88,8 @@ class Policy:
     def _score(self, rows: Sequence[Row]) -> tuple[Arrays, Arrays]:
         from megatron_trace.policy.scoring import score
 
-        return score(self._chunks, rows, plan_scoring(rows, self._layout), self.parallel)
+        planned = plan_pass(rows, range(len(rows)), self._layout, backward=False)
+        return score(self._chunks, rows, planned, self.parallel)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights as whole HF tensors, for the samplers, on every rank, in the order of `weight_metadata`.

@@ -9,8 +9,8 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from megatron_trace.learning.batches import Batch, LossInputs, make_batches
+from megatron_trace.learning.packing import Pass
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.step_plan import Pass
 from megatron_trace.policy.model import Scores
 
 Result = TypeVar("Result")

@@ -1,6 +1,7 @@
-"""Log-probabilities and predictions of rows under the weights as they are: a forward pass alone."""
+"""Log-probabilities and predictions of rows under the present weights: forward passes alone."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from megatron_trace.learning.batches import Batch, LossInputs
+from megatron_trace.learning.packing import Pass
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.step_plan import Pass
 from megatron_trace.policy.distributed import ParallelState
 from megatron_trace.policy.model import Scores
+from megatron_trace.policy.reference import Reference
 from megatron_trace.policy.schedule import run_pass
 
 Scored = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]
@@ -38,6 +40,34 @@ def score(
     distributed.all_reduce(values)
     logprobs, predictions = (np.split(line, starts[1:-1]) for line in values.cpu().numpy())
     return logprobs, predictions
+
+
+def logprobs_before(
+    chunks: Sequence[Any],
+    rows: Sequence[Row],
+    planned: Pass,
+    parallel: ParallelState,
+    *,
+    several_updates: bool,
+    reference: Reference | None,
+) -> LossInputs:
+    """The log-probabilities that the loss compares with, taken before a step's first update.
+
+    Args:
+        several_updates: the step makes more than one update. A single one starts from the old policy, so
+            its own log-probabilities are the old ones and need no pass.
+        reference: the reference policy, or None.
+    """
+    policies: dict[str, AbstractContextManager[None]] = {}
+    if several_updates:
+        policies["old"] = nullcontext()
+    if reference is not None:
+        policies["reference"] = reference.in_place()
+    logprobs = {}
+    for name, in_place in policies.items():
+        with in_place:
+            logprobs[name], _ = score(chunks, rows, planned, parallel)
+    return LossInputs(**logprobs)
 
 
 def _keep_scores(batch: Batch, scores: Scores) -> tuple[Tensor, tuple[Batch, Tensor, Tensor]]:

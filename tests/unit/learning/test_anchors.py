@@ -5,7 +5,7 @@ import torch
 
 from megatron_trace.learning.anchors import states_in_order, targets
 from megatron_trace.learning.batches import make_batch
-from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.packing import Packing, lay_out
 from megatron_trace.learning.rows import Row
 
 WIDTH = 3
@@ -29,7 +29,8 @@ def test_targets_lie_row_after_row() -> None:
 def test_states_lie_where_their_targets_do_and_are_zero_where_another_rank_has_them() -> None:
     seen = []
     for indices in ([3, 0], [1], []):  # the third row is another rank's; a dummy has none
-        batch = make_batch(ROWS, indices, Packing(capacity=64))
+        lengths = [len(row.tokens) for row in ROWS]
+        batch = make_batch(ROWS, lay_out(lengths, indices, Packing(capacity=64)))
         seen.append((batch, batch.data.target[:, None].expand(-1, WIDTH)))
     states = states_in_order(ROWS, seen, WIDTH, torch.device("cpu"))
     assert states.shape == (6, WIDTH)

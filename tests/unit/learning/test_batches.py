@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 
 from megatron_trace.learning.batches import LossInputs, make_batch
-from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.packing import Packing, lay_out
 from megatron_trace.learning.rows import Row, rows_from_tree
 from megatron_trace.tree import RolloutTree
 from tests.unit.trees import grown_trees
@@ -26,7 +26,8 @@ def test_a_batch_lists_what_its_rows_say() -> None:
     reference = [2 * values for values in old]
     weights = np.array([0.1, 0.2, 0.3])
     packing = Packing(capacity=99, row_multiple=4, total_multiple=16)
-    batch = make_batch(rows, [2, 0], packing, LossInputs(weights, old, reference))
+    micro_batch = lay_out([len(row.tokens) for row in rows], [2, 0], packing)
+    batch = make_batch(rows, micro_batch, LossInputs(weights, old, reference))
     assert batch.tokens.shape == (1, 32)
     assert batch.rows == [2, 0]
     assert batch.starts.tolist() == [0, 12, 32], "the padding of the whole belongs to the last row"
@@ -59,7 +60,8 @@ def test_a_batch_lists_what_its_rows_say() -> None:
 @given(grown_trees())
 def test_a_turn_s_learned_tokens_have_its_number_and_no_other_s(tree: RolloutTree) -> None:
     rows = rows_from_tree(tree)
-    data = make_batch(rows, range(len(rows)), Packing(capacity=999)).data
+    lengths = [len(row.tokens) for row in rows]
+    data = make_batch(rows, lay_out(lengths, range(len(rows)), Packing(capacity=999))).data
     sizes = [len(turn.action_ids) for turn in tree.turns[1:]]
     assert data.turns == len(sizes)
     expected = [number for number, size in enumerate(sizes) for _ in range(size)]
@@ -67,7 +69,7 @@ def test_a_turn_s_learned_tokens_have_its_number_and_no_other_s(tree: RolloutTre
 
 
 def test_a_dummy_batch_learns_nothing() -> None:
-    batch = make_batch([row_of(5, 0)], [], Packing(capacity=64, total_multiple=16))
+    batch = make_batch([row_of(5, 0)], lay_out([5], [], Packing(capacity=64, total_multiple=16)))
     assert batch.tokens.shape == (1, 16) and batch.starts.tolist() == [0, 16]
     data = batch.data
     assert (
@@ -85,4 +87,4 @@ def test_a_learned_first_token_is_refused() -> None:
     row = row_of(5, 0)
     row.learn[0] = True
     with pytest.raises(ValueError, match="row 0 learns its first token"):
-        make_batch([row], [0], Packing(capacity=8))
+        make_batch([row], lay_out([5], [0], Packing(capacity=8)))

@@ -7,15 +7,9 @@ from hypothesis import strategies as st
 
 from megatron_trace.config import BatchingConfig, LossConfig
 from megatron_trace.learning.aggregation import row_weights
-from megatron_trace.learning.packing import Packing
+from megatron_trace.learning.packing import Layout, Packing, Pass, plan_pass
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.step_plan import (
-    Layout,
-    StepPlan,
-    plan_scoring,
-    plan_step,
-    split_updates,
-)
+from megatron_trace.learning.step_plan import StepPlan, plan_step, split_updates
 
 PACKING = Packing(capacity=64)
 
@@ -57,7 +51,7 @@ def test_ranks_together_compute_every_row_once_an_epoch(ranks: int, updates: int
             for update in one.epochs[epoch]
             for planned in update.passes
             for micro_batch in planned.micro_batches
-            for index in micro_batch
+            for index in micro_batch.rows
         ]
         assert sorted(computed) == list(range(len(ROWS)))
 
@@ -73,7 +67,7 @@ def test_ranks_have_equally_many_micro_batches_in_every_pass(ranks: int) -> None
 def test_only_rows_that_teach_the_policy_are_in_the_backward_pass_which_comes_last() -> None:
     (update,) = plan(Layout(PACKING)).epochs[0]
     assert [planned.backward for planned in update.passes] == [False, True]
-    rest, teaching = ({i for rows in p.micro_batches for i in rows} for p in update.passes)
+    rest, teaching = ({i for m in p.micro_batches for i in m.rows} for p in update.passes)
     assert teaching == TEACHING
     assert rest == set(range(len(ROWS))) - TEACHING
 
@@ -81,12 +75,13 @@ def test_only_rows_that_teach_the_policy_are_in_the_backward_pass_which_comes_la
 def test_an_update_without_teaching_rows_still_has_a_backward_pass_of_a_dummy() -> None:
     interleaved = Packing(capacity=64, count_multiple=2)
     (update,) = plan(Layout(interleaved), rows=[row(5, 0), row(7, 0)]).epochs[0]
-    assert update.passes[-1].backward and update.passes[-1].micro_batches == [[], []]
+    assert update.passes[-1].backward
+    assert [one.rows for one in update.passes[-1].micro_batches] == [[], []]
 
 
 def test_an_update_s_weights_are_of_its_own_rows() -> None:
     for update in plan(Layout(PACKING), updates=3).epochs[0]:
-        selected = sorted(i for p in update.passes for rows in p.micro_batches for i in rows)
+        selected = sorted(i for p in update.passes for m in p.micro_batches for i in m.rows)
         expected = row_weights(ROWS, selected, LossConfig())
         np.testing.assert_array_equal(update.weights, expected)
 
@@ -95,14 +90,16 @@ def test_an_update_s_weights_are_of_its_own_rows() -> None:
 def test_micro_batches_are_filled_up_to_the_longest_of_all_ranks_where_stages_need_it(
     ranks: int,
 ) -> None:
-    found = [plan_scoring(ROWS, Layout(PACKING, rank, ranks, True)) for rank in range(ranks)]
-    sizes = [
-        sum(len(ROWS[index].tokens) for index in micro_batch)
-        for planned in found
-        for micro_batch in planned.micro_batches
-    ]
-    assert {planned.length for planned in found} == {max(sizes)}
-    assert plan_scoring(ROWS, Layout(PACKING)).length == 0
+    found = [everything(Layout(PACKING, rank, ranks, True)) for rank in range(ranks)]
+    micro_batches = [micro_batch for planned in found for micro_batch in planned.micro_batches]
+    longest = max(sum(len(ROWS[index].tokens) for index in one.rows) for one in micro_batches)
+    assert {one.starts[-1] for one in micro_batches} == {longest}
+    alone = everything(Layout(PACKING)).micro_batches
+    assert len({one.starts[-1] for one in alone}) > 1
+
+
+def everything(layout: Layout) -> Pass:
+    return plan_pass(ROWS, range(len(ROWS)), layout, backward=False)
 
 
 def test_a_step_without_rows_is_refused() -> None:
