@@ -17,6 +17,7 @@ DOCUMENTS = [
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
+COMMAND = re.compile(r"\b(?:tools|configs|examples|tests)/[\w./-]+\.(?:py|yaml|sh|sbatch)\b")
 FILE = re.compile(r"[\w.-]+(/[\w.-]+)+\.(py|md|yaml|sh|sbatch|toml|txt)")
 SECTIONS = "|".join(field.name for field in dataclasses.fields(Config))
 SETTING = re.compile(rf"(?<![\w./-])(?:{SECTIONS})(?:\.[a-z][a-z0-9_]*)+(?![\w(*/])")
@@ -36,6 +37,7 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 def test_every_file_that_is_named_exists(document: Path) -> None:
     places = [ROOT, ROOT / "megatron_trace", document.parent]
     named = [name for name in QUOTED.findall(_text(document)) if FILE.fullmatch(name)]
+    named += COMMAND.findall(_text(document))
     ours = [name for name in named if not name.startswith(("megatron/", "runs/"))]
     missing = [name for name in ours if not any((place / name).exists() for place in places)]
     assert missing == []
