@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.allocation.step import AllocationStep
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
@@ -77,60 +76,81 @@ def sample_trees(
     name: str,
     progress: Progress,
 ) -> tuple[list[RolloutTree], StepCost]:
-    """Spend one step's budget on `tasks`: plan roots, sample, plan prefixes, sample.
-
-    That is two rounds. A strategy may plan fewer or more; a round in which nothing is planned ends
-    the step.
-
-    Args:
-        sampler: opens trees and samples rollouts.
-        allocator: plans the rollouts.
-        tasks: candidates; some of them may be given no rollout.
-        name: unique name of the step, from which the randomness of its rollouts is derived.
-        progress: shows the phases.
+    """Spend one step's budget on `tasks`; the arguments are those of `StepSampling`.
 
     Returns:
         The trees that were given rollouts, and what the step cost.
     """
-    cost = StepCost()
-    with cost.phase("roots", progress, len(tasks)):
-        allocation = allocator.begin(sampler.open_trees(tasks), name)
-    rounds = Rounds(sampler, allocation, name, progress, cost)
-    while True:
-        with cost.phase("planning", progress):
-            requests = rounds.plan()
-        if not requests:
-            break
-        with cost.phase(rounds.stage(requests), progress, len(requests)):
-            if allocator.streams:
-                rounds.sample_and_plan(requests)
-            else:
-                rounds.sample(requests)
-    trees, cost.predictor = allocator.finish(allocation)
-    return trees, cost
+    sampling = StepSampling(sampler, allocator, tasks, name, progress)
+    sampling.sample_roots()
+    sampling.sample_prefixes()
+    return sampling.finish()
 
 
-class Rounds:
-    """The rollouts of one step, numbered through all rounds in the order of their planning."""
+class StepSampling:
+    """The sampling of one step: first rollouts from roots, then continuations from prefixes.
+
+    These are TRACE's two stages. Another strategy may plan no continuations, or plan them in several
+    rounds. Rollouts are numbered through all rounds, in the order of their planning.
+    """
 
     def __init__(
         self,
         sampler: Sampler,
-        allocation: AllocationStep,
+        allocator: Allocator,
+        tasks: Sequence[dict[str, Any]],
         name: str,
         progress: Progress,
-        cost: StepCost,
     ) -> None:
-        """Nothing is planned yet; the arguments are those of `sample_trees`."""
-        self._sampler = sampler
-        self._allocation = allocation
-        self._name = name
-        self._progress = progress
-        self._cost = cost
+        """Open a tree for every task.
+
+        Args:
+            sampler: opens trees and samples rollouts.
+            allocator: plans the rollouts.
+            tasks: candidates; some of them may be given no rollout.
+            name: unique name of the step, from which the randomness of its rollouts is derived.
+            progress: shows the phases.
+        """
+        self._sampler, self._allocator = sampler, allocator
+        self._name, self._progress = name, progress
+        self._cost = StepCost()
+        with self._cost.phase("roots", progress, len(tasks)):
+            self._allocation = allocator.begin(sampler.open_trees(tasks), name)
         self._targets: list[tuple[int, Anchor]] = []
         """By rollout number: index of the tree, and anchor, to which the rollout belongs."""
+        self._planned_all = False
 
-    def plan(self) -> list[RolloutRequest]:
+    def sample_roots(self) -> None:
+        """Plan the first round and sample it: the trees are only roots yet."""
+        self._sample_round()
+
+    def sample_prefixes(self) -> None:
+        """Plan and sample further rounds until the strategy plans nothing more."""
+        while not self._planned_all:
+            self._sample_round()
+
+    def finish(self) -> tuple[list[RolloutTree], StepCost]:
+        """End the step, from which the allocator learns.
+
+        Returns:
+            The trees that were given rollouts, and what the step cost.
+        """
+        trees, self._cost.predictor = self._allocator.finish(self._allocation)
+        return trees, self._cost
+
+    def _sample_round(self) -> None:
+        with self._cost.phase("planning", self._progress):
+            requests = self._plan()
+        if not requests:
+            self._planned_all = True
+            return
+        with self._cost.phase(self._stage(requests), self._progress, len(requests)):
+            if self._allocator.streams:
+                self._sample_and_plan(requests)
+            else:
+                self._sample(requests)
+
+    def _plan(self) -> list[RolloutRequest]:
         """A request for each rollout that the strategy plans next."""
         requests = []
         for index, plan in enumerate(self._allocation.plan()):
@@ -147,13 +167,13 @@ class Rounds:
                     self._targets.append((index, anchor))
         return requests
 
-    def stage(self, requests: Sequence[RolloutRequest]) -> str:
+    def _stage(self, requests: Sequence[RolloutRequest]) -> str:
         """Name of the phase that samples what was planned last."""
         planned = self._targets[-len(requests) :]
         bare = all(anchor == ROOT for _, anchor in planned)
         return "bare rollouts" if bare else "continuations"
 
-    def sample(self, requests: Sequence[RolloutRequest]) -> None:
+    def _sample(self, requests: Sequence[RolloutRequest]) -> None:
         """Sample what was planned last, then graft all of it.
 
         Grafting waits for the whole round: in the order of the numbers, and not in that of the
@@ -164,14 +184,14 @@ class Rounds:
         for number, rollout in enumerate(rollouts, first):
             self._graft(number, rollout)
 
-    def sample_and_plan(self, requests: Sequence[RolloutRequest]) -> None:
+    def _sample_and_plan(self, requests: Sequence[RolloutRequest]) -> None:
         """Sample what was planned last; graft each rollout as it ends and sample what that adds."""
         first = len(self._targets) - len(requests)
 
         def on_done(index: int, rollout: SampledRollout) -> list[RolloutRequest]:
             self._progress.advance()
             self._graft(first + index, rollout)
-            return self.plan()
+            return self._plan()
 
         self._sampler.sample(requests, on_done)
 

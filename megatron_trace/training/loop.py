@@ -10,7 +10,7 @@ from pathlib import Path
 from megatron_trace.allocation import Allocator
 from megatron_trace.data.tasks import Tasks, task_stream
 from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.rollout.sampling import StepCost, sample_trees
+from megatron_trace.rollout.sampling import StepCost, StepSampling
 from megatron_trace.supervise.health import check_health
 from megatron_trace.training.records import record_evaluation, record_sampling, sampling_metrics
 from megatron_trace.training.run_folder import trees_file
@@ -42,7 +42,10 @@ def train(
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
-        trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
+        sampling = StepSampling(fleet, allocator, candidates, f"step {step}", session)
+        sampling.sample_roots()
+        sampling.sample_prefixes()
+        trees, cost = sampling.finish()
         row = record_sampling(session, step, trees, cost)
         state = session.state.after(len(candidates), trees, allocator.state())
         with cost.phase("learning", session):
@@ -70,7 +73,10 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
-        trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
+        sampling = StepSampling(fleet, allocator, candidates, f"step {step}", session)
+        sampling.sample_roots()
+        sampling.sample_prefixes()
+        trees, cost = sampling.finish()
         row = record_sampling(session, step, trees, cost)
         session.state = session.state.after(len(candidates), trees, allocator.state())
         session.write(row | cost.times() | {"events": fleet.take_events()})
