@@ -1,9 +1,9 @@
-"""Activations of a train GPU: those of all its layers and micro-batches in flight, and those of the output layer."""
+"""Activations of a train GPU: of all its layers and micro-batches in flight, and of the output layer."""
 
 from dataclasses import dataclass
 
 from megatron_trace.config import Config, Recompute
-from megatron_trace.plan.layer_bytes import Kernels, along_of, kept_bytes, widths
+from megatron_trace.plan.layer_bytes import Kernels, kept_bytes, sequence_split, widths
 from megatron_trace.plan.layout import Layout
 from megatron_trace.plan.shape import Shape
 
@@ -17,8 +17,8 @@ class Activations:
 
     Attributes:
         layers: saved by the layers of all micro-batches in flight.
-        output: saved by the final norm and the output layer; last stage only.
-        working: the largest temporaries: the logits' gradients, or those of a layer.
+        output: saved by the final norm and the output layer; 0 before the last stage.
+        working: the largest temporaries: gradients of the logits, or of a layer.
     """
 
     layers: int
@@ -27,7 +27,7 @@ class Activations:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of all three."""
         return self.layers + self.output + self.working
 
 
@@ -45,53 +45,80 @@ def activations(
     """Activations of a rank of pipeline stage `stage` for full micro-batches.
 
     Args:
-        micro_batches: of one update on this rank.
-        learned_share: share of a micro-batch's tokens that the policy learns from; 1 is the most there can be.
-        recomputed: with what recomputation brings back at a time, as at the peak; False: as the forward pass ends.
+        micro_batches: number of them in one update on this rank.
+        learned_share: share of a micro-batch's tokens that the policy learns from; 1 is the upper bound.
+        recomputed: True: at the peak, with what recomputation brings back at a time. False: at the end of
+            the forward pass.
     """
     kernels = kernels or Kernels()
-    width, along = widths(config), along_of(layout)
     tokens = config.learning.batching.micro_batch_tokens / layout.context
-    entry = shape.hidden * width.value / along
-    parts = layout.layers(stage, shape.layers)
-    saved, again = [], 0.0
-    for part in parts:
-        bytes_of_part, extra = _part(shape, layout, config, kernels, part, entry)
-        saved.append(bytes_of_part)
-        again = max(again, extra)
-    flying = layout.in_flight(stage, micro_batches)
-    layers = tokens * (sum(saved) / len(saved) * flying + (again if recomputed else 0.0))
-    output, working = 0.0, tokens * width.value * _layer_temporaries(shape, layout)
+    saved, again = _saved_by_layers(shape, layout, config, kernels, stage)
+    in_flight = layout.in_flight(stage, micro_batches)
+    layers = tokens * (saved * in_flight + (again if recomputed else 0.0))
+    output = 0.0
+    working = tokens * widths(config).value * _layer_temporaries(shape, layout)
     if stage == layout.pipeline - 1:
-        learned, logits = tokens * learned_share, shape.vocabulary / layout.tensor
-        normed = tokens * (shape.hidden * (width.value if kernels.engine else 8) + 4) / along
-        gathered = tokens * shape.hidden * width.value if layout.sequence else 0.0
-        output = normed + gathered + learned * width.value * (shape.hidden + logits)
-        softmax = 2 * 4 * min(OUTPUT_CHUNK, learned) * logits
-        working = max(working, learned * width.value * logits + softmax)
+        learned = tokens * learned_share
+        output = _saved_by_output(shape, layout, config, kernels, tokens, learned)
+        working = max(working, _output_temporaries(shape, layout, config, learned))
     return Activations(round(layers), round(output), round(working))
 
 
-def _layer_temporaries(shape: Shape, layout: Layout) -> float:
-    """Elements per token of the largest gradients of a layer, and of the sequence gathered for a matrix product."""
-    inner = shape.chosen * shape.expert_ffn if any(shape.sparse) else shape.ffn
-    return 3 * max(inner / layout.tensor, shape.hidden) + (
-        2 * shape.hidden if layout.sequence else 0
-    )
+def _saved_by_layers(
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, stage: int
+) -> tuple[float, float]:
+    """Bytes per token that a stage's model part saves on average, and the most that are recomputed at a time."""
+    saved, again = [], 0.0
+    for part in layout.layers(stage, shape.layers):
+        kept, extra = _saved_by_part(shape, layout, config, kernels, part)
+        saved.append(kept)
+        again = max(again, extra)
+    return sum(saved) / len(saved), again
 
 
-def _part(
-    shape: Shape, layout: Layout, config: Config, kernels: Kernels, layers: range, entry: float
+def _saved_by_part(
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, layers: range
 ) -> tuple[float, float]:
     """Bytes per token that a part of the model keeps, and those that recomputation brings back at a time."""
     each = [kept_bytes(shape, layout, config, kernels, layer) for layer in layers]
+    whole = [kept for kept, _ in each]
     settings = config.recompute
     if settings.granularity is not Recompute.full:
-        return sum(kept for kept, _ in each), max((extra for _, extra in each), default=0.0)
-    whole = [kept for kept, _ in each]
-    if settings.method == "block":
-        first = min(settings.layers, len(whole))
-        return first * entry + sum(whole[first:]), max(whole[:first], default=0.0)
+        return sum(whole), max((extra for _, extra in each), default=0.0)
+    # Full recomputation keeps only the hidden states that enter a chunk of layers.
+    entry = shape.hidden * widths(config).value / sequence_split(layout)
     size = min(settings.layers, len(whole))
+    if settings.method == "block":
+        # The first layers are recomputed one by one; the others keep everything.
+        return size * entry + sum(whole[size:]), max(whole[:size], default=0.0)
     chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
     return len(chunks) * entry, max(sum(chunk) for chunk in chunks)
+
+
+def _saved_by_output(
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, tokens: float, learned: float
+) -> float:
+    """Bytes of the final norm, and of the logits of `learned` tokens."""
+    width = widths(config).value
+    norm_width = width if kernels.transformer_engine else 8
+    normed = tokens * (shape.hidden * norm_width + 4) / sequence_split(layout)
+    gathered = tokens * shape.hidden * width if layout.sequence else 0.0
+    logits = shape.padded_vocabulary / layout.tensor
+    return normed + gathered + learned * width * (shape.hidden + logits)
+
+
+def _output_temporaries(shape: Shape, layout: Layout, config: Config, learned: float) -> float:
+    """Bytes of the logits' gradient and of the softmax of a chunk and its gradient."""
+    logits = shape.padded_vocabulary / layout.tensor
+    # The softmax is computed in float32, and chunk by chunk, since over all tokens it would be the peak.
+    softmax = 2 * 4 * min(OUTPUT_CHUNK, learned) * logits
+    return learned * widths(config).value * logits + softmax
+
+
+def _layer_temporaries(shape: Shape, layout: Layout) -> float:
+    """Elements per token of a layer's largest gradients, and of the sequence gathered for a matrix product."""
+    inner = shape.ffn_width
+    if any(shape.moe_layers):
+        inner = shape.experts_per_token * shape.expert_ffn_width
+    gathered = 2 * shape.hidden if layout.sequence else 0
+    return 3 * max(inner / layout.tensor, shape.hidden) + gathered

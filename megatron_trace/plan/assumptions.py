@@ -1,15 +1,14 @@
-"""What the plan assumes because nobody can know it before a run. Each is a flag of tools/plan_cluster.py."""
+"""What the plan assumes because it can only be known from a run. Each is a flag of tools/plan_cluster.py."""
 
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from megatron_trace.allocation import strategy_class
-from megatron_trace.config import BudgetUnit, Config, SettingError
+from megatron_trace.config import SettingError
 from megatron_trace.plan.words import flag
 
-SHARES = ("_utilisation", "_fullness", "_share", "_depth")
-"""How the names of shares end; all others are sizes and times."""
+SHARE_SUFFIXES = ("_utilisation", "_fullness", "_share", "_depth")
+"""How the names of shares end; all other assumptions are sizes and times."""
 
 
 def assumed(default: Any, meaning: str) -> Any:
@@ -19,7 +18,7 @@ def assumed(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Shares of the stated peaks, sizes that are not counted, and the workload."""
+    """Shares of the stated peaks, sizes that are not counted, and the lengths of rollouts."""
 
     train_utilisation: float = assumed(
         0.40, "share of the peak FLOP/s that the train ranks' matrix products reach"
@@ -65,64 +64,13 @@ def check_assumptions(assumptions: Assumptions) -> None:
     """Refuse shares outside (0, 1] and negative sizes.
 
     Raises:
-        SettingError: at the first, named by its flag.
+        SettingError: for the first of them, named by its flag.
     """
+    # By the names, so that a new assumption is checked without another entry here.
     for each in fields(assumptions):
         value = getattr(assumptions, each.name)
-        if each.name.endswith(SHARES):
+        if each.name.endswith(SHARE_SUFFIXES):
             if not 0.0 < value <= 1.0:
                 raise SettingError(flag(each.name), value, "must be a share, above 0 and at most 1")
         elif not 0.0 <= value < math.inf:
             raise SettingError(flag(each.name), value, "must not be negative, nor infinite")
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One step in numbers.
-
-    Attributes:
-        bare_rollouts, continuations: rollouts of the two stages.
-        history: tokens of a finished rollout.
-        sampled: tokens that the engines sample.
-        prefilled: tokens that they compute and do not sample (their prefixes are cached).
-        trained: tokens of all rows, which the train ranks compute; a row is a whole history.
-        learned: tokens with a policy gradient: each sampled one once.
-        passes: forward-only passes over all rows beside the training passes (old and reference log-probabilities).
-        epochs: training passes over all rows.
-    """
-
-    bare_rollouts: int
-    continuations: int
-    history: float
-    sampled: float
-    prefilled: float
-    trained: float
-    learned: float
-    passes: int
-    epochs: int
-
-
-def workload(config: Config, assumptions: Assumptions) -> Workload:
-    """The step that `config` asks for, with rollouts of the assumed length."""
-    allocation, learning = config.allocation, config.learning
-    per_rollout = allocation.expected_tokens if allocation.unit is BudgetUnit.tokens else 1
-    rollouts = -(-allocation.budget // per_rollout)
-    strategy = strategy_class(allocation.strategy)
-    share = allocation.bare_share or strategy.bare_share
-    bare = round(share * rollouts) if strategy.branches else rollouts
-    continuations = rollouts - bare
-    history = assumptions.history_share * config.rollout.max_history_tokens
-    whole = bare + continuations * (1.0 - assumptions.branch_depth)
-    sampled = whole * history * assumptions.sampled_share
-    several = learning.batching.updates_per_step * learning.batching.epochs > 1
-    return Workload(
-        bare_rollouts=bare,
-        continuations=continuations,
-        history=history,
-        sampled=sampled,
-        prefilled=whole * history * (1.0 - assumptions.sampled_share),
-        trained=rollouts * history,
-        learned=sampled,
-        passes=int(several) + int(learning.loss.reference_kl != 0.0),
-        epochs=learning.batching.epochs,
-    )

@@ -1,8 +1,8 @@
-"""The exact model of any train rank of any cluster in this one process: real Megatron modules without memory.
+"""The exact model of any train rank of any cluster, in one process: real Megatron modules without memory.
 
-The process group is torch's fake one, in which a process may claim any rank of any world, and the tensors are fake:
-they have a shape and a dtype on the meta device and take no memory. Megatron's data-parallel buffers and distributed
-optimizer are built over them, so that their padding and sharding are counted as they are.
+The process group is torch's fake one, in which a process may claim any rank of any world. The tensors are fake too:
+they have a shape and a dtype, but no memory. Megatron's data-parallel buffers and distributed optimizer are built over
+them, so their padding and sharding are counted as they are.
 """
 
 import os
@@ -18,15 +18,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron_trace.config import Config, Recompute
-from megatron_trace.plan.held import Held
+from megatron_trace.plan.model_state import ModelState
 from megatron_trace.policy.distributed import ParallelState, start, stop
 
 
-def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[Held]:
+def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[ModelState]:
     """What the first rank of every pipeline stage of `world` train ranks holds.
 
     FP8 weights are counted as the bf16 ones that Megatron's modules have without Transformer Engine; see
-    `held.fp8_change`.
+    `model_state.fp8_change`.
 
     Raises:
         ValueError: the process is a train rank already.
@@ -35,9 +35,9 @@ def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[Held]:
     return [built(hf, config, world, rank=stage * (world // stages)) for stage in range(stages)]
 
 
-def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> Held:
+def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> ModelState:
     """What train rank `rank` of `world` holds of the model that `hf` (config.json) describes."""
-    # It changes no parameter, and some of it Megatron grants to Transformer Engine's modules only.
+    # Recomputation changes no parameter, and Megatron refuses some kinds of it without Transformer Engine.
     config = replace(config, recompute=replace(config.recompute, granularity=Recompute.none))
     with _pretended(config, world, rank) as parallel:
         from megatron_trace.policy import model, optimizer
@@ -47,38 +47,31 @@ def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> Held:
                 model.make_model(hf, config, parallel, number) for number in range(parallel.chunks)
             ]
             wrapped = optimizer.wrap(chunks, config)
-            return held_by(wrapped, optimizer.Optimizer(wrapped, config.learning))
+            return state_of(wrapped, optimizer.Optimizer(wrapped, config.learning))
 
 
-def held_by(wrapped: list[Any], optimizer: Any) -> Held:
-    """Bytes of a rank's wrapped model, gradients and optimizer (its moments included, before the first step too)."""
+def state_of(wrapped: list[Any], optimizer: Any) -> ModelState:
+    """Bytes of a rank's wrapped model, gradients and optimizer."""
     buffers = [buffer for part in wrapped for buffer in part.buffers + part.expert_parallel_buffers]
-    owned = [
-        parameter
-        for part in optimizer.megatron.chained_optimizers
-        if not part.is_stub_optimizer
-        for group in part.param_groups
-        for parameter in group["params"]
-    ]
-    copies = [
-        parameter
-        for part in optimizer.megatron.chained_optimizers
-        if not part.is_stub_optimizer
-        for group in part.shard_fp32_from_float16_groups
-        for parameter in group
-    ]
-    predictor = sum(
-        parameter.numel()
-        for part in wrapped
-        for name, parameter in part.module.named_parameters()
-        if name.startswith("predictor.")
-    )
-    return Held(
+    # Adam makes its moments in the first step, so they are counted from the parameters that it owns.
+    moments = copies = 0
+    for part in optimizer.megatron.chained_optimizers:
+        if part.is_stub_optimizer:
+            continue
+        for group in part.param_groups:
+            moments += sum(8 * parameter.numel() for parameter in group["params"])
+        for parameters in part.shard_fp32_from_float16_groups:
+            copies += sum(4 * parameter.numel() for parameter in parameters)
+    # The predictor is not in Megatron's buffers: it stays float32, and every rank holds it whole.
+    predictor = 0
+    for part in wrapped:
+        for name, parameter in part.module.named_parameters():
+            if name.startswith("predictor."):
+                predictor += parameter.numel()
+    return ModelState(
         weights=sum(buffer.param_data.nbytes for buffer in buffers) + 4 * predictor,
         gradients=sum(buffer.grad_data.nbytes for buffer in buffers) + 4 * predictor,
-        optimizer=12 * predictor
-        + sum(8 * parameter.numel() for parameter in owned)
-        + sum(4 * parameter.numel() for parameter in copies),
+        optimizer=12 * predictor + moments + copies,
     )
 
 
@@ -86,7 +79,7 @@ def held_by(wrapped: list[Any], optimizer: Any) -> Held:
 def _pretended(config: Config, world: int, rank: int) -> Iterator[ParallelState]:
     """Claim to be train rank `rank` of `world`; nothing is sent anywhere."""
     if distributed.is_initialized():
-        raise ValueError("this process is a train rank; a plan needs a process of its own")
+        raise ValueError("this process is a train rank; a plan needs its own process")
     distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
     environment = {"RANK": str(rank), "WORLD_SIZE": str(world)}
     with ExitStack() as stack:
@@ -97,7 +90,7 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[ParallelState]
         )
         stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
         parallel = start(config.parallel, config.run.seed)
-        # Transformer Engine's modules have the same parameters, and cannot be made of nothing.
+        # Transformer Engine's modules have the same parameters, but cannot be built over fake tensors.
         stack.enter_context(
             patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False)
         )
@@ -105,6 +98,8 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[ParallelState]
 
 
 def _fake_group(new_group: Any) -> Any:
+    """`new_group` that makes fake groups whatever backend it is asked for."""
+
     def fake(ranks: Any = None, *_: Any, **__: Any) -> Any:
         return new_group(ranks, backend="fake")
 
@@ -112,13 +107,14 @@ def _fake_group(new_group: Any) -> Any:
 
 
 def _own_for_all(everyone: list[Any], own: Any, group: Any = None) -> None:
+    """`all_gather_object` where every rank gathers what this one has."""
     everyone[:] = [own] * len(everyone)
 
 
 def _cast(
     module: nn.Module, device: Any = None, dtype: torch.dtype | None = None, **_: Any
 ) -> nn.Module:
-    """`Module.to` for fake parameters, which torch cannot move; they are nowhere as it is."""
+    """`Module.to` for fake parameters: it changes the dtype alone, since torch cannot move them."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and dtype is not None and parameter.dtype is not dtype:

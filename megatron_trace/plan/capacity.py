@@ -1,12 +1,12 @@
 """How many engines keep the train ranks busy.
 
-The loop is synchronous: it samples, learns and sends weights one after the other, so the train ranks always wait while
-the fleet samples, and the engines while they learn. Two numbers help to choose the split:
+The loop is synchronous: it samples, learns and sends weights one after the other. So the train ranks always wait
+while the fleet samples, and the engines wait while the train ranks learn. Two numbers help to choose the split:
 
 - the share of a step in which the train ranks work, which more engines raise;
-- ECHO-2's rule for a loop that overlaps both (arXiv 2602.02192): the fleet must sample a step's rollouts in the time in
-  which the step before is learned from, R/μ ≤ T_train. Beyond that many engines an overlapped loop gains nothing, and
-  the synchronous one at most the half of its step.
+- ECHO-2's rule for a loop that overlaps both (arXiv 2602.02192): the fleet must sample a step's rollouts in the time
+  that learning from the step before takes, R/μ ≤ T_train. An overlapped loop gains nothing from more engines than
+  that. A synchronous loop gains at most half of its step from them.
 """
 
 import math
@@ -21,10 +21,10 @@ class Capacity:
     """How fleet and train ranks match.
 
     Attributes:
-        train_share: of a step in which the train ranks work.
-        busy_workers: engines with which sampling takes no longer than learning; sampling is taken as inversely
-            proportional to their number.
-        busy_gpus: GPUs of these.
+        train_share: share of a step in which the train ranks work.
+        busy_workers: engines with which sampling takes no longer than learning, if the time of sampling is
+            inversely proportional to their number.
+        busy_gpus: GPUs of these engines.
     """
 
     train_share: float
@@ -33,9 +33,10 @@ class Capacity:
 
 
 def capacity(config: Config, seconds: Durations) -> Capacity:
-    """Of a step of `seconds`."""
+    """How fleet and train ranks match in a step of `seconds`; all 0 where the engines hold no rollout."""
     if not math.isfinite(seconds.step):
         return Capacity(0.0, 0, 0)
+    # Twice the engines sample a step in half the time, as long as there are rollouts for all.
     workers = max(1, math.ceil(config.rollout.workers * seconds.sampling / seconds.learning))
     return Capacity(
         seconds.learning / seconds.step, workers, workers * config.rollout.tensor_parallel

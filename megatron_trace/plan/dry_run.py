@@ -15,17 +15,17 @@ from megatron_trace.plan.tables import headline, train_table
 from megatron_trace.plan.words import gib
 from megatron_trace.report.words import console
 
-NODE = 8
+GPUS_PER_NODE = 8
 """GPUs of a node, where torchrun does not say."""
 
-MOST_NODES = 64
+MAX_TRAIN_NODES = 64
 """Most nodes of train ranks that are tried where torchrun does not say."""
 
 
 def dry_run(config: Config) -> int:
     """Check `config` for the train ranks that torchrun started, or for the smallest cluster on which it fits.
 
-    What only the machine of the run can say (CUDA, data, weights) is printed, and is no failure.
+    Problems that only the run's own machine can decide (CUDA, data, weights) are printed; they are no failure.
 
     Returns:
         the exit code: 0, or 2 where the memory does not suffice.
@@ -35,6 +35,7 @@ def dry_run(config: Config) -> int:
     """
     started = os.environ.get("WORLD_SIZE")
     check_settings(config, world_size=int(started) if started else smallest_world(config))
+    # Every rank checks, so that all of them end with the same error; rank 0 alone prints a plan.
     if os.environ.get("RANK", "0") != "0":
         return 0
     hf, gpu, out = read_model_config(config.model.path), gpu_of(config), console()
@@ -60,26 +61,27 @@ def dry_run(config: Config) -> int:
 def plan_for(
     config: Config, hf: dict[str, Any], gpu: Gpu, world: int, *, exact: bool = True
 ) -> Plan:
-    """The plan of `world` train ranks, with as many nodes as they and the fleet take."""
+    """The plan of `world` train ranks, with as many nodes as they and the fleet need."""
     gpus, size = world + _fleet(config), config.rollout.tensor_parallel
     each = gpus_of_node()
     if gpu.name == "cpu":
         gpu, each = cpu_share(gpus), gpus
     cluster = Cluster(-(-gpus // each), each, gpu)
+    # An engine stands within one node, so GPUs may be left over and more nodes be needed.
     while size <= each and engine_places(size, cluster, world) < config.rollout.workers:
         cluster = replace(cluster, nodes=cluster.nodes + 1)
     return make_plan(config, hf, cluster, Assumptions(), exact=exact, world=world)
 
 
 def fewest_ranks(config: Config, hf: dict[str, Any], gpu: Gpu) -> int:
-    """Train ranks of the smallest cluster that holds the layout; what the layout takes at least, where none does.
+    """Train ranks of the smallest cluster that holds the layout; where none does, the fewest that the layout allows.
 
-    First come the GPUs that the fleet leaves of one node, then whole nodes beside the fleet's.
+    The GPUs that the fleet leaves of one node are tried first, then whole nodes beside the fleet's.
     """
     smallest = smallest_world(config)
-    unit = math.lcm(smallest, 1 if gpu.name == "cpu" else NODE)
-    worlds = list(range(unit, MOST_NODES * NODE + 1, unit))
-    left = (NODE - _fleet(config)) // smallest * smallest
+    unit = math.lcm(smallest, 1 if gpu.name == "cpu" else GPUS_PER_NODE)
+    worlds = list(range(unit, MAX_TRAIN_NODES * GPUS_PER_NODE + 1, unit))
+    left = (GPUS_PER_NODE - _fleet(config)) // smallest * smallest
     if left > 0 and gpu.name != "cpu":
         worlds.insert(0, left)
     for world in worlds:
@@ -89,13 +91,14 @@ def fewest_ranks(config: Config, hf: dict[str, Any], gpu: Gpu) -> int:
 
 
 def gpus_of_node() -> int:
-    """GPUs of a node: this one's where torchrun started the process on it, else `NODE`."""
+    """GPUs of this node where torchrun started the process on it, else `GPUS_PER_NODE`."""
     import torch
 
     local = os.environ.get("LOCAL_WORLD_SIZE")
     if local is None:
-        return NODE
-    return max(int(local), torch.cuda.device_count() or NODE)
+        return GPUS_PER_NODE
+    # torchrun may have started fewer ranks than the node has GPUs: the fleet takes the others.
+    return max(int(local), torch.cuda.device_count() or GPUS_PER_NODE)
 
 
 def _fleet(config: Config) -> int:
@@ -107,17 +110,14 @@ def gpu_of(config: Config) -> Gpu:
     import torch
 
     if not torch.cuda.is_available():
-        on_cpu = (
-            config.precision.train is Precision.float32
-            and config.rollout.weight_backend is WeightBackend.ray
-        )
+        full_precision = config.precision.train is Precision.float32
+        on_cpu = full_precision and config.rollout.weight_backend is WeightBackend.ray
         return GPUS["cpu" if on_cpu else "h100-80gb"]
-    memory, capability = (
-        torch.cuda.get_device_properties(0).total_memory,
-        torch.cuda.get_device_capability(),
-    )
-    near = min(
-        (gpu for gpu in GPUS.values() if gpu.name != "cpu"),
-        key=lambda gpu: (gpu.capability != capability, abs(gpu.memory - memory)),
-    )
-    return replace(near, memory=memory)
+    memory = torch.cuda.get_device_properties(0).total_memory
+    capability = torch.cuda.get_device_capability()
+
+    def distance(gpu: Gpu) -> tuple[bool, int]:
+        return gpu.capability != capability, abs(gpu.memory - memory)
+
+    known = [gpu for gpu in GPUS.values() if gpu.name != "cpu"]
+    return replace(min(known, key=distance), memory=memory)

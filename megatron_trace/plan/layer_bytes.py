@@ -1,15 +1,16 @@
 """What a layer saves for the backward pass: Korthikanti et al., arXiv 2205.05198, for this project's layers.
 
-Theirs is 34 s·b·h bytes a layer for LayerNorm, GELU, full attention heads and dropout. Here: RMSNorm, SwiGLU, grouped
-queries with normalised heads, attention that keeps no score matrix, no dropout, packed sequences (b = 1, s the tokens
-of the micro-batch), and an output layer that sees only learned tokens.
+Their formula, 34 s·b·h bytes a layer, is for LayerNorm, GELU, full attention heads and dropout. The layers here have
+RMSNorm, SwiGLU, grouped queries with normalised heads, attention that keeps no score matrix, no dropout, and packed
+sequences (b = 1, s the tokens of the micro-batch). Their output layer sees only learned tokens.
 
-Per token of a layer, in elements (h hidden, q and k the widths of all query and key heads, f of the MLP):
+Elements per token of a layer (h hidden, q and k the widths of all query and key heads, f of the MLP):
 
     Transformer Engine's layers       4h + 3q + 3k + 3f           (5f without a fused SwiGLU)
-    this project's on the CPU         6h + 6q + 4k + 5f           (in float32; its norms are so in bf16 too)
+    this project's on the CPU         6h + 6q + 4k + 5f           (in float32; norms are computed in it for bf16 too)
 
-Both also save 4·head elements of cosines and sines, and a float32 for every normalised vector and attention head.
+Both also save 4·head_width elements of cosines and sines, and a float32 for every normalised vector and attention
+head.
 """
 
 from dataclasses import dataclass
@@ -24,35 +25,44 @@ class Kernels:
     """Which implementation computes the layers.
 
     Attributes:
-        engine: Transformer Engine's modules; otherwise this project's.
-        fused_swiglu: the MLP's activation and gate are one function, which saves its input alone.
+        transformer_engine: Transformer Engine's modules; otherwise this project's.
+        fused_swiglu: the MLP's activation and gate are one function, which saves only its input.
     """
 
-    engine: bool = True
+    transformer_engine: bool = True
     fused_swiglu: bool = True
 
     @classmethod
     def of(cls, config: Config, gpu: str) -> "Kernels":
-        """Those that the policy takes on a `gpu` of that name in `machines.GPUS`."""
+        """The kernels that the policy uses on the `gpu` of that name in `machines.GPUS`."""
         on_gpu = gpu != "cpu"
-        return cls(
-            engine=on_gpu and config.precision.train is not Precision.float32, fused_swiglu=on_gpu
-        )
+        low_precision = config.precision.train is not Precision.float32
+        return cls(transformer_engine=on_gpu and low_precision, fused_swiglu=on_gpu)
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Bytes of an element: of the policy's dtype, and of what a matrix product saves of its input."""
+    """Bytes of an element.
+
+    Attributes:
+        value: in the policy's dtype.
+        product: of the input that a matrix product saves.
+    """
 
     value: int
     product: int
 
 
 def widths(config: Config) -> Widths:
-    """Of `config.precision`."""
+    """Bytes of an element in `config.precision`."""
     if config.precision.train is Precision.float32:
         return Widths(4, 4)
     return Widths(2, 1 if config.precision.train is Precision.fp8 else 2)
+
+
+def sequence_split(layout: Layout) -> int:
+    """Ranks that norms and residuals are split among."""
+    return layout.tensor if layout.sequence else 1
 
 
 def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
@@ -61,81 +71,82 @@ def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -
     PyTorch's norm on the CPU also keeps the normalised input, and both in float32.
     """
     width = widths(config)
-    inner = width.value if kernels.engine else 8
-    return (shape.hidden * (inner + width.product) + 4) / along_of(layout)
+    inner = width.value if kernels.transformer_engine else 8
+    return (shape.hidden * (inner + width.product) + 4) / sequence_split(layout)
 
 
 def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
     """Bytes that a layer's norm and attention save per token of this context-parallel rank's sequence."""
     width = widths(config)
-    query, key, heads = (
-        shape.query / layout.tensor,
-        shape.key / layout.tensor,
-        shape.heads / layout.tensor,
-    )
-    if kernels.engine:
+    query = shape.query_width / layout.tensor
+    key = shape.key_width / layout.tensor
+    heads = shape.heads / layout.tensor
+    if kernels.transformer_engine:
+        # In FP8 the attention's output is saved twice: as it is, and as the next product's input.
         quantised = query * width.product if width.product < width.value else 0.0
         inner = width.value * 3 * (query + key) + quantised
     else:
         inner = width.value * (4 * query + 3 * key)
-        if shape.norm_heads:
+        if shape.qk_norm:
             inner += 8 * query + (4 if width.value == 4 else 8) * key
-    vectors = 4 * (heads + shape.groups / layout.tensor) if shape.norm_heads else 0.0
-    rotary = 4 * shape.head * width.value
-    return norm_bytes(shape, layout, config, kernels) + inner + 4 * heads + vectors + rotary
+    deviations = 4 * (heads + shape.kv_heads / layout.tensor) if shape.qk_norm else 0.0
+    rotary = 4 * shape.head_width * width.value
+    return norm_bytes(shape, layout, config, kernels) + inner + 4 * heads + deviations + rotary
 
 
 def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int) -> float:
     """Bytes that a layer's second norm and MLP, or experts, save per token of the sequence."""
-    width, along = widths(config), along_of(layout)
+    width = widths(config)
     norm = norm_bytes(shape, layout, config, kernels)
-    wide = 2 if kernels.fused_swiglu else 4
-    if not shape.sparse[layer]:
-        return norm + shape.ffn / layout.tensor * (wide * width.value + width.product)
-    router = 3 * 4 * shape.experts / along
-    # Balanced: as many tokens come as go, and those that share an expert see each other's.
-    come = shape.chosen * layout.expert_tensor / layout.tensor
-    inner = shape.expert_ffn / layout.expert_tensor
-    wide += 0 if kernels.fused_swiglu else 1  # the experts' weights are multiplied in
-    return (
-        norm
-        + router
-        + come * (shape.hidden * width.product + inner * (wide * width.value + width.product))
-    )
+    elements = 2 if kernels.fused_swiglu else 4
+    if not shape.moe_layers[layer]:
+        return norm + shape.ffn_width / layout.tensor * (elements * width.value + width.product)
+    # The router computes in float32.
+    router = 3 * 4 * shape.experts / sequence_split(layout)
+    # The experts' activation is also multiplied by the router's weights; a fused SwiGLU includes that.
+    elements += 0 if kernels.fused_swiglu else 1
+    received, inner = expert_tokens(shape, layout)
+    saved = shape.hidden * width.product + inner * (elements * width.value + width.product)
+    return norm + router + received * saved
 
 
-def along_of(layout: Layout) -> int:
-    """Ranks among which norms and residuals are split."""
-    return layout.tensor if layout.sequence else 1
+def expert_tokens(shape: Shape, layout: Layout) -> tuple[float, float]:
+    """What a rank's experts compute per token of its sequence: tokens received, and the width of each.
+
+    Experts are taken as balanced: a rank receives as many tokens as it sends. Ranks that share an expert receive each
+    other's tokens.
+    """
+    received = shape.experts_per_token * layout.expert_tensor / layout.tensor
+    return received, shape.expert_ffn_width / layout.expert_tensor
 
 
 def kept_bytes(
     shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int
 ) -> tuple[float, float]:
-    """Bytes per token that a layer saves, and those of them that selective recomputation brings back for a while."""
-    width, along = widths(config), along_of(layout)
+    """Bytes per token that a layer saves, and those that selective recomputation brings back for a while."""
     attention = attention_bytes(shape, layout, config, kernels)
     mlp = mlp_bytes(shape, layout, config, kernels, layer)
     total = attention + mlp
     if config.recompute.granularity is not Recompute.selective:
         return total, 0.0
-    modules, normed = config.recompute.modules, shape.hidden * width.product / along
-    fused = (
-        kernels.engine and not shape.sparse[layer]
-    )  # there the norm is a part of the matrix product
+    width, norm = widths(config), norm_bytes(shape, layout, config, kernels)
+    modules, is_moe = config.recompute.modules, shape.moe_layers[layer]
+    # Transformer Engine computes the norm and the matrix product after it as one, unless experts follow.
+    fused = kernels.transformer_engine and not is_moe
     kept = total
     if "core_attn" in modules:
-        kept -= (
-            4 * shape.heads + (0 if kernels.engine else width.value * shape.query)
-        ) / layout.tensor
+        output = 0 if kernels.transformer_engine else width.value * shape.query_width
+        kept -= (4 * shape.heads + output) / layout.tensor
     if "layernorm" in modules:
-        own = norm_bytes(shape, layout, config, kernels) - shape.hidden * width.value / along
-        kept -= own * (not kernels.engine) + own * (not fused)
-    if ("moe" if shape.sparse[layer] else "mlp") in modules:
-        kept -= mlp - norm_bytes(shape, layout, config, kernels) + (normed if fused else 0.0)
-    elif "moe_act" in modules and shape.sparse[layer]:
-        come = shape.chosen * layout.expert_tensor / layout.tensor
-        inner = shape.expert_ffn / layout.expert_tensor
-        wide = 0 if kernels.fused_swiglu else 3
-        kept -= come * inner * (wide * width.value + width.product)
+        # A norm's input stays. A norm that is fused with its matrix product saves nothing to spare.
+        own = norm - shape.hidden * width.value / sequence_split(layout)
+        kept -= own * (not kernels.transformer_engine) + own * (not fused)
+    if ("moe" if is_moe else "mlp") in modules:
+        # A norm that is one with its matrix product is recomputed with it, so its output is not kept either.
+        normed = shape.hidden * width.product / sequence_split(layout)
+        kept -= mlp - norm + (normed if fused else 0.0)
+    elif "moe_act" in modules and is_moe:
+        received, inner = expert_tokens(shape, layout)
+        elements = 0 if kernels.fused_swiglu else 3
+        kept -= received * inner * (elements * width.value + width.product)
     return kept, total - kept

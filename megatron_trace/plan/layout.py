@@ -10,7 +10,7 @@ from megatron_trace.plan.machines import Cluster
 
 @dataclass(frozen=True)
 class Coordinates:
-    """A train rank's place in each kind of parallelism."""
+    """A train rank's index in each kind of parallelism."""
 
     tensor: int
     context: int
@@ -34,7 +34,7 @@ class Layout:
 
     @classmethod
     def of(cls, config: Config, world: int) -> "Layout":
-        """Of `world` train ranks, which the parallel sizes' products divide."""
+        """The layout of `world` train ranks; the products of the parallel sizes must divide it."""
         parallel = config.parallel
         return cls(
             world=world,
@@ -53,17 +53,19 @@ class Layout:
         return self.world // (self.tensor * self.context * self.pipeline)
 
     @property
-    def shards(self) -> int:
-        """Ranks over which the optimizer state of all but the experts is sharded: data- and context-parallel ones."""
+    def optimizer_shards(self) -> int:
+        """Ranks that share the optimizer state of all parameters but the experts': data- and context-parallel ones."""
         return self.data * self.context
 
     @property
     def expert_shards(self) -> int:
-        """Ranks over which that of the experts is sharded."""
+        """Ranks that share the optimizer state of the experts."""
         return self.world // (self.expert_tensor * self.expert * self.pipeline)
 
     def coordinates(self, rank: int) -> Coordinates:
-        """Of train rank `rank`: tensor-parallel ranks are neighbours, then come context, data and pipeline."""
+        """The indices of train rank `rank`."""
+        # Megatron's order "tp-cp-ep-dp-pp": tensor-parallel ranks are neighbours, pipeline stages lie
+        # furthest apart.
         rest, tensor = divmod(rank, self.tensor)
         rest, context = divmod(rest, self.context)
         pipeline, data = divmod(rest, self.data)
@@ -71,20 +73,25 @@ class Layout:
         return Coordinates(tensor, context, data, pipeline, expert)
 
     def tensor_crosses_nodes(self, gpus_per_node: int) -> bool:
-        """Whether tensor-parallel ranks of one group stand on several nodes."""
-        starts = range(0, self.world, self.tensor)
-        return any(
-            start // gpus_per_node != (start + self.tensor - 1) // gpus_per_node for start in starts
-        )
+        """Whether the ranks of a tensor-parallel group stand on several nodes."""
+        for first in range(0, self.world, self.tensor):
+            last = first + self.tensor - 1
+            if first // gpus_per_node != last // gpus_per_node:
+                return True
+        return False
 
     def layers(self, stage: int, total: int) -> list[range]:
         """Layers of each part of the model on pipeline stage `stage`, counted from 0."""
         size = total // (self.pipeline * self.interleave)
-        starts = [(chunk * self.pipeline + stage) * size for chunk in range(self.interleave)]
+        starts = [(part * self.pipeline + stage) * size for part in range(self.interleave)]
         return [range(start, start + size) for start in starts]
 
     def in_flight(self, stage: int, micro_batches: int) -> int:
-        """Parts' micro-batches whose activations a stage holds at most: 1F1B, or the interleaved schedule."""
+        """The most (part, micro-batch) pairs whose activations a stage holds at once.
+
+        Both of Megatron's schedules run forward passes first: 1F1B one for each later stage, the interleaved one
+        more, so that every stage has work while the first micro-batch passes through all parts.
+        """
         if self.interleave == 1:
             return min(self.pipeline - stage, micro_batches)
         warm_up = 2 * (self.pipeline - stage - 1) + (self.interleave - 1) * self.pipeline
@@ -92,15 +99,16 @@ class Layout:
 
 
 def train_gpus(config: Config, cluster: Cluster) -> int:
-    """GPUs that are left for the train ranks when the fleet has taken its own.
+    """GPUs that the fleet leaves for the train ranks.
 
     Raises:
-        SettingError: none is left.
+        SettingError: the fleet leaves none.
     """
-    fleet = config.rollout.workers * config.rollout.tensor_parallel
+    size = config.rollout.tensor_parallel
+    fleet = config.rollout.workers * size
     if fleet >= cluster.gpus:
         remedy = (
-            f"with rollout.tensor_parallel = {config.rollout.tensor_parallel} takes {fleet} of the cluster's "
+            f"with rollout.tensor_parallel = {size} takes {fleet} of the cluster's "
             f"{cluster.gpus} GPUs and leaves none to train"
         )
         raise SettingError("rollout.workers", config.rollout.workers, remedy)
@@ -111,7 +119,7 @@ def check_engines(config: Config, cluster: Cluster, world: int) -> None:
     """Refuse engines that do not stand within a node each, beside `world` train ranks on the first GPUs.
 
     Raises:
-        SettingError: they do not.
+        SettingError: an engine is larger than a node, or there are more engines than places.
     """
     size, each = config.rollout.tensor_parallel, cluster.gpus_per_node
     if size > each:
@@ -131,13 +139,16 @@ def check_engines(config: Config, cluster: Cluster, world: int) -> None:
 def engine_places(size: int, cluster: Cluster, world: int) -> int:
     """Engines of `size` GPUs, each within a node, for which `world` train ranks on the first GPUs leave room."""
     each = cluster.gpus_per_node
-    return sum(
-        min(each, max(0, end - world)) // size for end in range(each, cluster.gpus + 1, each)
-    )
+    # Train ranks may end within a node. Its free GPUs count only as whole engines.
+    places = 0
+    for end in range(each, cluster.gpus + 1, each):
+        free = min(each, max(0, end - world))
+        places += free // size
+    return places
 
 
 def smallest_world(config: Config) -> int:
-    """Fewest train ranks that the parallel sizes take."""
+    """The fewest train ranks that the parallel sizes allow."""
     parallel = config.parallel
     experts = (parallel.expert_tensor or parallel.tensor) * parallel.expert * parallel.pipeline
     return math.lcm(parallel.tensor * parallel.context * parallel.pipeline, experts)

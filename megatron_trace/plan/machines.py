@@ -13,10 +13,10 @@ class Gpu:
     Attributes:
         memory: bytes that a program can use, as `nvidia-smi` shows them.
         flops: peak FLOP/s of 16-bit matrix products (32-bit ones for "cpu").
-        fp8_flops: of FP8 ones; 0 where there is no FP8.
-        bandwidth: of its memory, bytes/s.
-        link: to the other GPUs of its node, bytes/s in one direction.
-        network: its share of the node's network, bytes/s in one direction.
+        fp8_flops: peak FLOP/s of FP8 matrix products; 0 where there is no FP8.
+        bandwidth: bytes/s of its memory.
+        link: bytes/s to the other GPUs of its node, in one direction.
+        network: bytes/s of its share of the node's network, in one direction.
         capability: CUDA compute capability.
     """
 
@@ -31,7 +31,8 @@ class Gpu:
 
 
 def _cpu() -> Gpu:
-    """A machine of two cores, which all processes share: rough, and only there so that a laptop can be planned."""
+    """This machine, with the rates of two cores. They are rough: they let a laptop's run be planned at all."""
+    # The memory is this machine's own, since it decides whether a run fits.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Gpu("cpu", memory, 1e11, 0.0, 2e10, 5e9, 1e9, (0, 0))
 
@@ -50,13 +51,13 @@ GPUS: dict[str, Gpu] = {
 
 
 def cpu_share(processes: int) -> Gpu:
-    """This machine as seen by each of so many train ranks and engines, which share its memory evenly."""
+    """This machine as each of `processes` train ranks and engines sees it: they share its memory evenly."""
     return replace(GPUS["cpu"], memory=GPUS["cpu"].memory // processes)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Equal nodes of equal GPUs; the train ranks take the first ones, the fleet's engines the rest."""
+    """Equal nodes of equal GPUs. The train ranks take the first GPUs, the fleet's engines the rest."""
 
     nodes: int
     gpus_per_node: int
@@ -64,9 +65,9 @@ class Cluster:
 
     @property
     def gpus(self) -> int:
-        """GPUs in all."""
+        """GPUs of all nodes."""
         return self.nodes * self.gpus_per_node
 
     def speed_between(self, ranks: int) -> float:
-        """Bytes/s of one GPU within a group of `ranks` neighbouring ones: NVLink within a node, else the network."""
+        """Bytes/s of one GPU within a group of `ranks` neighbours: NVLink within a node, else the network."""
         return self.gpu.link if ranks <= self.gpus_per_node else self.gpu.network

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from megatron_trace.config import Config
 from megatron_trace.plan.activations import activations
 from megatron_trace.plan.assumptions import Assumptions
-from megatron_trace.plan.held import Held, fp8_change, held, parameters
 from megatron_trace.plan.layer_bytes import Kernels
 from megatron_trace.plan.layout import Layout
 from megatron_trace.plan.machines import GIB, Gpu
+from megatron_trace.plan.model_state import (
+    ModelState,
+    fp8_change,
+    model_state,
+    parameter_counts,
+)
 from megatron_trace.plan.shape import Shape
 
 CPU_RESERVE = 490 * 2**20
-"""Python, PyTorch and Megatron in a train rank on the CPU, as measured."""
+"""Bytes of Python, PyTorch and Megatron in a train rank on the CPU, as measured."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,9 @@ class StageMemory:
     """Bytes of a train GPU of one pipeline stage; all GPUs of a stage hold the same.
 
     Attributes:
-        activations: at the peak, with the output layer's and temporaries; see there.
+        activations: at the peak of a backward pass, with the output layer's and temporaries.
         reserve: what the plan does not count.
-        capacity: of the GPU.
+        capacity: memory of the GPU.
     """
 
     weights: int
@@ -35,22 +40,23 @@ class StageMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of everything but the capacity."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.reserve
 
     @property
     def fits(self) -> bool:
-        """Whether it is no more than the GPU has."""
+        """Whether the GPU has room for the total."""
         return self.total <= self.capacity
 
 
-def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[Held]:
-    """What a rank of every pipeline stage holds, by arithmetic: fast, and without Megatron's padding."""
-    width = config.learning.predictor.hidden
-    return [
-        held(parameters(shape, layout, stage, width), config, layout)
-        for stage in range(layout.pipeline)
-    ]
+def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[ModelState]:
+    """What a rank of every pipeline stage holds, by arithmetic: fast, but without Megatron's padding."""
+    hidden = config.learning.predictor.hidden
+    states = []
+    for stage in range(layout.pipeline):
+        count = parameter_counts(shape, layout, stage, hidden)
+        states.append(model_state(count, config, layout))
+    return states
 
 
 def stage_memory(
@@ -60,32 +66,35 @@ def stage_memory(
     gpu: Gpu,
     assumptions: Assumptions,
     *,
-    stages: Sequence[Held],
+    stages: Sequence[ModelState],
     micro_batches: int,
-    kernels: Kernels | None = None,
+    kernels: Kernels,
 ) -> list[StageMemory]:
     """Memory of a GPU of every pipeline stage.
 
     Args:
-        stages: what each holds all the time, from `build.built_stages` or `counted_stages`.
+        stages: what each stage's ranks hold all the time, from `build.built_stages` or `counted_stages`.
         micro_batches: of one update on one rank.
     """
+    reserve = CPU_RESERVE
+    if gpu.name != "cpu":
+        reserve = round(assumptions.train_reserve_gib * GIB)
+    # A pipeline's first stage has the most micro-batches in flight, its last stage the logits and the
+    # predictor. So any stage can be the one that does not fit.
     memories = []
-    for stage, kept in enumerate(stages):
-        count = parameters(shape, layout, stage, config.learning.predictor.hidden)
-        acts = activations(
+    for stage, state in enumerate(stages):
+        count = parameter_counts(shape, layout, stage, config.learning.predictor.hidden)
+        copies = fp8_change(count.matrices, config, shape.layers, gpu.capability)
+        saved = activations(
             shape, layout, config, stage, micro_batches=micro_batches, kernels=kernels
         )
         memories.append(
             StageMemory(
-                weights=kept.weights
-                + fp8_change(count.matrices, config, shape.layers, gpu.capability),
-                gradients=kept.gradients,
-                optimizer=kept.optimizer,
-                activations=acts.total,
-                reserve=CPU_RESERVE
-                if gpu.name == "cpu"
-                else round(assumptions.train_reserve_gib * GIB),
+                weights=state.weights + copies,
+                gradients=state.gradients,
+                optimizer=state.optimizer,
+                activations=saved.total,
+                reserve=reserve,
                 capacity=gpu.memory,
             )
         )

@@ -6,16 +6,19 @@ from megatron_trace.config import Config, FP8Recipe, Precision
 from megatron_trace.plan.layout import Layout
 from megatron_trace.plan.shape import Shape
 
+BLACKWELL = (10, 0)
+"""The lowest CUDA compute capability whose FP8 matrix products take any layout of their inputs."""
+
 
 @dataclass(frozen=True)
-class Parameters:
+class ParameterCounts:
     """Parameters of one rank.
 
     Attributes:
-        dense: all but the experts, in the policy's dtype.
-        experts: those of the experts.
+        dense: all but the experts' and the predictor's, in the policy's dtype.
+        experts: those of the experts, in the policy's dtype.
         predictor: those of the predictor's head, float32 in every precision.
-        matrices: of `dense` and `experts`, the layers' matrices, which FP8 training computes with.
+        matrices: those of `dense` and `experts` that lie in the layers' matrices, which FP8 training computes with.
     """
 
     dense: int
@@ -25,7 +28,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Held:
+class ModelState:
     """Bytes of what a train rank holds all the time."""
 
     weights: int
@@ -34,75 +37,82 @@ class Held:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of all three."""
         return self.weights + self.gradients + self.optimizer
 
 
-def parameters(shape: Shape, layout: Layout, stage: int, predictor_hidden: int) -> Parameters:
+def parameter_counts(
+    shape: Shape, layout: Layout, stage: int, predictor_hidden: int
+) -> ParameterCounts:
     """Parameters of a rank of pipeline stage `stage`."""
     tensor = layout.tensor
-    vectors = 2 * shape.hidden + (2 * shape.head if shape.norm_heads else 0)
-    vectors += (shape.query + 2 * shape.key) // tensor if shape.bias else 0
+    vectors = 2 * shape.hidden + (2 * shape.head_width if shape.qk_norm else 0)
+    vectors += (shape.query_width + 2 * shape.key_width) // tensor if shape.qkv_bias else 0
+    attention = shape.attention_weights // tensor
     dense = experts = matrices = 0
-    for layer in (layer for part in layout.layers(stage, shape.layers) for layer in part):
-        attention = shape.attention_weights // tensor
-        if shape.sparse[layer]:
-            experts += shape.mlp_weights(layer) // (layout.expert * layout.expert_tensor)
-            dense += attention + vectors + shape.hidden * shape.experts
+    for part in layout.layers(stage, shape.layers):
+        for layer in part:
+            dense += attention + vectors
             matrices += attention
-        else:
-            mlp = shape.mlp_weights(layer) // tensor
-            dense += attention + mlp + vectors
-            matrices += attention + mlp
-    table = shape.vocabulary // tensor * shape.hidden
+            if shape.moe_layers[layer]:
+                experts += shape.mlp_weights(layer) // (layout.expert * layout.expert_tensor)
+                dense += shape.hidden * shape.experts
+            else:
+                mlp = shape.mlp_weights(layer) // tensor
+                dense += mlp
+                matrices += mlp
+    table = shape.padded_vocabulary // tensor * shape.hidden
     first, last = stage == 0, stage == layout.pipeline - 1
     if first:
         dense += table
-    if last:  # a tied table is there twice, unless both ends are on one stage
-        dense += shape.hidden + (0 if shape.tied and first else table)
+    if last:
+        # With a pipeline, a tied table is held twice: by the first stage and by the last.
+        dense += shape.hidden + (0 if shape.tied_embeddings and first else table)
     predictor = (shape.hidden + 2) * predictor_hidden + 1 if last else 0
-    return Parameters(dense, experts, predictor, matrices + experts)
+    return ParameterCounts(dense, experts, predictor, matrices + experts)
 
 
-def held(count: Parameters, config: Config, layout: Layout) -> Held:
+def model_state(count: ParameterCounts, config: Config, layout: Layout) -> ModelState:
     """Bytes of `count` parameters under Megatron's distributed optimizer.
 
-    Weights in the policy's dtype, gradients in float32, and of the rank's share of them two float32 moments and, where
-    the weights are not float32, a float32 copy: 18 bytes a parameter in bf16 on one rank, 6 + 12/d on d. The predictor
-    is not shared out: 20 bytes a parameter on every rank, as what predicts is an average beside what learns.
+    Weights in the policy's dtype, gradients in float32. Each rank owns a share of the parameters: for these it holds
+    two float32 moments and, where the weights are not float32, a float32 copy. In bf16 that is 18 bytes a parameter on
+    one rank and 6 + 12/d bytes on d ranks. The predictor's state is not sharded: every rank holds 20 bytes for each of
+    its parameters, since the weights that predict are an average, held beside those that learn.
     """
     exact = config.precision.train is Precision.float32
     width, state = (4, 8) if exact else (2, 12)
-    return Held(
+    # Experts are shared by other ranks than the rest: expert parallelism takes the place of data
+    # parallelism for them.
+    dense = state * count.dense // layout.optimizer_shards
+    experts = state * count.experts // layout.expert_shards
+    return ModelState(
         weights=width * (count.dense + count.experts) + 4 * count.predictor,
         gradients=4 * (count.dense + count.experts + count.predictor),
-        optimizer=state * count.dense // layout.shards
-        + state * count.experts // layout.expert_shards
-        + 12 * count.predictor,
+        optimizer=dense + experts + 12 * count.predictor,
     )
 
 
 def fp8_change(matrices: int, config: Config, layers: int, capability: tuple[int, int]) -> int:
-    """Bytes that FP8 adds to a rank's weights; negative where they are kept in FP8.
+    """Bytes that FP8 adds to a rank's weights; negative where the weights are kept in FP8.
 
-    Transformer Engine keeps an FP8 copy of every matrix for a step, and a transposed one for the backward pass where
-    matrix products take no other (Hopper) or the scales go along rows and columns (mxfp8). With
-    `precision.fp8_param_gather` these take the bf16 weights' place.
+    Transformer Engine keeps an FP8 copy of every matrix for a step. It keeps a transposed copy for the backward pass
+    too, on GPUs whose matrix products need one (Hopper), and for recipes whose scales go along rows and columns. With
+    `precision.fp8_param_gather` the copies take the place of the bf16 weights.
 
     Args:
         matrices: parameters of the rank's matrices.
-        layers: of the whole model; the first and last ones may stay bf16, and count as spread evenly over the stages.
+        layers: of the whole model. The first and last ones may stay bf16; they count as spread evenly over the stages.
+        capability: CUDA compute capability of the GPU.
     """
     precision = config.precision
     if precision.train is not Precision.fp8:
         return 0
-    share = (
-        1.0 - min(precision.fp8_first_layers_bf16 + precision.fp8_last_layers_bf16, layers) / layers
-    )
-    transposed = capability < (10, 0) or precision.fp8_recipe in (
-        FP8Recipe.blockwise,
-        FP8Recipe.mxfp8,
-    )
+    in_bf16 = min(precision.fp8_first_layers_bf16 + precision.fp8_last_layers_bf16, layers)
+    share = 1.0 - in_bf16 / layers
+    two_way = (FP8Recipe.blockwise, FP8Recipe.mxfp8)
+    transposed = capability < BLACKWELL or precision.fp8_recipe in two_way
     scales = 1 / 32 if precision.fp8_recipe is FP8Recipe.mxfp8 else 0.0
     copies = (2 if transposed else 1) * (1.0 + scales)
-    return round(matrices * share * (copies - (2.0 if precision.fp8_param_gather else 0.0)))
+    replaced = 2.0 if precision.fp8_param_gather else 0.0
+    return round(matrices * share * (copies - replaced))

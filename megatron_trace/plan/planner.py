@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron_trace.config import Config, FP8Recipe, Precision, SettingError
-from megatron_trace.plan.assumptions import Assumptions, Workload, workload
+from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.capacity import Capacity, capacity
 from megatron_trace.plan.duration import Durations, durations, micro_batches
 from megatron_trace.plan.engine import EngineMemory, engine_memory
@@ -13,7 +13,9 @@ from megatron_trace.plan.layer_bytes import Kernels
 from megatron_trace.plan.layout import Layout, check_engines, train_gpus
 from megatron_trace.plan.machines import Cluster, Gpu
 from megatron_trace.plan.memory import StageMemory, counted_stages, stage_memory
+from megatron_trace.plan.model_state import BLACKWELL
 from megatron_trace.plan.shape import Shape
+from megatron_trace.plan.workload import Workload, workload
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,10 @@ class Plan:
     """What `config` does on `cluster`.
 
     Attributes:
+        work: what a step samples and learns from.
         micro_batches: of each data-parallel rank in one optimizer update.
-        stages: memory of a train GPU of every pipeline stage.
-        engine: memory of a GPU of the fleet.
+        stages: memory of a train GPU of every pipeline stage, in bytes.
+        engine: memory of a GPU of the fleet, in bytes.
         seconds: of one step's phases.
         capacity: how well the fleet and the train ranks match.
     """
@@ -45,7 +48,7 @@ class Plan:
         return all(stage.fits for stage in self.stages) and self.engine.fits
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for a JSON file: bytes and seconds."""
+        """Plain numbers for a JSON file: bytes, seconds and tokens."""
         return {
             "fits": self.fits,
             "cluster": dataclasses.asdict(self.cluster),
@@ -63,16 +66,14 @@ def check_gpu(config: Config, gpu: Gpu) -> None:
     """Refuse an arithmetic that `gpu` does not have.
 
     Raises:
-        SettingError: it does not.
+        SettingError: FP8, or its recipe, needs another GPU.
     """
     precision = config.precision
-    if precision.train is Precision.fp8 and not gpu.fp8_flops:
+    if precision.train is not Precision.fp8:
+        return
+    if not gpu.fp8_flops:
         raise SettingError("precision.train", precision.train, f"{gpu.name} has no FP8; use bf16")
-    if (
-        precision.train is Precision.fp8
-        and precision.fp8_recipe is FP8Recipe.mxfp8
-        and gpu.capability < (10, 0)
-    ):
+    if precision.fp8_recipe is FP8Recipe.mxfp8 and gpu.capability < BLACKWELL:
         remedy = f"needs Blackwell, which {gpu.name} is not; use blockwise"
         raise SettingError("precision.fp8_recipe", precision.fp8_recipe, remedy)
 
@@ -85,18 +86,18 @@ def make_plan(
     *,
     exact: bool = True,
     world: int | None = None,
-    kernels: Kernels | None = None,
 ) -> Plan:
     """Plan the model that `hf` (config.json) describes.
 
     Args:
         exact: build every pipeline stage of the real model (seconds) rather than count its parameters.
         world: train ranks; None for all GPUs that the fleet leaves.
-        kernels: which the layers are computed with; None for what the cluster's GPUs have.
 
     Raises:
-        SettingError: no GPU is left to train, an engine has no place, or the cluster's GPUs cannot compute so.
+        SettingError: no GPU is left to train, an engine has no place, or the GPUs lack the arithmetic of
+            `config.precision`.
     """
+    # First what the GPUs cannot compute: its message names the setting to change, whatever the layout.
     check_gpu(config, cluster.gpu)
     world = train_gpus(config, cluster) if world is None else world
     check_engines(config, cluster, world)
@@ -105,12 +106,12 @@ def make_plan(
     updates = config.learning.batching.updates_per_step
     count = micro_batches(config, layout, work, assumptions, updates=updates)
     if exact:
-        from megatron_trace.plan.build import built_stages  # imports Megatron, which takes seconds
+        # Imports Megatron, which takes seconds. A search plans thousands of layouts without it.
+        from megatron_trace.plan.build import built_stages
 
-        held = built_stages(hf, config, world)
+        states = built_stages(hf, config, world)
     else:
-        held = counted_stages(shape, layout, config)
-    kernels = kernels or Kernels.of(config, cluster.gpu.name)
+        states = counted_stages(shape, layout, config)
     engine = engine_memory(shape, config, cluster.gpu, assumptions)
     stages = stage_memory(
         shape,
@@ -118,9 +119,9 @@ def make_plan(
         config,
         cluster.gpu,
         assumptions,
-        stages=held,
+        stages=states,
         micro_batches=count,
-        kernels=kernels,
+        kernels=Kernels.of(config, cluster.gpu.name),
     )
     seconds = durations(shape, layout, config, cluster, work, engine, assumptions)
     return Plan(

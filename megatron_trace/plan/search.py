@@ -1,6 +1,7 @@
 """The best layouts of a cluster: every candidate that passes a run's own checks and fits, by estimated step time."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ class Found:
 
     Attributes:
         best: plans that fit, the shortest step first.
-        tried, refused, too_large: layouts, those that a check refused, and those that do not fit.
-        refusals: layouts that each setting was refused for, and its most frequent message; the most frequent first.
+        tried, refused, too_large: layouts in all, those that a check refused, and those that do not fit.
+        refusals: for each refused setting the number of layouts and the most frequent message; the most frequent first.
     """
 
     best: list[Plan]
@@ -40,27 +41,31 @@ def search(
 ) -> Found:
     """Try the `candidates` of `config` on `cluster`, by arithmetic alone.
 
+    Args:
+        keep: the most plans to return.
+
     Raises:
-        SettingError: the cluster has one GPU, or its GPUs cannot compute so.
+        SettingError: the cluster has one GPU, or its GPUs lack the arithmetic of `config.precision`.
     """
     if cluster.gpus < 2:
-        raise SettingError(
-            "--gpus-per-node", 1, "leaves nothing to search: engines and train ranks need one each"
-        )
+        remedy = "leaves nothing to search: engines and train ranks need one each"
+        raise SettingError("--gpus-per-node", 1, remedy)
     plans: list[Plan] = []
     refusals: dict[str, Counter[str]] = defaultdict(Counter)
     for candidate in candidates(config, hf, cluster):
+        # The checks are a run's own, so a layout that is printed starts. They come first because a plan is
+        # slower, and undefined for sizes that do not divide.
         try:
             world = train_gpus(candidate, cluster)
             check_engines(candidate, cluster, world)
             check_layout(candidate, hf, world)
         except SettingError as error:
+            # The messages hold numbers of the layout: counted by setting they show what refuses most.
             setting = str(error).partition(" = ")[0]
             refusals[setting][str(error)] += 1
             continue
         plans.append(make_plan(candidate, hf, cluster, assumptions, exact=False))
-    fitting = [plan for plan in plans if plan.fits]
-    fitting.sort(key=lambda plan: (plan.seconds.step, _fullest(plan)))
+    fitting = best_first(plans)
     reasons = [(counter.total(), counter.most_common(1)[0][0]) for counter in refusals.values()]
     refused = sum(count for count, _ in reasons)
     return Found(
@@ -72,8 +77,17 @@ def search(
     )
 
 
+def best_first(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans that fit, the shortest step first; of equal steps the one with the emptiest fullest GPU."""
+
+    def order(plan: Plan) -> tuple[float, int]:
+        return plan.seconds.step, max(stage.total for stage in plan.stages)
+
+    return sorted((plan for plan in plans if plan.fits), key=order)
+
+
 def overrides(plan: Plan) -> str:
-    """The settings of a plan that a search varies, to paste behind the command that made it."""
+    """The settings of a plan that a search varies, to append to the command that made it."""
     parallel, rollout, recompute = plan.config.parallel, plan.config.rollout, plan.config.recompute
     settings = {
         "parallel.tensor": parallel.tensor,
@@ -96,7 +110,3 @@ def overrides(plan: Plan) -> str:
 
 def _text(value: int | bool | None) -> str:
     return "null" if value is None else str(value).lower()
-
-
-def _fullest(plan: Plan) -> int:
-    return max(stage.total for stage in plan.stages)

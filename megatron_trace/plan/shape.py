@@ -14,93 +14,92 @@ from megatron_trace.models.architecture import (
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths and counts.
+    """Widths and counts of a model.
 
     Attributes:
-        query, key: widths of all query heads, and of all key (or value) heads.
-        sparse: for every layer whether its MLP is a mixture of experts.
-        vocabulary: rows of Megatron's tables, padding included; `real_vocabulary` without it.
-        norm_heads, bias: whether queries and keys are normalised, and whether their projection has a bias.
+        kv_heads: key (or value) heads; Megatron's query groups.
+        head_width: width of one head.
+        ffn_width, expert_ffn_width: hidden widths of an MLP and of one expert.
+        moe_layers: for every layer whether its MLP is a mixture of experts.
+        vocabulary, padded_vocabulary: rows of the Hugging Face tables, and of Megatron's.
+        qk_norm, qkv_bias: whether queries and keys are normalised, and whether their projection has a bias.
     """
 
     hidden: int
     layers: int
     heads: int
-    groups: int
-    head: int
-    ffn: int
-    sparse: tuple[bool, ...]
+    kv_heads: int
+    head_width: int
+    ffn_width: int
+    moe_layers: tuple[bool, ...]
     experts: int
-    chosen: int
-    expert_ffn: int
+    experts_per_token: int
+    expert_ffn_width: int
     vocabulary: int
-    real_vocabulary: int
-    tied: bool
-    norm_heads: bool
-    bias: bool
+    padded_vocabulary: int
+    tied_embeddings: bool
+    qk_norm: bool
+    qkv_bias: bool
 
     @classmethod
     def of(cls, hf: dict[str, Any]) -> "Shape":
-        """Of the model that `hf` (config.json) describes, which `check_architecture` has let pass."""
+        """The shape of the model that `hf` (config.json) describes, after `check_architecture`."""
         experts = number_of_experts(hf)
         return cls(
             hidden=hf["hidden_size"],
             layers=hf["num_hidden_layers"],
             heads=hf["num_attention_heads"],
-            groups=key_value_heads(hf),
-            head=head_width(hf),
-            ffn=hf["intermediate_size"],
-            sparse=tuple(sparse_layers(hf)),
+            kv_heads=key_value_heads(hf),
+            head_width=head_width(hf),
+            ffn_width=hf["intermediate_size"],
+            moe_layers=tuple(sparse_layers(hf)),
             experts=experts,
-            chosen=hf["num_experts_per_tok"] if experts else 0,
-            expert_ffn=hf["moe_intermediate_size"] if experts else 0,
-            vocabulary=padded_vocabulary(hf["vocab_size"]),
-            real_vocabulary=hf["vocab_size"],
-            tied=bool(hf.get("tie_word_embeddings", False)),
-            norm_heads=hf["model_type"] in ("qwen3", "qwen3_moe"),
-            bias=hf["model_type"] == "qwen2",
+            experts_per_token=hf["num_experts_per_tok"] if experts else 0,
+            expert_ffn_width=hf["moe_intermediate_size"] if experts else 0,
+            vocabulary=hf["vocab_size"],
+            padded_vocabulary=padded_vocabulary(hf["vocab_size"]),
+            tied_embeddings=bool(hf.get("tie_word_embeddings", False)),
+            qk_norm=hf["model_type"] in ("qwen3", "qwen3_moe"),
+            qkv_bias=hf["model_type"] == "qwen2",
         )
 
     @property
-    def query(self) -> int:
+    def query_width(self) -> int:
         """Width of all query heads."""
-        return self.heads * self.head
+        return self.heads * self.head_width
 
     @property
-    def key(self) -> int:
-        """Width of all key heads, which is that of all value heads."""
-        return self.groups * self.head
+    def key_width(self) -> int:
+        """Width of all key heads; all value heads have the same."""
+        return self.kv_heads * self.head_width
 
     @property
     def attention_weights(self) -> int:
         """Entries of a layer's two attention matrices."""
-        return self.hidden * (2 * self.query + 2 * self.key)
+        return self.hidden * (2 * self.query_width + 2 * self.key_width)
 
     def mlp_weights(self, layer: int) -> int:
         """Entries of the matrices of a layer's MLP, all experts included."""
-        if self.sparse[layer]:
-            return 3 * self.hidden * self.expert_ffn * self.experts
-        return 3 * self.hidden * self.ffn
+        if self.moe_layers[layer]:
+            return 3 * self.hidden * self.expert_ffn_width * self.experts
+        return 3 * self.hidden * self.ffn_width
 
     @property
     def weights(self) -> int:
-        """Parameters of the whole policy without padding and predictor, as its Hugging Face folder has them."""
-        vectors = 2 * self.hidden + (2 * self.head if self.norm_heads else 0)
-        vectors += self.query + 2 * self.key if self.bias else 0
-        layers = sum(
-            self.attention_weights
-            + vectors
-            + self.mlp_weights(layer)
-            + self.hidden * self.experts * sparse
-            for layer, sparse in enumerate(self.sparse)
-        )
-        return layers + self.hidden + self.real_vocabulary * self.hidden * (1 if self.tied else 2)
+        """Parameters of the policy as its Hugging Face folder has them: without padding and predictor."""
+        vectors = 2 * self.hidden + (2 * self.head_width if self.qk_norm else 0)
+        vectors += self.query_width + 2 * self.key_width if self.qkv_bias else 0
+        total = self.hidden
+        for layer, is_moe in enumerate(self.moe_layers):
+            router = self.hidden * self.experts * is_moe
+            total += self.attention_weights + vectors + self.mlp_weights(layer) + router
+        tables = 1 if self.tied_embeddings else 2
+        return total + self.vocabulary * self.hidden * tables
 
     @property
     def active_weights(self) -> int:
-        """Entries of the matrices that one token meets in all layers: of the experts only those chosen for it."""
-        dense = sum(
-            3 * self.hidden * (self.expert_ffn * self.chosen if sparse else self.ffn)
-            for sparse in self.sparse
-        )
-        return self.layers * self.attention_weights + dense
+        """Entries of the matrices that one token meets in all layers; only the experts that are chosen for it."""
+        inner = 0
+        for is_moe in self.moe_layers:
+            inner += self.expert_ffn_width * self.experts_per_token if is_moe else self.ffn_width
+        return self.layers * self.attention_weights + 3 * self.hidden * inner

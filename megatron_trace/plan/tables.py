@@ -13,7 +13,7 @@ from megatron_trace.report.words import counted
 
 
 def print_plan(plan: Plan, assumptions: Assumptions, out: Console) -> None:
-    """All of a plan, with what it assumes."""
+    """Print all of a plan, with what it assumes."""
     out.print(headline(plan))
     for table in (train_table(plan), engine_table(plan), step_table(plan)):
         out.print(table)
@@ -22,29 +22,27 @@ def print_plan(plan: Plan, assumptions: Assumptions, out: Console) -> None:
 
 
 def headline(plan: Plan) -> str:
-    """The model, the cluster and the layout."""
+    """The model, the cluster, the layout, and whether everything fits."""
     layout, cluster, rollout = plan.layout, plan.cluster, plan.config.rollout
     sizes = f"tensor {layout.tensor} x pipeline {layout.pipeline} x context {layout.context} x data {layout.data}"
     if plan.shape.experts:
         sizes += f", expert {layout.expert} x expert tensor {layout.expert_tensor}"
-    return (
-        f"[bold]{plan.config.model.path}[/bold]: {plan.shape.weights / 1e6:,.1f} million weights, "
-        f"{_precision(plan)}, on {cluster.nodes} x {cluster.gpus_per_node} {cluster.gpu.name}\n"
+    millions = f"{plan.shape.weights / 1e6:,.1f} million weights"
+    machines = f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.gpu.name}"
+    lines = [
+        f"[bold]{plan.config.model.path}[/bold]: {millions}, {_precision(plan)}, on {machines}",
         f"{counted(layout.world, 'train GPU')} ({sizes}), {counted(rollout.workers, 'engine')} of "
-        f"{counted(rollout.tensor_parallel, 'GPU')}\n"
-        + ("[green]everything fits[/green]" if plan.fits else "[red]does not fit[/red]")
-        + _crossing(plan)
-    )
-
-
-def _crossing(plan: Plan) -> str:
-    each = plan.cluster.gpus_per_node
-    if not plan.layout.tensor_crosses_nodes(each):
-        return ""
-    return (
-        f"\n[yellow]parallel.tensor = {plan.layout.tensor} crosses nodes of {counted(each, 'GPU')}: every layer waits "
-        "for the network[/yellow]"
-    )
+        f"{counted(rollout.tensor_parallel, 'GPU')}",
+        "[green]everything fits[/green]" if plan.fits else "[red]does not fit[/red]",
+    ]
+    # It works, but is slow enough to be an oversight.
+    each = cluster.gpus_per_node
+    if layout.tensor_crosses_nodes(each):
+        lines.append(
+            f"[yellow]parallel.tensor = {layout.tensor} crosses nodes of {counted(each, 'GPU')}: every layer waits "
+            "for the network[/yellow]"
+        )
+    return "\n".join(lines)
 
 
 def _precision(plan: Plan) -> str:
@@ -54,81 +52,61 @@ def _precision(plan: Plan) -> str:
 
 
 def train_table(plan: Plan) -> Table:
-    """Memory of a train GPU of every pipeline stage, a column for each."""
+    """Memory of a train GPU of every pipeline stage, in GiB, a column for each stage."""
     table = Table(title="a train GPU, GiB", title_justify="left")
     table.add_column("pipeline stage")
     for stage in range(len(plan.stages)):
         table.add_column(str(stage), justify="right")
-    table.add_row(
-        "layers",
-        *(spans(plan.layout.layers(s, plan.shape.layers)) for s in range(len(plan.stages))),
-    )
-    for name in (
-        "weights",
-        "gradients",
-        "optimizer",
-        "activations",
-        "reserve",
-        "total",
-        "capacity",
-    ):
-        shown = name if name != "reserve" else "not counted"
-        table.add_row(
-            shown,
-            *(gib(getattr(stage, name)) for stage in plan.stages),
-            end_section=name == "reserve",
-        )
+    layers = [plan.layout.layers(stage, plan.shape.layers) for stage in range(len(plan.stages))]
+    table.add_row("layers", *map(spans, layers))
+    for name in ("weights", "gradients", "optimizer", "activations"):
+        table.add_row(name, *(gib(getattr(stage, name)) for stage in plan.stages))
+    table.add_row("not counted", *(gib(stage.reserve) for stage in plan.stages), end_section=True)
+    table.add_row("total", *(gib(stage.total) for stage in plan.stages))
+    table.add_row("capacity", *(gib(stage.capacity) for stage in plan.stages))
     table.add_row("", *(verdict(stage.fits) for stage in plan.stages))
     return table
 
 
 def engine_table(plan: Plan) -> Table:
-    """Memory of a GPU of the fleet."""
-    engine, rollout = plan.engine, plan.config.rollout
+    """Memory of a GPU of the fleet, in GiB."""
+    engine, longest = plan.engine, plan.config.rollout.max_history_tokens
     table = Table(title="a rollout GPU, GiB", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for name, value in (
-        ("weights", gib(engine.weights)),
-        ("keys and values", gib(engine.cache)),
-        ("not counted", gib(engine.reserve)),
-        ("KiB of a token", f"{engine.token / 1024:.1f}"),
-        ("tokens that fit", f"{engine.cached_tokens:,}"),
-        (f"histories of {rollout.max_history_tokens} that fit", f"{engine.histories:,}"),
-        ("rollouts at once", str(engine.live)),
-        ("", verdict(engine.fits)),
-    ):
-        table.add_row(name, value)
+    table.add_row("weights", gib(engine.weights))
+    table.add_row("keys and values", gib(engine.cache))
+    table.add_row("not counted", gib(engine.reserve))
+    table.add_row("KiB of a token", f"{engine.token / 1024:.1f}")
+    table.add_row("tokens that fit", f"{engine.cached_tokens:,}")
+    table.add_row(f"histories of {longest} that fit", f"{engine.histories:,}")
+    table.add_row("rollouts at once", str(engine.live))
+    table.add_row("", verdict(engine.fits))
     return table
 
 
 def step_table(plan: Plan) -> Table:
-    """What a step is, and how long it may take."""
+    """What a step does, and how many seconds each phase may take."""
     work, seconds = plan.work, plan.seconds
     table = Table(title=f"a step, about {seconds.step:,.0f} s", title_justify="left")
-    for name in ("phase", "what", "s"):
-        table.add_column(name, justify="right" if name == "s" else "left")
+    table.add_column("phase")
+    table.add_column("what")
+    table.add_column("s", justify="right")
+
+    def add(phase: str, what: str, time: float) -> None:
+        table.add_row(phase, what, f"{time:,.1f}")
+
     rollouts = f"{work.bare_rollouts} bare rollouts, {work.continuations} continuations"
     size = plan.config.learning.batching.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"
-    rows: tuple[tuple[str, str, float], ...] = (
-        (
-            "prompts, observations",
-            f"{work.prefilled:,.0f} tokens, prefixes cached",
-            seconds.prefill,
-        ),
-        ("sampling", f"{work.sampled:,.0f} tokens; {rollouts}", seconds.decode),
-        (
-            "learning",
-            f"{work.trained:,.0f} tokens, {work.learned:,.0f} learned; {batches}",
-            seconds.compute,
-        ),
-        ("", "waiting for other ranks", seconds.communicate),
-        ("", "waiting for the pipeline", seconds.bubble),
-        ("weights", "to all engines", seconds.weights),
-    )
-    for name, what, time in rows:
-        table.add_row(name, what, f"{time:,.1f}")
+    learned = f"{work.trained:,.0f} tokens, {work.learned:,.0f} learned; {batches}"
+    prefilled = f"{work.prefilled:,.0f} tokens, prefixes cached"
+    add("prompts, observations", prefilled, seconds.prefill)
+    add("sampling", f"{work.sampled:,.0f} tokens; {rollouts}", seconds.decode)
+    add("learning", learned, seconds.compute)
+    add("", "waiting for other ranks", seconds.communicate)
+    add("", "waiting for the pipeline", seconds.bubble)
+    add("weights", "to all engines", seconds.weights)
     return table
 
 

@@ -55,9 +55,11 @@ def test_a_fused_swiglu_saves_three_of_five_wide_elements(of) -> None:
 
 def test_gpus_fuse_swiglu_and_float32_has_no_transformer_engine(settings) -> None:
     single = settings("precision.train=float32")
-    assert Kernels.of(settings(), "h100-80gb") == Kernels(engine=True, fused_swiglu=True)
-    assert Kernels.of(single, "h100-80gb") == Kernels(engine=False, fused_swiglu=True)
-    assert Kernels.of(single, "cpu") == Kernels(engine=False, fused_swiglu=False)
+    assert Kernels.of(settings(), "h100-80gb") == Kernels(
+        transformer_engine=True, fused_swiglu=True
+    )
+    assert Kernels.of(single, "h100-80gb") == Kernels(transformer_engine=False, fused_swiglu=True)
+    assert Kernels.of(single, "cpu") == Kernels(transformer_engine=False, fused_swiglu=False)
 
 
 def test_the_output_layer_is_on_the_last_stage_only(of) -> None:
@@ -119,7 +121,7 @@ def test_experts_save_what_is_sent_to_them(model, settings) -> None:
         return activations(shape, Layout.of(config, 8), config, 0, micro_batches=8).layers
 
     assert layers("parallel.expert=8") == layers("parallel.expert=1")  # as many tokens come as go
-    dense = replace(shape, sparse=(False,) * shape.layers)
+    dense = replace(shape, moe_layers=(False,) * shape.layers)
     assert (
         layers()
         > activations(dense, Layout.of(settings(), 8), settings(), 0, micro_batches=8).layers

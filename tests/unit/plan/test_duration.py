@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from megatron_trace.plan.assumptions import Assumptions, workload
+from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.capacity import capacity
 from megatron_trace.plan.duration import Durations
 from megatron_trace.plan.flops import token_flops, training_flops
 from megatron_trace.plan.machines import GPUS, Cluster
 from megatron_trace.plan.planner import make_plan
 from megatron_trace.plan.shape import Shape
+from megatron_trace.plan.workload import workload
 
 CLUSTER = Cluster(2, 8, GPUS["h100-80gb"])
 FLEET = ("rollout.workers=4", "rollout.tensor_parallel=2", "parallel.tensor=4")

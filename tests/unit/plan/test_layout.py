@@ -42,7 +42,7 @@ def test_the_optimizer_is_sharded_over_data_and_context(settings) -> None:
         ),
         16,
     )
-    assert (layout.data, layout.shards, layout.expert_shards) == (4, 8, 4)
+    assert (layout.data, layout.optimizer_shards, layout.expert_shards) == (4, 8, 4)
 
 
 def test_the_fleet_takes_its_gpus_first(settings) -> None:

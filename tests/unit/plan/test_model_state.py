@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from megatron_trace.plan.build import built, built_stages
-from megatron_trace.plan.held import fp8_change, held, parameters
 from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.model_state import fp8_change, model_state, parameter_counts
 from megatron_trace.plan.shape import Shape
 
 TINY = {
@@ -55,9 +55,9 @@ def test_qwen3_14b_on_8_gpus_by_hand(model, settings) -> None:
     predictor = 5120 * 256 + 256 + 256 + 1
     config = settings("parallel.tensor=4")
     layout = Layout.of(config, 8)
-    count = parameters(Shape.of(model("Qwen3-14B")), layout, 0, 256)
+    count = parameter_counts(Shape.of(model("Qwen3-14B")), layout, 0, 256)
     assert (count.dense, count.predictor, count.matrices) == (on_one, predictor, matrices // 4)
-    bytes_ = held(count, config, layout)
+    bytes_ = model_state(count, config, layout)
     assert bytes_.weights == 2 * on_one + 4 * predictor
     assert bytes_.gradients == 4 * (on_one + predictor)
     assert bytes_.optimizer == pytest.approx(12 * on_one / 2 + 12 * predictor, abs=2)
@@ -85,8 +85,8 @@ def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
     theirs *= 6 + 12 / data
     config = settings(f"parallel.tensor={tensor}", f"parallel.pipeline={pipeline}")
     layout = Layout.of(config, tensor * pipeline * data)
-    stages = [parameters(Shape.of(hf), layout, stage, 256) for stage in range(pipeline)]
-    ours = max(held(replace(count, predictor=0), config, layout).total for count in stages)
+    stages = [parameter_counts(Shape.of(hf), layout, stage, 256) for stage in range(pipeline)]
+    ours = max(model_state(replace(count, predictor=0), config, layout).total for count in stages)
     assert ours == pytest.approx(theirs, rel=4e-3)
 
 
@@ -107,7 +107,7 @@ def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, 
     config = settings(f"precision.train={precision}", "learning.predictor.hidden=16", *overrides)
     layout = Layout.of(config, world)
     for stage, real in enumerate(built_stages(hf, config, world)):
-        ours = held(parameters(Shape.of(hf), layout, stage, 16), config, layout)
+        ours = model_state(parameter_counts(Shape.of(hf), layout, stage, 16), config, layout)
         # Megatron pads its buffers to multiples of 128 entries, which shows in a model as small as this.
         assert ours.weights == pytest.approx(real.weights, rel=0.01)
         assert ours.gradients == pytest.approx(real.gradients, rel=0.01)
@@ -117,7 +117,7 @@ def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, 
 def test_all_ranks_together_hold_one_optimizer_state_and_each_the_predictors(settings) -> None:
     config = settings("precision.train=bf16", "parallel.tensor=2", "learning.predictor.hidden=16")
     shares = [built(TINY, config, 8, rank=rank).optimizer for rank in range(0, 8, 2)]
-    count = parameters(Shape.of(TINY), Layout.of(config, 8), 0, 16)
+    count = parameter_counts(Shape.of(TINY), Layout.of(config, 8), 0, 16)
     assert sum(shares) == 12 * count.dense + len(shares) * 12 * count.predictor
 
 
