@@ -2,11 +2,15 @@
 
     python tools/bench_convert.py
 
-Makes a random model in the shape of Qwen3-0.6B (bfloat16, 1.2 GB) in a temporary folder and runs each command in a
-process of its own, in turns of rotating order. Seconds are wall time from the start of the process to its end, imports
-included, and processor time, which other work on the machine disturbs less; ratios are to transformers. Memory is the
-largest resident size of the process as the kernel saw it (`ru_maxrss`: its own pages and those of the files that it
-maps). "Imports" is what the same interpreter takes that only imports the same modules.
+Makes a random model in the shape of Qwen3-0.6B (bfloat16, 1.2 GB) in a temporary folder. Runs each command in its own
+process, in turns of rotating order.
+
+seconds: wall time from the start of the process to its end, imports included.
+processor s: processor time, which other work on the machine disturbs less.
+peak MB: the largest resident size of the process as the kernel saw it (`ru_maxrss`: its own pages and those of the
+    files that it maps).
+ratio: over transformers.
+imports: an interpreter that only imports the same modules.
 """
 
 import argparse
@@ -89,7 +93,8 @@ class Runs:
 
 def run(*command: str | Path) -> tuple[float, float, int]:
     """Run Python with these arguments; returns wall and processor seconds and its peak resident memory in bytes."""
-    os.sync()  # what the command before left to be written is not this one's work
+    # Otherwise this command would wait for what the previous one has not written to the disk yet.
+    os.sync()
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -118,9 +123,9 @@ def measure(folder: Path, repeats: int) -> dict[str, Runs]:
     runs = {name: Runs() for name in commands}
     for turn in range(repeats + 1):
         names = list(commands)
-        for name in (
-            names[turn % len(names) :] + names[: turn % len(names)]
-        ):  # each comes first as often as the others
+        # Each command comes first equally often: whoever is first finds a colder page cache.
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             seconds, processor, peak = run(*commands[name])
             shutil.rmtree(out, ignore_errors=True)
             if turn:

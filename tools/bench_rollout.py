@@ -3,8 +3,8 @@
     python tools/bench_rollout.py --config configs/geo_hop_cpu.yaml [section.name=value ...]
 
 Tree rollouts: bare rollouts and continuations through the fleet, with environments, predictions, log-probabilities,
-seeds and snapshots. Plain generation: for every turn that they sampled the same prompt ids and as many tokens, all
-submitted at once to the same engine, with nothing recorded. The prefix cache is emptied before each.
+seeds and snapshots. Plain generation: the prompt ids and the number of tokens of every turn that the trees sampled, all
+submitted at once to the same engine, with nothing recorded. The prefix cache is emptied before both.
 """
 
 import argparse
@@ -12,11 +12,9 @@ import asyncio
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from megatron_trace.check.command import load_config
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.rollout.actors import call, results
@@ -31,7 +29,7 @@ class BenchWorker(Worker):
     """A worker that also generates plainly."""
 
     async def empty_cache(self, version: int) -> None:
-        """Drop all cached histories, by the way of a new policy version."""
+        """Drop all cached histories: a new policy version does so."""
         await self._engine.set_version(version)
 
     async def plain(self, turns: list[tuple[list[int], int]]) -> float:
@@ -40,6 +38,7 @@ class BenchWorker(Worker):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         async def generate(name: str, prompt_ids: list[int], tokens: int) -> None:
+            # As many tokens as the trees sampled, whatever the policy would say: the work must be the same.
             params = SamplingParams(
                 temperature=1.0,
                 max_tokens=tokens,
@@ -63,7 +62,13 @@ class BenchWorker(Worker):
 
 @dataclass
 class Measured:
-    """One repetition: sampled tokens, seconds of either way, and prompt tokens in all and from the cache."""
+    """One repetition.
+
+    Attributes:
+        tokens: sampled tokens, the same for both.
+        tree_s, plain_s: seconds of tree rollouts and of plain generation.
+        prompt_tokens, cached_tokens: the trees' prompt tokens in all, and those from the cache.
+    """
 
     tokens: int
     tree_s: float
@@ -104,12 +109,7 @@ def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measure
     prefixes = [(index, anchor) for index, tree in enumerate(trees) for anchor in tree.prefixes()]
     rollouts += grow(fleet, trees, prefixes[: len(bare)], f"{version}", "continuation")
     tree_s = time.perf_counter() - begin
-    turns = [
-        (tree.history_ids(turn.parent), len(turn.action_ids))
-        for tree in trees
-        for turn in tree.turns
-        if turn.action_ids
-    ]
+    turns = sampled_turns(trees)
     results([call(worker, BenchWorker.empty_cache, 2 * version + 1)])
     (plain_s,) = results([call(worker, BenchWorker.plain, turns)])
     return Measured(
@@ -121,12 +121,22 @@ def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measure
     )
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def sampled_turns(trees: list[RolloutTree]) -> list[tuple[list[int], int]]:
+    """Prompt ids and the number of sampled tokens of every turn."""
+    turns = []
+    for tree in trees:
+        for turn in tree.turns:
+            if turn.action_ids:
+                turns.append((tree.history_ids(turn.parent), len(turn.action_ids)))
+    return turns
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML file of a run")
+    parser.add_argument("--config", required=True, help="YAML file of a run")
     parser.add_argument("--tasks", type=int, default=24, help="trees")
     parser.add_argument(
         "--group",
@@ -143,16 +153,15 @@ def main() -> None:
         help="the same with entropies, on a second engine, in turns",
     )
     parser.add_argument("settings", nargs="*", help="section.name=value")
-    arguments = parser.parse_args()
-    merged = OmegaConf.merge(
-        OmegaConf.structured(Config),
-        OmegaConf.load(arguments.config),
-        OmegaConf.from_dotlist(arguments.settings),
-    )
-    config: Any = OmegaConf.to_object(merged)
-    config.rollout.workers = 1
+    return parser.parse_args()
+
+
+def start_fleets(config: Config, *, entropies: bool) -> list[Fleet]:
+    """A fleet of one engine, and with `entropies` a second one that returns them; prints how long they took."""
     begin = time.perf_counter()
-    wanted = [frozenset[Requires](), frozenset({Requires.entropies})][: 1 + arguments.entropies]
+    wanted = [frozenset[Requires]()]
+    if entropies:
+        wanted.append(frozenset({Requires.entropies}))
     fleets = [
         Fleet(config, config.model.path, worker_class=BenchWorker, requires=requires)
         for requires in wanted
@@ -161,23 +170,34 @@ def main() -> None:
         fleet.wait()
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items())
         print(f"start-up: {time.perf_counter() - begin:.1f} s ({phases})")
+    return fleets
+
+
+def main() -> None:
+    """Measure and print."""
+    args = parse()
+    config = load_config(args.config, args.settings)
+    config.rollout.workers = 1
+    fleets = start_fleets(config, entropies=args.entropies)
     tasks = load_tasks(config.data.train)
-    rounds = []
-    for version in range(arguments.repeats + 1):
-        batch = tasks[version * arguments.tasks : (version + 1) * arguments.tasks]
-        rounds.append([measure(fleet, batch, arguments.group, version + 1) for fleet in fleets])
-        for run, words in zip(rounds[-1], ("", ", with entropies"), strict=False):
-            share = run.cached_tokens / run.prompt_tokens
+    rounds: list[list[Measured]] = []
+    for version in range(args.repeats + 1):
+        batch = tasks[version * args.tasks : (version + 1) * args.tasks]
+        rounds.append([measure(fleet, batch, args.group, version + 1) for fleet in fleets])
+        for found, words in zip(rounds[-1], ("", ", with entropies"), strict=False):
+            share = found.cached_tokens / found.prompt_tokens
             print(
-                f"{run.tokens} tokens{words}: trees {run.tokens / run.tree_s:.0f}/s, "
-                f"plain {run.tokens / run.plain_s:.0f}/s, ratio {run.ratio:.2f}, "
+                f"{found.tokens} tokens{words}: trees {found.tokens / found.tree_s:.0f}/s, "
+                f"plain {found.tokens / found.plain_s:.0f}/s, ratio {found.ratio:.2f}, "
                 f"{share:.0%} of the prompt tokens cached" + (" (warm-up)" if not version else "")
             )
-    for fleet in reversed(fleets):  # the first has started Ray
+    # The first fleet has started Ray, so it is closed last.
+    for fleet in reversed(fleets):
         fleet.close()
-    print(f"median ratio {statistics.median(runs[0].ratio for runs in rounds[1:]):.2f}")
-    if arguments.entropies:
-        slower = statistics.median(runs[0].tree_s / runs[1].tree_s for runs in rounds[1:])
+    counted = rounds[1:]
+    print(f"median ratio {statistics.median(found[0].ratio for found in counted):.2f}")
+    if args.entropies:
+        slower = statistics.median(found[0].tree_s / found[1].tree_s for found in counted)
         print(f"median speed of trees with entropies over without {slower:.2f}")
 
 

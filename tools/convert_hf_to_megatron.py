@@ -1,4 +1,4 @@
-"""Makes a Megatron distributed checkpoint from a Hugging Face folder; it loads in any parallel layout.
+"""Make a Megatron distributed checkpoint from a Hugging Face folder; it loads in any parallel layout.
 
     python tools/convert_hf_to_megatron.py --hf models/Qwen3-0.6B --out checkpoints/start
 
@@ -25,24 +25,24 @@ M_ARENA_MAX = -8
 
 
 def share_freed_memory() -> None:
-    """Let threads take the blocks that others have freed; glibc would have each keep its own."""
-    with suppress(AttributeError):  # another C library
+    """Let threads take the memory blocks that other threads have freed; by default glibc keeps them apart."""
+    # Another C library has no mallopt.
+    with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def run(tool: str, out: Path, conversion: Callable[[OnProgress], Converted]) -> None:
-    """Convert with a progress bar, say in a line what was done; on an error say that in a line and exit with 2.
+    """Convert with a progress bar and print a line with the result; on an error print it and exit with 2.
 
     Args:
-        tool: its name, for messages.
+        tool: the tool's name, for messages.
         out: the folder to make.
-        conversion: does it, given whom to tell how far it is.
+        conversion: does the work; it calls its argument with the finished and the total number of parts.
     """
     begin = time.perf_counter()
     share_freed_memory()
-    torch.set_num_threads(
-        1
-    )  # what is copied is no work for several threads, which would spin for it
+    # Copying is no work for several threads: they would only spin.
+    torch.set_num_threads(1)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(

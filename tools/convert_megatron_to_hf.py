@@ -1,4 +1,4 @@
-"""Makes a Hugging Face folder from a checkpoint that a run wrote, or convert_hf_to_megatron.py, in whatever layout.
+"""Make a Hugging Face folder from a checkpoint of a run or of convert_hf_to_megatron.py, in any parallel layout.
 
     python tools/convert_megatron_to_hf.py --checkpoint runs/geo_hop/checkpoints/step_000100 --out models/trained
 
@@ -18,10 +18,10 @@ UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "5GB", "500MB" and the like, in units of 1000 as in transformers.
+    """Bytes of a size such as "5GB" or "500MB", in units of 1000 as in transformers.
 
     Raises:
-        ValueError: it is no such size.
+        ValueError: `text` is no such size.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip(), re.IGNORECASE)
     unit = match[2].upper() if match else None

@@ -1,6 +1,6 @@
-"""An all-reduce over all ranks of torchrun, by NCCL, or by gloo where there is no GPU: it works, and how fast.
+"""Whether an all-reduce over all ranks of torchrun works, and how fast: with NCCL, or with gloo where there is no GPU.
 
-Environment: NETWORK_GB_S, slowest acceptable bus bandwidth in GB/s. Exits with 1 below it.
+Environment: NETWORK_GB_S, the slowest acceptable bus bandwidth in GB/s; below it the exit code is 1.
 """
 
 import os
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 MIB = 256
-"""Size of the tensor on GPUs; a hundredth of it without."""
+"""Size of the tensor on GPUs. Without GPUs it is a hundredth of that."""
 
 REPEATS = 10
 
@@ -25,9 +25,10 @@ def main() -> int:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(seconds=60))
     rank, world = dist.get_rank(), dist.get_world_size()
-    bytes_ = (MIB << 20) // (1 if gpu else 100)
-    tensor = torch.ones(bytes_ // 4, device=device)
-    dist.all_reduce(tensor)  # connects
+    size = (MIB << 20) // (1 if gpu else 100)
+    tensor = torch.ones(size // 4, device=device)
+    # The first all-reduce connects the ranks, which takes longer than all that follow.
+    dist.all_reduce(tensor)
     right = bool((tensor == world).all())
     begin = time.perf_counter()
     for _ in range(REPEATS):
@@ -35,7 +36,9 @@ def main() -> int:
     if gpu:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - begin) / REPEATS
-    speed = 2 * (world - 1) / world * bytes_ / seconds / 1e9  # each rank sends and receives so much
+    # Bus bandwidth as nccl-tests defines it: what each rank sends, whatever the number of ranks.
+    sent = 2 * (world - 1) / world * size
+    speed = sent / seconds / 1e9
     dist.destroy_process_group()
     if rank == 0:
         print(f"all-reduce over {world} ranks: {speed:.2f} GB/s", flush=True)

@@ -1,7 +1,7 @@
-"""wait_for_ray.py NODE ...: wait until these nodes have joined the Ray of this node, and say what it has.
+"""wait_for_ray.py NODE ...: wait until these nodes have joined Ray, then print what Ray has.
 
-Environment: HEAD_ADDRESS and RAY_PORT, where it is; JOIN_S, seconds to wait. Exits with 1 and the missing nodes' names
-after that.
+Environment: HEAD_ADDRESS and RAY_PORT, where Ray's head is; JOIN_S, seconds to wait. After that the exit code is 1, and
+the missing nodes are named.
 """
 
 import logging
@@ -14,23 +14,25 @@ import ray
 
 
 def joined() -> dict[str, float]:
-    """Name -> number of GPUs of every node that is alive."""
+    """Node name -> number of GPUs, of every node that is alive."""
     return {
         node["NodeName"]: node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]
     }
 
 
 def connect(host: str, port: int, deadline: float) -> None:
-    """Join as soon as the head is up.
+    """Join Ray as soon as its head is up.
+
+    Args:
+        deadline: in seconds of `time.monotonic`.
 
     Raises:
-        OSError: it is not until `deadline`.
+        OSError: the head is not up at `deadline`.
     """
     while True:
         try:
-            socket.create_connection(
-                (host, port), timeout=1.0
-            ).close()  # fails sooner than Ray does
+            # Without a head this fails sooner than ray.init does.
+            socket.create_connection((host, port), timeout=1.0).close()
             ray.init(f"{host}:{port}", logging_level=logging.ERROR)
             return
         except OSError:
@@ -41,11 +43,8 @@ def connect(host: str, port: int, deadline: float) -> None:
 
 def main(nodes: list[str]) -> int:
     """Wait; returns the exit code."""
-    host, port, patience_s = (
-        os.environ["HEAD_ADDRESS"],
-        int(os.environ["RAY_PORT"]),
-        os.environ["JOIN_S"],
-    )
+    host, port = os.environ["HEAD_ADDRESS"], int(os.environ["RAY_PORT"])
+    patience_s = os.environ["JOIN_S"]
     deadline = time.monotonic() + float(patience_s)
     try:
         connect(host, port, deadline)

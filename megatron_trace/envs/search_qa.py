@@ -1,6 +1,7 @@
-"""Multi-hop question answering with a local search engine, in the manner of Search-R1 (arXiv 2503.09516).
+"""Multi-hop question answering with a local search engine, as in Search-R1 (arXiv 2503.09516).
 
-A turn searches a corpus with BM25 or answers. The terminal reward is the exact match with any gold answer.
+In each turn the policy searches a corpus with BM25 or answers. The terminal reward is 1 for an exact match with a gold
+answer, else 0.
 """
 
 import json
@@ -40,7 +41,7 @@ def exact_match(answer: str, golds: Sequence[str]) -> bool:
 
 
 class SearchIndex:
-    """BM25 over titles and texts; documents whose title is the query come first. Threads may share it."""
+    """BM25 over titles and texts. Documents whose title is the query come first. Threads may share an index."""
 
     def __init__(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Index `documents`, each with a `title` and a `text`."""
@@ -55,6 +56,7 @@ class SearchIndex:
         self._bm25.index(
             bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False
         )
+        # Rollouts of the same task ask the same questions, again in every step.
         self.search = lru_cache(maxsize=65_536)(self._search)
 
     @classmethod
@@ -69,7 +71,8 @@ class SearchIndex:
         return cls([json.loads(sample["json"]) for sample in samples])
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
-        """At most `top_k` (title, text) pairs, best first; a document without a word of `query` is no hit."""
+        """At most `top_k` (title, text) pairs, best first. A hit has the title or at least a word of `query`."""
+        # BM25 alone may rank a document that repeats a name above the document with that title.
         hits = self._by_title.get(normalize_answer(query), [])[:top_k]
         if len(hits) < top_k:
             tokens = bm25s.tokenize([query], stopwords=None, return_ids=False, show_progress=False)
@@ -95,7 +98,7 @@ class SearchQA:
         instruction: str,
         max_observation_chars: int,
     ) -> None:
-        """An episode that awaits `reset` or `restore`; the options are those of `search_qa_factory`."""
+        """An episode that `reset` or `restore` starts; `search_qa_factory` explains the options."""
         self._index = index
         self._top_k = top_k
         self._max_turns = max_turns
