@@ -6,6 +6,7 @@ Used by build_geo_hop.py. Everything is sorted, so that the same packages give t
 import random
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import countryinfo
@@ -81,8 +82,8 @@ def city_names(cities: list[dict[str, Any]], capital: str, taken: set[str]) -> l
 
 
 def country_fields(
-    country: dict[str, Any],
-    info: dict[str, Any],
+    country: Mapping[str, Any],
+    info: Mapping[str, Any],
     largest_city: str,
     countries: dict[str, dict[str, Any]],
 ) -> Fields:
