@@ -13,7 +13,7 @@ from megatron_trace.compare.record import write_record
 from megatron_trace.compare.recorded_settings import STRATEGY_HASH, recorded_settings
 from megatron_trace.compare.sweep import Sweep, trial_config, trial_overrides
 from megatron_trace.config import RunConfig
-from megatron_trace.report.metrics import Row, read_metrics
+from megatron_trace.report.metrics_file import Row, read_metrics
 
 PROGRAM = Path(__file__).parents[2] / "pretrain_trace.py"
 

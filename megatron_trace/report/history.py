@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from megatron_trace.models.folders import hf_assets_dir
-from megatron_trace.report.metrics import CALIBRATION_BINS, Bin, Row, read_metrics
+from megatron_trace.report.metrics import CALIBRATION_BINS, Bin
+from megatron_trace.report.metrics_file import Row, read_metrics
 from megatron_trace.report.words import seconds_text
 
 WINDOW = 5

@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich import progress as bars
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from megatron_trace.report.history import History, read_history
-from megatron_trace.report.words import seconds_text, short
+from megatron_trace.report.words import seconds_text
 
 
 class RunProgress:
@@ -33,23 +30,27 @@ class RunProgress:
     ) -> None:
         """Show a run of `steps` steps, numbered from 1, of which `done` were done before it started.
 
-        `beat` is told the phase whenever it goes forward.
+        `beat` is called with the phase's name whenever something was done in it.
         """
         self._console = console or Console()
-        self._beat, self._phase = beat, "starting"
-        self._steps, self._first, self._done = steps, done, done
+        self._beat = beat
+        self._steps = steps
+        self._first = done
+        self._done = done
         self._metrics: dict[str, Any] = {}
         self._heldout: tuple[float, int] | None = None
         self._began = time.monotonic()
-        columns = (
+        self._bars = bars.Progress(
             bars.TextColumn("{task.description:<18}"),
             bars.BarColumn(36, complete_style="cyan", finished_style="green"),
             bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[note]}", style="dim"),
         )
-        self._bars = bars.Progress(*columns, bars.TextColumn("{task.fields[note]}", style="dim"))
         self._step_bar = self._bars.add_task("step", total=steps, completed=done, note="")
+        self._phase = "starting"
         self._phase_bar = self._bars.add_task("starting", total=None, note="")
-        self._phase_began, self._phase_done = self._began, 0
+        self._phase_began = self._began
+        self._phase_done = 0
         self._live: Live | None = None
         if self._console.is_terminal:
             self._live = Live(
@@ -60,7 +61,8 @@ class RunProgress:
         """Begin phase `name`, of `total` units where that is known (rollouts, tasks, micro-batches)."""
         self._phase = name
         self._beat(name)
-        self._phase_began, self._phase_done = time.monotonic(), 0
+        self._phase_began = time.monotonic()
+        self._phase_done = 0
         self._bars.remove_task(self._phase_bar)
         self._phase_bar = self._bars.add_task(name, total=total, note="")
 
@@ -74,15 +76,13 @@ class RunProgress:
     def step_done(self, metrics: Mapping[str, Any]) -> None:
         """A row of `metrics.jsonl` is complete: a step's, or an evaluation's."""
         if "evaluation" in metrics:
-            scores = metrics["evaluation"]
-            mean = scores.get("mean", sum(scores.values()) / max(len(scores), 1))
-            self._heldout = float(mean), int(metrics["step"])
-            if self._live is None:
-                self._plain(f"evaluation at step {metrics['step']}: {_scores(scores)}")
+            self._evaluation_done(metrics)
             return
         self._metrics = dict(metrics)
-        if self._done == self._first:  # starting up says nothing about the steps to come
-            self._began, self._first = time.monotonic(), int(metrics["step"])
+        # The first step includes start-up, which says nothing about the steps to come.
+        if self._done == self._first:
+            self._began = time.monotonic()
+            self._first = int(metrics["step"])
         self._done = int(metrics["step"])
         self._bars.update(self._step_bar, completed=self._done, note=self._time_left())
         if self._live is None:
@@ -95,6 +95,14 @@ class RunProgress:
             ]
             self._plain(" | ".join(filter(None, parts)))
 
+    def _evaluation_done(self, metrics: Mapping[str, Any]) -> None:
+        scores = metrics["evaluation"]
+        mean = scores.get("mean", sum(scores.values()) / max(len(scores), 1))
+        self._heldout = float(mean), int(metrics["step"])
+        if self._live is None:
+            written = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            self._plain(f"evaluation at step {metrics['step']}: {written}")
+
     def message(self, text: str) -> None:
         """A line that stays, such as a worker's restart."""
         if self._live is None:
@@ -103,17 +111,21 @@ class RunProgress:
             self._console.print(Text(text))
 
     def _plain(self, text: str) -> None:
+        # Past rich, which would wrap the line at the console's width: a log has one line for each step.
         self._console.file.write(" ".join(text.split()) + "\n")
         self._console.file.flush()
 
     def _time_left(self) -> str:
-        done, left = self._done - self._first, self._steps - self._done
+        done = self._done - self._first
+        left = self._steps - self._done
         if done <= 0 or left <= 0:
             return ""
-        return f"{seconds_text((time.monotonic() - self._began) / done * left)} left"
+        seconds_a_step = (time.monotonic() - self._began) / done
+        return f"{seconds_text(seconds_a_step * left)} left"
 
     def _facts(self) -> list[str]:
-        metrics, facts = self._metrics, []
+        metrics = self._metrics
+        facts = []
         if "success_rate" in metrics:
             facts.append(f"success {metrics['success_rate']:.3f}")
         if "effective_ratio" in metrics:
@@ -142,54 +154,3 @@ class RunProgress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-
-
-def summary_table(run_dir: Path | str) -> Group:
-    """What a run came to: held-out success, effective ratio, what was spent, the time and where the files lie."""
-    run_dir = Path(run_dir)
-    history = read_history(run_dir)
-    title = f"{history.name}: {history.progress()}"
-    table = Table("", "start", "end", "change", title=title, title_justify="left", highlight=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in ("mean", *history.evaluation_sets()):
-        _change(table, f"held-out success, {name}", history.evaluation(name))
-    for key, name in (
-        ("effective_ratio", "effective ratio"),
-        ("effective_ratio_bare", "of bare rollouts alone"),
-    ):
-        _change(table, name, history.ends(key) or ())
-    table.add_section()
-    _spending(table, history)
-    table.add_section()
-    for phase in history.phases():
-        table.add_row(f"time, {phase}", "", seconds_text(history.total(f"time/{phase}")))
-    if history.phases():
-        table.add_row("time, all phases", "", history.duration())
-    files = Text("\n".join(_files(run_dir)), style="dim", no_wrap=True, overflow="ignore")
-    return Group(table, files)
-
-
-def _change(table: Table, name: str, values: list[float] | tuple[float, ...]) -> None:
-    if values:
-        start, end = values[0], values[-1]
-        table.add_row(Text(name), f"{start:.1%}", f"{end:.1%}", f"{100 * (end - start):+.1f}")
-
-
-def _spending(table: Table, history: History) -> None:
-    stages = (
-        ("bare rollouts", "bare_rollouts", "bare"),
-        ("continuations", "continuations", "continuations"),
-    )
-    for name, key, stage in stages:
-        tokens = short(history.total(f"sampled_tokens_{stage}"))
-        table.add_row(name, "", f"{history.total(key):,.0f}", f"{tokens} tokens")
-
-
-def _files(run_dir: Path) -> list[str]:
-    names = ("report.html", "metrics.jsonl", "trees", "tensorboard", "policy")
-    return [str(run_dir / name) for name in names if (run_dir / name).exists()]
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())

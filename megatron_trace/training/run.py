@@ -16,9 +16,10 @@ from megatron_trace.policy.precision import parameter_dtype
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.report.history import decoder
 from megatron_trace.report.loggers import start_loggers
-from megatron_trace.report.metrics import MetricsWriter, read_metrics
-from megatron_trace.report.progress import RunProgress, summary_table
+from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
+from megatron_trace.report.progress import RunProgress
 from megatron_trace.report.run_page import write_report
+from megatron_trace.report.run_summary import summary_table
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.supervise.guard import Guard, train_rank
 from megatron_trace.supervise.health import UnhealthyRun

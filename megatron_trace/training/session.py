@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import Config, RunConfig
-from megatron_trace.report.metrics import MetricsWriter
+from megatron_trace.report.metrics_file import MetricsWriter
 from megatron_trace.report.progress import RunProgress
 from megatron_trace.supervise.guard import Guard
 from megatron_trace.supervise.stop import Stop

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from megatron_trace.report.metrics import read_metrics
+from megatron_trace.report.metrics_file import read_metrics
 from megatron_trace.tree import load_trees
 from tests.system.program import finish, launch
 

@@ -1,6 +1,6 @@
 from megatron_trace.compare.collect import prune, record_of_run
 from megatron_trace.compare.grid import Trial, strategy_variant
-from megatron_trace.report.metrics import MetricsWriter
+from megatron_trace.report.metrics_file import MetricsWriter
 from tests.unit.report.fake_run import fake_run
 
 TRIAL = Trial(strategy_variant("trace"), 64, 0)

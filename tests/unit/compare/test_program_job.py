@@ -8,7 +8,7 @@ from megatron_trace.compare.program_job import ProgramJob, exit_code, shortfall
 from megatron_trace.compare.record import read_records
 from megatron_trace.compare.sweep import Sweep
 from megatron_trace.config import RunConfig
-from megatron_trace.report.metrics import MetricsWriter
+from megatron_trace.report.metrics_file import MetricsWriter
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "geo_hop_cpu.yaml")
 

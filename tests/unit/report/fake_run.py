@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from megatron_trace.report.metrics import MetricsWriter, calibration_bins, tree_metrics
+from megatron_trace.report.metrics import calibration_bins, tree_metrics
+from megatron_trace.report.metrics_file import MetricsWriter
 from megatron_trace.tree import RolloutTree, Turn, save_trees
 
 CITIES = (

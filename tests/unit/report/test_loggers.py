@@ -15,7 +15,7 @@ from megatron_trace.config import Config, SettingError, check_bounds
 from megatron_trace.report import loggers
 from megatron_trace.report.logger_backends import BACKENDS, MLflow, RunFacts, WandB
 from megatron_trace.report.loggers import DetachedLogger, close_all, start_loggers
-from megatron_trace.report.metrics import MetricsWriter, read_metrics
+from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 
 Row = tuple[int, dict[str, float]]
 

@@ -4,12 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from megatron_trace.report.metrics import (
-    MetricsWriter,
-    calibration_bins,
-    read_metrics,
-    tree_metrics,
-)
+from megatron_trace.report.metrics import calibration_bins, tree_metrics
+from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 from megatron_trace.tree import RolloutTree
 from tests.unit.report.fake_run import answer, root, search, turn
 

@@ -2,7 +2,8 @@ import io
 
 from rich.console import Console
 
-from megatron_trace.report.progress import RunProgress, summary_table
+from megatron_trace.report.progress import RunProgress
+from megatron_trace.report.run_summary import summary_table
 from tests.unit.report.fake_run import fake_run
 
 ROW = {

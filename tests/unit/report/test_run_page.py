@@ -11,7 +11,7 @@ from megatron_trace.report.exemplars import (
     choose_exemplars,
     kind_of,
 )
-from megatron_trace.report.metrics import MetricsWriter
+from megatron_trace.report.metrics_file import MetricsWriter
 from megatron_trace.report.run_page import write_report
 from megatron_trace.tree import save_trees
 from tests.unit.report.fake_run import answer, decode, fake_run, root, search
