@@ -59,7 +59,7 @@ def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path) -> None
         (
             strategy_variant("unifrom"),
             64,
-            "unifrom-b64-s0: allocation.strategy = 'unifrom': must be one of",
+            "unifrom-b64-s0: allocation.strategy = 'unifrom': no such strategy",
         ),
         (
             strategy_variant("uniform"),
