@@ -13,7 +13,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Reference(Protocol[Result_co]):
-    """A result that is still being computed: Ray's `ObjectRef`, with the type of what it refers to."""
+    """A result that is still being computed: Ray's `ObjectRef` with the type of the result."""
 
     def future(self) -> Future[Any]:
         """A future that ends with the result, or with what the call raised."""

@@ -1,13 +1,15 @@
-"""Which engine samples and how weights reach it: outside `rollout/vllm/`, the one file that names vLLM."""
+"""Which engine samples and how weights reach it; the one file outside `vllm/` that names vLLM."""
 
 from functools import partial
 
 import torch
 
 from megatron_trace.config import Config, WeightBackend
+from megatron_trace.rollout.broadcast import BroadcastSync
 from megatron_trace.rollout.engine import EngineStarter
+from megatron_trace.rollout.object_store import ObjectStoreSync
 from megatron_trace.rollout.vllm.engine import VLLMEngine
-from megatron_trace.rollout.weight_sync import BroadcastSync, ObjectStoreSync, WeightSync
+from megatron_trace.rollout.weight_sync import WeightSync
 
 start_engine: EngineStarter = VLLMEngine.start
 """What starts a worker's engine."""

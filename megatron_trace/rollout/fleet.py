@@ -152,8 +152,9 @@ class Fleet:
     def close(self) -> None:
         """Stop all workers, and the Ray that this fleet has started.
 
-        Where a worker has died Ray's logs stay, for they say why.
+        If a worker has died, Ray's logs stay: they say why.
         """
+        # Without its vital processes Ray answers no call, and closing the pool would never end.
         if self._cluster.serves():
             self._pool.close()
         self._cluster.close(keep_logs=self._pool.deaths > 0)

@@ -20,7 +20,7 @@ from megatron_trace.rollout.worker import Worker
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 5.0
-"""How long closing waits for the engines to end by themselves."""
+"""How long closing waits for the engines to stop, before their actors are killed."""
 
 
 class WorkerPool:
@@ -202,7 +202,7 @@ class WorkerPool:
             raise RuntimeError(
                 f"worker {slot.index} died after {slot.restarts} restarts"
             ) from error
-        # Where only the engine died its actor still lives, and holds its share of the machine.
+        # If only the engine died, its actor still lives and holds its share of the machine.
         ray.kill(slot.actor)
         self._router.forget(slot.index)
         slot.restarts += 1

@@ -18,7 +18,7 @@ from megatron_trace.config import Config
 from megatron_trace.supervise import stacks
 
 OBJECT_STORE_BYTES = 512 << 20
-"""Object store of a Ray that is started here, where there is no GPU."""
+"""Size of the object store of a Ray that is started here on a machine without GPUs."""
 
 VITAL_PROCESSES = ("gcs_server", "raylet")
 """Processes without which a Ray serves nobody."""
@@ -47,6 +47,7 @@ class RayCluster:
 
         If one of them dies, waiting for a worker may never end.
         """
+        # Ray starts them as children of this process; those of a cluster elsewhere are not.
         children = psutil.Process().children()
         return {child.name(): child.pid for child in children if child.name() in VITAL_PROCESSES}
 
@@ -55,12 +56,13 @@ class RayCluster:
         return self.temp is None or len(self.vital_processes()) == len(VITAL_PROCESSES)
 
     def close(self, *, keep_logs: bool) -> None:
-        """Stop a Ray that was started here; none of its processes or files is left, but for logs."""
+        """Stop a Ray that was started here. Nothing of it is left, except the logs if wanted."""
         if self.temp is None:
             return
         ray.shutdown()
         if not keep_logs:
             shutil.rmtree(self.temp, ignore_errors=True)
+        # With `keep_logs` the folder stays, and in it the sockets, which nobody answers any more.
         for path in self.temp.rglob("*"):
             if path.is_socket():
                 path.unlink()
@@ -68,7 +70,11 @@ class RayCluster:
 
 
 def start_ray() -> Path:
-    """Start a Ray on this machine, and return the folder of its temporary files and its workers'."""
+    """Start a Ray on this machine.
+
+    Returns:
+        The folder of its temporary files and of those of its workers.
+    """
     # Ray would start its workers at niceness 15, where any other process starves the engines.
     os.environ.setdefault("RAY_worker_niceness", "0")
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
@@ -116,7 +122,7 @@ def has_gpus(config: Config) -> bool:
     """Whether the engines run on GPUs: Ray has some.
 
     Raises:
-        ValueError: Ray has fewer than the engines need; the actors would wait for them for ever.
+        ValueError: Ray has fewer than the engines need; the actors would never start.
     """
     found = int(ray.cluster_resources().get("GPU", 0))
     workers, each = config.rollout.workers, config.rollout.tensor_parallel

@@ -1,4 +1,4 @@
-"""The train ranks as the loop sees them: they learn from trees and push their weights to the fleet."""
+"""The train ranks as the loop sees them: they learn from trees and push weights to the fleet."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,10 @@ OPTIMIZER_BYTES = 12
 
 
 class Trainer:
-    """Lives on rank 0, whose calls the other train ranks follow."""
+    """Lives on rank 0, whose calls the other train ranks repeat.
+
+    It is the `PolicyWeights` of weight sync.
+    """
 
     def __init__(self, config: Config, ranks: RankGroup) -> None:
         """`ranks` are the train ranks, ready to be called."""
@@ -30,10 +33,15 @@ class Trainer:
         self._ranks = ranks
 
     def learn(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
-        """One training step: backup, predictor targets, tree-aware advantages, update. Returns its metrics."""
-        return self._ranks.call(
-            Policy.update, rows_from_trees(trees, self._advantage, longest=self._longest)
-        )
+        """One training step: backup, predictor targets, tree-aware advantages, update.
+
+        Returns:
+            The step's metrics; see `Policy.update`.
+        """
+        # Only rank 0 has the trees. Every rank gets all rows, and takes its share of them itself: how
+        # they are split depends on the parallel layout.
+        rows = rows_from_trees(trees, self._advantage, longest=self._longest)
+        return self._ranks.call(Policy.update, rows)
 
     def save(self, folder: Path) -> None:
         """Write the policy and its predictor as a HF folder."""
@@ -45,7 +53,7 @@ class Trainer:
 
     @cached_property
     def checkpoint_bytes(self) -> int:
-        """About what a checkpoint takes: the weights, and the optimizer's float32 weights and two moments."""
+        """About what a checkpoint takes on disk: weights and optimizer state."""
         total = 0
         for _, dtype, shape in self.weight_metadata():
             total += math.prod(shape) * (dtype.itemsize + OPTIMIZER_BYTES)

@@ -64,7 +64,7 @@ class Turn:
 
 @dataclass
 class Rollout:
-    """Where a rollout began; its turns are those with its index in `RolloutTree.rollouts`."""
+    """A sampled rollout: its anchor. Its turns name it by its index in `RolloutTree.rollouts`."""
 
     anchor: Anchor
 
@@ -134,13 +134,13 @@ class RolloutTree:
         Args:
             of_continuations: turns of continuations too, and not only of bare rollouts.
         """
-        return [
-            index
-            for index, turn in enumerate(self.turns)
-            if index != ROOT
-            and not turn.terminal
-            and (of_continuations or self.rollouts[turn.rollout].stage == "bare")
-        ]
+        prefixes = []
+        for index, turn in enumerate(self.turns):
+            if index == ROOT or turn.terminal:
+                continue
+            if of_continuations or self.rollouts[turn.rollout].stage == "bare":
+                prefixes.append(index)
+        return prefixes
 
     def graft(self, anchor: Anchor, turns: Sequence[Turn]) -> None:
         """Append one sampled rollout, a chain of turns that ends in a terminal one, below `anchor`.
@@ -155,6 +155,7 @@ class RolloutTree:
             )
         if self.turns[anchor].terminal:
             raise ValueError(f"turn {anchor} is terminal and cannot be continued")
+        # Appended in the order of the chain: the backup relies on parents before their children.
         self.rollouts.append(Rollout(anchor))
         parent = anchor
         for turn in turns:

@@ -1,4 +1,4 @@
-"""All that depends on the version of vLLM (0.32): to move to another one, read this folder.
+"""All that depends on the version of vLLM (0.32). To move to another version, read this folder.
 
 Files:
     launch.py           environment variables and `AsyncEngineArgs` of an engine

@@ -33,7 +33,7 @@ def launch(config: Config, model_path: str, gpu: bool, requires: frozenset[Requi
 def forget_torchrun() -> None:
     """Drop torchrun's variables, which a Ray that rank 0 started hands to its actors.
 
-    With them vLLM's own process group would look for torchrun's store, and wait for ever.
+    With them vLLM's own process group would look for torchrun's store, and never find it.
     """
     for name in list(os.environ):
         if name in TORCHRUN or name.startswith(TORCHRUN_PREFIXES):

@@ -27,7 +27,7 @@ from vllm.platforms import current_platform
 
 from megatron_trace.models.predictor import PredictorHead, load_predictor, sampling_dtype
 from megatron_trace.models.reserved import write_reserved
-from megatron_trace.rollout.weights import MODULUS, fingerprint
+from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
 from megatron_trace.supervise import stacks
 
 if TYPE_CHECKING:
@@ -74,13 +74,14 @@ class WithPredictor(nn.Module):
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the weights, and after them the output layer of a tied model.
 
-        Where vLLM repacks weights the output layer is a copy of the embedding, not the same tensor.
+        If vLLM repacks weights, the output layer is a copy of the embedding, not the same tensor.
         An update of the embedding alone would leave the old output layer in place.
         """
         tied = None
         for name, tensor in weights:
             self.received = (self.received + fingerprint(name, tensor)) % MODULUS
             if self.config.tie_word_embeddings:
+                # The trainer sends it too; the copy below is loaded instead of it.
                 if name == "lm_head.weight":
                     continue
                 if name == "model.embed_tokens.weight":

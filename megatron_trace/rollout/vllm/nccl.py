@@ -16,8 +16,8 @@ from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from vllm.utils.network_utils import get_ip, get_open_port
 
 from megatron_trace.rollout.actors import call, results
+from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
 from megatron_trace.rollout.weight_sync import PolicyWeights
-from megatron_trace.rollout.weights import MODULUS, fingerprint
 from megatron_trace.rollout.worker import Worker
 
 
@@ -70,6 +70,7 @@ class GatheredWeights(WeightSource):
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Gather; collective over the train ranks."""
+        # Taken while the tensors pass, so that no second gathering is needed to check the engines.
         self.fingerprint = 0
         for name, tensor in self._weights.weights():
             self.fingerprint = (self.fingerprint + fingerprint(name, tensor)) % MODULUS
@@ -86,6 +87,7 @@ class FleetClient:
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Let every engine join the group: its ranks come after those of the engine before."""
+        # All are called before any is waited for: the group forms when the last one has joined.
         joins = []
         for number, worker in enumerate(self._workers):
             offset = init_info["rank_offset"] + number * self._tensor_parallel

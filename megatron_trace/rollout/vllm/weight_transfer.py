@@ -1,7 +1,8 @@
-"""The engine's end of weights that come through Ray's object store, as a backend of vLLM's weight transfer.
+"""The engine's end of weights that come through Ray's object store: a backend of vLLM's transfer.
 
-The driver puts a version's tensors into the store once (`weights.put_weights`). Every worker maps the chunks without
-a copy and hands them to its engine, where `RayWeightTransferEngine` loads them by vLLM's layerwise reload.
+The driver puts a version's tensors into the store once (`weights.put_weights`). Every worker maps
+the chunks without a copy and hands them to its engine's process, where `RayWeightTransferEngine`
+loads them by vLLM's layerwise reload.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from vllm.distributed.weight_transfer.base import (
 
 @dataclass
 class RayInitInfo(WeightTransferInitInfo):
-    """Nothing needs to be agreed on beforehand."""
+    """Empty: the two ends need no agreement beforehand."""
 
 
 @dataclass
 class RayUpdateInfo(WeightTransferUpdateInfo):
-    """A chunk: tensor i has `names[i]`, `dtypes[i]` (torch's name), `shapes[i]` and the bytes `data[i]`."""
+    """The tensors of a `weights.Chunk`, in its fields; tensor i has the bytes `data[i]`."""
 
     names: list[str]
     dtypes: list[str]
@@ -39,7 +40,7 @@ class RayWeightTransferEngine(WeightTransferEngine[RayInitInfo, RayUpdateInfo]):
         """Nothing to set up."""
 
     def start_weight_update(self) -> None:
-        """Make the layers ready to be loaded anew."""
+        """Make the layers ready to be loaded."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         initialize_layerwise_reload(self.model)
@@ -58,7 +59,7 @@ class RayWeightTransferEngine(WeightTransferEngine[RayInitInfo, RayUpdateInfo]):
         )
 
     def finish_weight_update(self) -> None:
-        """Process what the layers hold back until the last chunk."""
+        """Finish the layers that vLLM leaves to the end of an update, attention among them."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.model, self.model_config)
@@ -68,4 +69,5 @@ class RayWeightTransferEngine(WeightTransferEngine[RayInitInfo, RayUpdateInfo]):
 
 
 def _tensor(dtype: str, shape: list[int], data: bytes) -> torch.Tensor:
+    # A copy, because torch wants memory that it may write to, which `bytes` is not.
     return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape)

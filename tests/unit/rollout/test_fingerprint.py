@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from megatron_trace.rollout.weights import MODULUS, fingerprint
+from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from megatron_trace.rollout.weight_sync import BroadcastSync
+from megatron_trace.rollout.broadcast import BroadcastSync
 
 WEIGHTS: Any = object()
 
