@@ -49,17 +49,18 @@ class GuardProcess:
         self._rank = leftovers.find(settings.pid)
         self._launcher = leftovers.find(settings.launcher) if settings.launcher else None
         self._launcher_died = self._launcher is None
+        # What is there before the rank makes any belongs to others, and stays.
         self._shared_memory = leftovers.shared_memory()
         self._inbox = Inbox(settings.pipe, settings.signals)
         self._report = RankReport()
-        more_s = FOLLOWER_GRACE_S if settings.rank else 0.0
-        self._deadline = Deadline(settings.grace_s + more_s)
-        self._leader_gone = False
         self._own_file = self._folder / f"guard{settings.rank}"
         try_to_write(self._own_file, "")
-        self._follower = None
+        grace_s, self._follower = settings.grace_s, None
         if settings.rank:
+            grace_s += FOLLOWER_GRACE_S
             self._follower = Follower(self._folder, self._own_file, settings.pid)
+        self._deadline = Deadline(grace_s)
+        self._leader_gone = False
 
     def run(self) -> None:
         """Guard until the rank is gone, then clean up and print the last lines."""
@@ -69,6 +70,7 @@ class GuardProcess:
             self._watch_leader()
             self._watch_progress()
             self._kill_if_late()
+        # What the rank said last, such as its exit code, may still be in the pipe.
         self._listen()
         self._clean()
 

@@ -1,1 +1,1 @@
-
+"""A run: how it starts, its loop, its checkpoints, how it ends."""

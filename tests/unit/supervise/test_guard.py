@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 TOY = """
 import os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
-from megatron_trace.supervise import guard
+from megatron_trace.supervise.guard import start
 from megatron_trace.supervise.stop import Stop, Stopped
 
 def spawn(*deaf):
@@ -44,14 +44,14 @@ def until_stopped(beat=lambda: None):
             beat()
             time.sleep(0.05)
     except Stopped as error:
-        keeper.leave(error.exit_code, f"{error}; step 7 is saved")
+        guard.leave(error.exit_code, f"{error}; step 7 is saved")
         sys.exit(error.exit_code)
 
-keeper = guard.start(Path(sys.argv[1]), hang_s=HANG_S, grace_s=GRACE_S)
+guard = start(Path(sys.argv[1]), hang_s=HANG_S, grace_s=GRACE_S)
 stop = Stop()
 Path(tempfile.mkdtemp()).joinpath("file").touch()
-keeper.hint("to continue run it again")
-keeper.beat("sampling")
+guard.hint("to continue run it again")
+guard.beat("sampling")
 print(os.getpid(), flush=True)
 """
 LAUNCHER = "import subprocess, sys, time; subprocess.run(sys.argv[1:])"
@@ -132,7 +132,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_a_good_end_is_silent_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    toy = start("keeper.leave(0)")
+    toy = start("guard.leave(0)")
     assert toy.end() == (0, "")
     assert not list(tmp_path.iterdir())
 
@@ -204,7 +204,7 @@ def test_a_rank_that_does_not_end_in_time_is_killed(start: Start) -> None:
 
 
 def test_a_rank_that_lingers_after_its_last_words_is_killed(start: Start) -> None:
-    toy = start("keeper.leave(1, 'ended by ValueError')\nstuck_in_a_phase()")
+    toy = start("guard.leave(1, 'ended by ValueError')\nstuck_in_a_phase()")
     assert toy.end()[0] == -signal.SIGKILL
 
 
@@ -218,7 +218,7 @@ def test_a_second_signal_kills_at_once(start: Start) -> None:
 
 def test_a_hang_prints_the_stacks_and_ends_the_run(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    toy = start("spawn()\nkeeper.beat('learning')\nstuck_in_a_phase()", hang_s=1.0)
+    toy = start("spawn()\nguard.beat('learning')\nstuck_in_a_phase()", hang_s=1.0)
     code, printed = toy.end()
     assert code != 0
     assert "no progress in phase 'learning' for 1 s" in printed
@@ -228,7 +228,7 @@ def test_a_hang_prints_the_stacks_and_ends_the_run(start: Start, tmp_path: Path)
 
 
 def test_beats_keep_a_run_alive(start: Start) -> None:
-    toy = start("until_stopped(beat=lambda: keeper.beat('sampling'))", hang_s=0.5)
+    toy = start("until_stopped(beat=lambda: guard.beat('sampling'))", hang_s=0.5)
     time.sleep(2.0)
     assert toy.process.poll() is None
     toy.process.terminate()
@@ -236,7 +236,7 @@ def test_beats_keep_a_run_alive(start: Start) -> None:
 
 
 def test_a_stopped_rank_is_a_hang_and_does_not_block_the_guard(start: Start) -> None:
-    toy = start("until_stopped(beat=lambda: keeper.beat('sampling'))", hang_s=1.0)
+    toy = start("until_stopped(beat=lambda: guard.beat('sampling'))", hang_s=1.0)
     os.kill(toy.pid, signal.SIGSTOP)
     code, printed = toy.end()
     assert code == -signal.SIGKILL
@@ -251,7 +251,7 @@ def test_the_death_of_torchrun_stops_the_run(start: Start) -> None:
 
 def test_the_last_lines_come_after_torchruns_own(start: Start) -> None:
     launcher = LAUNCHER + "; time.sleep(1); print('report', file=sys.stderr)"
-    toy = start("keeper.leave(1, 'ended by ValueError')", launcher=launcher)
+    toy = start("guard.leave(1, 'ended by ValueError')", launcher=launcher)
     assert toy.end()[1].splitlines() == [
         "report",
         "ended by ValueError",
@@ -262,7 +262,7 @@ def test_the_last_lines_come_after_torchruns_own(start: Start) -> None:
 def test_the_death_of_a_process_that_is_watched_stops_the_run(start: Start) -> None:
     code = """
 child = subprocess.Popen(["sleep", "100"])
-with keeper.watching({"raylet": child.pid}):
+with guard.watching({"raylet": child.pid}):
     time.sleep(0.5)
     child.kill()
     child.wait()
@@ -276,12 +276,12 @@ with keeper.watching({"raylet": child.pid}):
 def test_a_process_that_is_no_longer_watched_may_end(start: Start) -> None:
     code = """
 child = subprocess.Popen(["sleep", "100"])
-with keeper.watching({"raylet": child.pid}):
+with guard.watching({"raylet": child.pid}):
     pass
 child.kill()
 child.wait()
 time.sleep(1)
-keeper.leave(0)
+guard.leave(0)
 """
     assert start(code).end() == (0, "")
 
