@@ -7,21 +7,24 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from megatron_trace.data.tasks import Task
-from megatron_trace.envs.search_qa import SearchQA
+from megatron_trace.envs.builtin.search_qa import SearchQA
 
 MAX_TURNS = 6
-ENVIRONMENT: dict[str, Any] = {
-    "top_k": 1,
-    "max_turns": MAX_TURNS,
-    "instruction": "",
-    "max_observation_chars": 300,
-}
-"""The options of `search_qa`, as in the CPU configuration."""
+"""Turns of an episode, as in the CPU configuration."""
+
 DETOUR_RATE = 0.05
 """Competent phase: rate of needless searches per turn. The search is shown, and the recovery from it is learnt."""
+
+
+def geo_hop_episodes(folder: Path) -> Callable[[], SearchQA]:
+    """The maker of episodes over GeoHop's corpus in `folder`, with the options of the CPU configuration."""
+    options = SearchQA.Options(
+        corpus=str(folder / "corpus-*.tar"), top_k=1, max_observation_chars=300, instruction=""
+    )
+    return SearchQA.maker(options, MAX_TURNS)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geo_hop_demonstrator import ENVIRONMENT
+from geo_hop_demonstrator import geo_hop_episodes
 from geo_hop_tokenizer import prompt_ids
 
 from megatron_trace.data.tasks import Task, load_tasks
-from megatron_trace.envs.search_qa import SearchQA, search_qa_factory
+from megatron_trace.envs.builtin.search_qa import SearchQA
 from megatron_trace.models.predictor import FILE
 
 MAX_ACTION_TOKENS = 64
@@ -75,7 +75,7 @@ def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Sample
     sampling = SamplingParams(
         max_tokens=MAX_ACTION_TOKENS, stop=list(SearchQA.stop), include_stop_str_in_output=True
     )
-    make = search_qa_factory(str(data / "corpus-*.tar"), **ENVIRONMENT)
+    make = geo_hop_episodes(data)
     episodes = [make() for _ in tasks]
     histories = []
     for episode, task in zip(episodes, tasks, strict=True):

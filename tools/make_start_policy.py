@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from geo_hop_cloning import Episode, batches, new_model, save, train
 from geo_hop_demonstrator import (
-    ENVIRONMENT,
     Demonstrator,
+    geo_hop_episodes,
     names_from_titles,
     names_from_tokens,
     rename,
@@ -28,7 +28,7 @@ from geo_hop_tokenizer import encode, tokenizer_texts, train_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from megatron_trace.data.tasks import Task, load_tasks
-from megatron_trace.envs.search_qa import SearchQA, search_qa_factory
+from megatron_trace.envs.builtin.search_qa import SearchQA
 
 HOP_WEIGHTS = {"competent": (0.2, 0.35, 0.3, 0.15), "noisy": (0.2, 0.25, 0.3, 0.25)}
 """Share of tasks with 1, 2, 3 and 4 hops among the demonstrations of a phase."""
@@ -91,7 +91,7 @@ class Demonstrations:
             if not document["heldout"]:
                 world[document["title"]] = document["fields"]
         tasks = load_tasks(str(folder / "train-*.tar"))
-        make = search_qa_factory(str(folder / "corpus-*.tar"), **ENVIRONMENT)
+        make = geo_hop_episodes(folder)
         return cls(make, world, tasks)
 
     def episodes(

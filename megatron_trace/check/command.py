@@ -14,13 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from megatron_trace.check.devices import check_devices
-from megatron_trace.check.environment import check_environment, check_needed_options
 from megatron_trace.check.layout import check_layout
 from megatron_trace.check.learning import check_learning
 from megatron_trace.check.limits import check_limits
 from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.model import check_model, read_model_config
-from megatron_trace.check.plugins import check_estimator, check_strategy
+from megatron_trace.check.plugins import check_environment, check_estimator, check_strategy
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
@@ -32,7 +31,6 @@ from megatron_trace.models.folders import is_checkpoint
 ON_THIS_MACHINE = (
     check_devices,
     check_loggers,
-    check_needed_options,
     check_shards,
     check_run_directory,
 )
@@ -139,7 +137,11 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             _explain(error, layer)
-    return cast(Config, OmegaConf.to_object(merged))
+    config = cast(Config, OmegaConf.to_object(merged))
+    # Workers import the environment's file, and Ray may have started them in another folder.
+    if config.environment.name.endswith(".py"):
+        config.environment.name = str(Path(config.environment.name).absolute())
+    return config
 
 
 def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:

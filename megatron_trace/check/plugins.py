@@ -2,6 +2,7 @@
 
 from megatron_trace.allocation import advantage_settings, make_strategy
 from megatron_trace.config import Config, SettingError
+from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning.estimator import make_estimator
 
 
@@ -29,3 +30,14 @@ def check_estimator(config: Config) -> None:
         # The user has set no estimator: what is wrong is the strategy that brings one.
         remedy = f"its estimator cannot be used: {error}"
         raise SettingError("allocation.strategy", config.allocation.strategy, remedy) from None
+
+
+def check_environment(config: Config) -> None:
+    """Refuse an environment that does not exist, or options that it does not take. Builds nothing.
+
+    Imports the environment with its libraries, which may take seconds.
+
+    Raises:
+        SettingError: at the first setting that is wrong.
+    """
+    ENVIRONMENTS.options(config.environment.name, config.environment.options)

@@ -1,22 +1,35 @@
 """Whether the data that a run names is there."""
 
-from megatron_trace.config import Config, SettingError
+from collections.abc import Iterator
+from typing import Any
+
+from megatron_trace.config import Config, SettingError, all_settings
+from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.files.shards import shard_paths
 
 
 def check_shards(config: Config) -> None:
-    """Refuse data that this machine does not have: tasks, held-out sets, and a corpus where there is one.
+    """Refuse data that this machine does not have: of every setting that is a pattern of files.
 
     Raises:
         SettingError: a pattern, or one part of its braces, matches no file.
     """
-    patterns = {"data.train": config.data.train}
-    patterns |= {f"data.heldout.{name}": pattern for name, pattern in config.data.heldout.items()}
-    if corpus := config.environment.options.get("corpus"):
-        patterns["environment.options.corpus"] = corpus
-    for name, pattern in patterns.items():
+    for name, pattern in _patterns(config):
         try:
             shard_paths(pattern)
         except FileNotFoundError as error:
-            remedy = f"{error}; build them with tools/build_geo_hop.py or correct the path"
+            remedy = f"{error}; correct the path, or make the shards (docs/environments.md)"
             raise SettingError(name, pattern, remedy) from None
+
+
+def _patterns(config: Config) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of the patterns, of the environment's too."""
+    environment = config.environment
+    options = ENVIRONMENTS.settings(environment.name, environment.options)
+    for one in [*all_settings(config), *options]:
+        if not one.files:
+            continue
+        if isinstance(one.value, dict):
+            yield from ((f"{one.name}.{key}", pattern) for key, pattern in one.value.items())
+        else:
+            yield one.name, one.value

@@ -44,6 +44,10 @@ MOVED = {
     "learning.updates_per_step": "learning.batching.updates_per_step",
     "learning.epochs": "learning.batching.epochs",
     "learning.micro_batch_tokens": "learning.batching.micro_batch_tokens",
+    "environment.options.corpus": "environment.options.search_qa.corpus",
+    "environment.options.top_k": "environment.options.search_qa.top_k",
+    "environment.options.instruction": "environment.options.search_qa.instruction",
+    "environment.options.max_observation_chars": "environment.options.search_qa.max_observation_chars",
 }
 """Old dotted name -> new dotted name."""
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from megatron_trace.config.error import SettingError, did_you_mean
 from megatron_trace.config.options import read_options
+from megatron_trace.config.setting import NamedSetting, all_settings
 
 T = TypeVar("T")
 
@@ -96,6 +97,15 @@ class PluginKind(Generic[T]):
         return read_options(
             self.options_class(name), given.get(chosen, {}), f"{self.section}.{chosen}"
         )
+
+    def settings(self, name: str, given: Mapping[str, Any]) -> list[NamedSetting]:
+        """The options of the plug-in `name` with their dotted names and the values that `options` reads.
+
+        Raises:
+            SettingError: see `options`.
+        """
+        prefix = f"{self.section}.{option_name(name)}."
+        return list(all_settings(self.options(name, given), prefix))
 
     def _module(self, name: str) -> ModuleType:
         if name.endswith(".py"):

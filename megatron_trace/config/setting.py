@@ -64,13 +64,18 @@ def setting(
     at_most: float | None = None,
     one_of: Collection[str] = (),
     reason: str = "",
+    files: bool = False,
 ) -> Any:
     """A dataclass field with its meaning, which `--help` prints, and its bounds, which `check_bounds` checks.
 
     The bounds are those of `Bounds`.
+
+    Args:
+        files: the value is a pattern of files that must exist. It says where they are, not what they are:
+            a continued run may find them elsewhere.
     """
     bounds = Bounds(above, at_least, below, at_most, one_of, reason)
-    metadata = {"meaning": meaning, "bounds": bounds}
+    metadata = {"meaning": meaning, "bounds": bounds, "files": files}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -99,6 +104,11 @@ class NamedSetting:
     def meaning(self) -> str:
         """What it does, in words."""
         return self.field.metadata.get("meaning", "")
+
+    @property
+    def files(self) -> bool:
+        """Whether the value is a pattern of files that must exist; see `setting`."""
+        return self.field.metadata.get("files", False)
 
     def type_words(self) -> str:
         """What a value must be, for messages: "one of bf16, fp8" for an enum, else "of type int"."""

@@ -150,20 +150,27 @@ class RecomputeConfig:
 class DataConfig:
     """Tasks."""
 
-    train: str = setting("", "WebDataset shards of training tasks (glob or brace pattern)")
-    heldout: dict[str, str] = setting({}, "name -> WebDataset shards of each held-out set")
+    train: str = setting(
+        "", "WebDataset shards of training tasks (glob or brace pattern)", files=True
+    )
+    heldout: dict[str, str] = setting(
+        {}, "name -> WebDataset shards of each held-out set", files=True
+    )
 
 
 @dataclass
 class EnvironmentConfig:
     """The environment in which the agent acts."""
 
-    name: str = setting("search_qa", "environment of the tasks")
+    name: str = setting(
+        "search_qa", "environment of the tasks: a file of megatron_trace/envs/builtin, or FILE.py"
+    )
     max_turns: int = setting(
         6, "largest number of turns; an episode without an answer by then fails", at_least=1
     )
     options: dict[str, Any] = setting(
-        {}, "the environment's own options; see its file in megatron_trace/envs"
+        {},
+        "environment -> options of that environment (environment.options.search_qa.top_k=1)",
     )
 
 

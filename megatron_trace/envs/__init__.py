@@ -1,6 +1,6 @@
-"""Environments: what an agent acts in. One file each, behind the `Environment` protocol."""
+"""Environments: what an agent acts in. Each is one file that defines an `Environment`."""
 
 from megatron_trace.envs.environment import Environment, StepResult
-from megatron_trace.envs.registry import environment_factory
+from megatron_trace.envs.registry import ENVIRONMENTS, make_environments
 
-__all__ = ["Environment", "StepResult", "environment_factory"]
+__all__ = ["ENVIRONMENTS", "Environment", "StepResult", "make_environments"]

@@ -1,8 +1,8 @@
-"""The `Environment` protocol: text in, text out, forkable at every turn."""
+"""`Environment`: text in, text out, forkable at every turn. docs/environments.md explains the contract."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,51 @@ class StepResult:
     malformed: bool
 
 
-class Environment(Protocol):
-    """One episode. Blocking calls are fine: the worker runs them off the engine's loop."""
+class Environment:
+    """One episode. Its methods may block: a worker calls them in threads, beside its engine.
 
-    stop: tuple[str, ...]
-    """Strings that end a turn's action; they belong to the action."""
+    Attributes:
+        stop: strings that end a turn's action; they belong to the action.
+        Options: its settings, a dataclass whose fields are `setting(default, meaning, bounds)`.
+            They are given as `environment.options.NAME.OPTION`.
+        options: an instance of `Options`, within its bounds.
+        max_turns: an episode must end with this turn at the latest (`environment.max_turns`).
+        shared: what `load` returned. Episodes run in threads, so using `shared` must be thread-safe.
+    """
+
+    stop: ClassVar[tuple[str, ...]]
+
+    @dataclass
+    class Options:
+        """None."""
+
+    def __init__(self, options: Any, max_turns: int, shared: Any = None) -> None:
+        """An episode that awaits `reset` or `restore`."""
+        self.options, self.max_turns, self.shared = options, max_turns, shared
+
+    @classmethod
+    def load(cls, options: Any) -> Any:
+        """What all episodes of a worker share, such as a search index. Called once in every worker."""
+        return None
+
+    @classmethod
+    def maker(cls, options: Any, max_turns: int) -> Callable[[], Self]:
+        """A function that makes an episode whenever it is called."""
+        shared = cls.load(options)
+        return lambda: cls(options, max_turns, shared)
 
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
         """Start an episode; returns the prompt as chat messages (`role`, `content`)."""
-        ...
+        raise NotImplementedError
 
     def step(self, action: str) -> StepResult:
-        """Take one action. Deterministic given the state."""
-        ...
+        """Take one action. The result must depend on the state and the action alone."""
+        raise NotImplementedError
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as plain JSON data, task included."""
-        ...
+        """The state as plain JSON data, task included. Later steps must not change it."""
+        raise NotImplementedError
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from `snapshot`: later steps give what the original would have given."""
-        ...
+        raise NotImplementedError

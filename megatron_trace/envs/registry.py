@@ -1,25 +1,27 @@
-"""Environments by name. A new one is a file of its own and one row here."""
+"""Environments: each is a file of `builtin/`, or any other file that defines an `Environment`."""
 
 from collections.abc import Callable
-from typing import Any
 
+from megatron_trace.config import EnvironmentConfig
+from megatron_trace.config.plugins import PluginKind, classes_of
 from megatron_trace.envs.environment import Environment
-from megatron_trace.envs.search_qa import search_qa_factory
 
-FACTORIES: dict[str, Callable[..., Callable[[], Environment]]] = {"search_qa": search_qa_factory}
+ENVIRONMENTS: PluginKind[type[Environment]] = PluginKind(
+    word="environment",
+    setting="environment.name",
+    section="environment.options",
+    package="megatron_trace.envs.builtin",
+    defines="one class that derives from Environment",
+    definitions=classes_of(Environment),
+)
+"""All environments."""
 
 
-def environment_factory(name: str, **options: Any) -> Callable[[], Environment]:
-    """The maker of episodes of environment `name`; what is heavy is built here once and shared by them all.
-
-    Args:
-        name: a registered name.
-        options: the keyword arguments of that environment's factory.
+def make_environments(settings: EnvironmentConfig) -> Callable[[], Environment]:
+    """The maker of episodes. What all episodes share is loaded here, once.
 
     Raises:
-        ValueError: `name` is unknown.
-        TypeError: the environment has no such option, or needs one that is missing.
+        SettingError: there is no such environment, or its options cannot work.
     """
-    if name not in FACTORIES:
-        raise ValueError(f"unknown environment {name!r}; known: {', '.join(sorted(FACTORIES))}")
-    return FACTORIES[name](**options)
+    options = ENVIRONMENTS.options(settings.name, settings.options)
+    return ENVIRONMENTS.find(settings.name).maker(options, settings.max_turns)

@@ -8,7 +8,7 @@ import ray
 from ray.actor import ActorHandle
 
 from megatron_trace.config import Config
-from megatron_trace.envs import environment_factory
+from megatron_trace.envs import make_environments
 from megatron_trace.rollout.backends import make_weight_sync, start_engine
 from megatron_trace.rollout.jobs import Job
 from megatron_trace.rollout.pool import WorkerPool
@@ -54,7 +54,7 @@ class Fleet:
             requires: what turns and trees carry beyond log-probabilities and predictions.
         """
         self._cluster = RayCluster(config)
-        environments = environments or partial(configured_environments, config)
+        environments = environments or partial(make_environments, config.environment)
         gpu = has_gpus(config)
         actor = _actor_class(config, worker_class, gpu)
         self._pool = WorkerPool(
@@ -174,11 +174,3 @@ def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
 
 def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
     return [Job(Worker.rollout, request, request.tree) for request in requests]
-
-
-def configured_environments(config: Config) -> Callable[[], Any]:
-    """The maker of episodes that `config.environment` names."""
-    settings = config.environment
-    return environment_factory(
-        settings.name, max_turns=settings.max_turns, **dict(settings.options)
-    )

@@ -8,8 +8,9 @@ from typing import Any
 
 from megatron_trace.config import Config
 from megatron_trace.config.flatten import differences, flat_settings, flatten
+from megatron_trace.envs import ENVIRONMENTS
 
-LOCATIONS = ("data.", "model.path", "environment.options.corpus")
+LOCATIONS = ("data.", "model.path")
 """Settings that say where data and model are. They may move; their content must be the same."""
 
 FREE = (
@@ -35,15 +36,23 @@ def identity(
         model: the start policy's config.json.
         tasks: the training tasks; their order and ids count.
     """
+    free = ("model.", *FREE, *_file_options(config))
     values = {}
     for name, value in flat_settings(config).items():
-        if not name.startswith(("model.", *FREE)):
+        if not name.startswith(free):
             values[name] = value
     described = {key: value for key, value in model.items() if key not in IGNORED}
     values |= flatten({"model.config": described})
     ids = json.dumps([task["id"] for task in tasks]).encode()
     digest = hashlib.sha256(ids).hexdigest()[:16]
     return values | {"data.train": f"{len(tasks)} tasks, ids with SHA-256 {digest}"}
+
+
+def _file_options(config: Config) -> list[str]:
+    """Options of the environment that only say where files are."""
+    environment = config.environment
+    options = ENVIRONMENTS.settings(environment.name, environment.options)
+    return [one.name for one in options if one.files]
 
 
 def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:

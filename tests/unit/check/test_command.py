@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> list[str]:
         f"data.train={tmp_path}/train-*.tar",
         "rollout.weight_backend=ray",
         "rollout.max_history_tokens=512",
-        f"environment.options.corpus={tmp_path}/train-*.tar",
+        f"environment.options.search_qa.corpus={tmp_path}/train-*.tar",
         f"run.directory={tmp_path}/runs",
     ]
 
@@ -73,7 +73,21 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
             r"run.loggers = 'wandbb': must be one of tensorboard, wandb, mlflow",
         ),
         ("run.name=..", r"run.name = '..': must be the name of a folder"),
-        ("environment.options.topk=3", r"environment.options.topk = 3: .*did you mean top_k\?"),
+        (
+            "environment.options.search_qa.topk=3",
+            r"environment.options.search_qa.topk = 3: .*did you mean \S+.search_qa.top_k\?",
+        ),
+        (
+            "environment.options.top_k=3",
+            r"environment.options.top_k = 3: is now \S+.search_qa.top_k",
+        ),
+        ("environment.name=search", r"environment.name = 'search': .*did you mean search_qa\?"),
+        ("environment.options.search_qa.top_k=0", r"search_qa.top_k = 0: must be at least 1"),
+        ("environment.options.search_qa.top_k=few", r"top_k = 'few': must be of type int"),
+        (
+            "environment.options.search_qa.corpus=nowhere-*.tar",
+            r"environment.options.search_qa.corpus = 'nowhere-\*.tar': no such shard",
+        ),
         ("run.steps=0", r"run.steps = 0: must be at least 1"),
         (
             "learning.loss.clip_low=1.5",
@@ -178,7 +192,7 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
     check_settings(config, world_size=1)
     said = "\n".join(problems_here(config))
     assert "run.loggers = 'mlflow': is not installed" in said
-    assert "environment.options.corpus = None: must be set" in said
+    assert "environment.options.search_qa.corpus = '': must name WebDataset shards" in said
     with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
         check_config(config, world_size=1)
 

@@ -26,7 +26,7 @@ def pair(one: dict, other: dict, variants=("uniform", "trace"), budgets=(64, 64)
         ("evaluation.every", 6, 15),
         ("model.path", "a", "b"),
         ("data.train", "a", "b"),
-        ("environment.options.corpus", "a", "b"),
+        ("environment.options.search_qa.corpus", "a", "b"),
         ("allocation.unit", "tokens", "rollouts"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_total_that_is_no_whole_number_of_budgets_is_refused(tmp_path) -> None
         (
             strategy_variant("unifrom"),
             64,
-            "unifrom-b64-s0: allocation.strategy = 'unifrom': no such strategy",
+            "unifrom-b64-s0: allocation.strategy = 'unifrom': no such strategy; did you mean uniform",
         ),
         (
             strategy_variant("uniform"),
@@ -148,8 +148,8 @@ def begin(trial: Trial, sweep: Sweep) -> None:
             r"data.train \(data/geo_hop/train-\*.tar there, other-\*.tar now\)",
         ),
         (
-            "environment.options.corpus=other.tar",
-            r"environment.options.corpus \(data/geo_hop/\S+ there, other.tar now\)",
+            "environment.options.search_qa.corpus=other.tar",
+            r"environment.options.search_qa.corpus \(data/geo_hop/\S+ there, other.tar now\)",
         ),
     ],
 )

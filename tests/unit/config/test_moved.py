@@ -6,6 +6,7 @@ from megatron_trace.allocation import STRATEGIES
 from megatron_trace.check.command import load_config
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.config.moved import MOVED
+from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning import ESTIMATORS
 
 
@@ -28,7 +29,7 @@ def test_a_file_with_several_old_names_gets_all_new_ones_at_once(tmp_path) -> No
 
 def test_new_names_exist() -> None:
     known = {one.name for one in all_settings(Config())}
-    for kind in (STRATEGIES, ESTIMATORS):
+    for kind in (STRATEGIES, ESTIMATORS, ENVIRONMENTS):
         for name in kind.names():
             options = all_settings(kind.options_class(name), f"{kind.section}.{name}.")
             known |= {one.name for one in options}

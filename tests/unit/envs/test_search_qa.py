@@ -3,12 +3,15 @@
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from megatron_trace.envs.registry import environment_factory
-from megatron_trace.envs.search_qa import (
+from megatron_trace.config import EnvironmentConfig, SettingError
+from megatron_trace.envs import Environment, make_environments
+from megatron_trace.envs.builtin.search_qa import (
     SEARCH_R1_INSTRUCTION,
     SearchIndex,
     exact_match,
@@ -29,6 +32,10 @@ TASK = {
 }
 
 
+def search_qa(max_turns: int = 6, **options: Any) -> Callable[[], Environment]:
+    return make_environments(EnvironmentConfig("search_qa", max_turns, {"search_qa": options}))
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     path: Path = tmp_path_factory.mktemp("corpus") / "corpus-000000.tar"
@@ -43,11 +50,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def make(corpus: str):
-    return environment_factory("search_qa", corpus=corpus, top_k=1, max_turns=3, instruction="")
+    return search_qa(corpus=corpus, top_k=1, max_turns=3, instruction="")
 
 
 def test_the_prompt_is_instruction_and_question(corpus) -> None:
-    episode = environment_factory("search_qa", corpus=corpus)()
+    episode = search_qa(corpus=corpus)()
     assert episode.reset(TASK) == [
         {"role": "user", "content": SEARCH_R1_INSTRUCTION + TASK["question"]}
     ]
@@ -122,7 +129,7 @@ def test_a_search_without_a_hit_says_so(make) -> None:
 
 
 def test_long_observations_are_cut(corpus) -> None:
-    episode = environment_factory("search_qa", corpus=corpus, top_k=4, max_observation_chars=10)()
+    episode = search_qa(corpus=corpus, top_k=4, max_observation_chars=10)()
     episode.reset(TASK)
     assert (
         episode.step("<search> Lyon </search>").observation
@@ -131,7 +138,7 @@ def test_long_observations_are_cut(corpus) -> None:
 
 
 def test_several_documents_are_numbered(corpus) -> None:
-    episode = environment_factory("search_qa", corpus=corpus, top_k=2)()
+    episode = search_qa(corpus=corpus, top_k=2)()
     episode.reset(TASK)
     observation = episode.step("<search> Guinea </search>").observation
     assert (
@@ -146,15 +153,10 @@ def test_normalisation_is_that_of_squad() -> None:
 
 def test_a_missing_corpus_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing-\*"):
-        environment_factory("search_qa", corpus=str(tmp_path / "nothing-*.tar"))
+        search_qa(corpus=str(tmp_path / "nothing-*.tar"))
 
 
-@pytest.mark.parametrize("option", ["top_k", "max_turns", "max_observation_chars"])
+@pytest.mark.parametrize("option", ["top_k", "max_observation_chars"])
 def test_numbers_must_be_positive(corpus, option) -> None:
-    with pytest.raises(ValueError, match=option):
-        environment_factory("search_qa", corpus=corpus, **{option: 0})
-
-
-def test_an_unknown_environment_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'chess'.*search_qa"):
-        environment_factory("chess")
+    with pytest.raises(SettingError, match=rf"search_qa\.{option} = 0: must be at least 1"):
+        search_qa(corpus=corpus, **{option: 0})

@@ -3,7 +3,7 @@
 import pytest
 
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.envs.registry import environment_factory
+from megatron_trace.envs.builtin.search_qa import SearchQA
 
 SETS = ["train", "heldout_1", "heldout_2", "heldout_3", "heldout_4"]
 
@@ -61,9 +61,8 @@ def test_questions_and_ids_are_unique(sets) -> None:
 
 
 def test_the_environment_finds_every_document_by_its_title(geo_hop, corpus) -> None:
-    episode = environment_factory(
-        "search_qa", corpus=str(geo_hop / "corpus-*.tar"), top_k=1, max_turns=9_999
-    )()
+    options = SearchQA.Options(corpus=str(geo_hop / "corpus-*.tar"), top_k=1)
+    episode = SearchQA.maker(options, max_turns=9_999)()
     episode.reset({"question": "", "answers": []})
     for document in corpus[::50]:
         observation = episode.step(f"<search> {document['title']}</search>").observation

@@ -11,7 +11,6 @@ import geo_hop_tokenizer as tokenization
 import pytest
 
 from megatron_trace.data.tasks import load_tasks
-from megatron_trace.envs.search_qa import search_qa_factory
 
 SHIPPED = Path(__file__).parents[3] / "examples/geo_hop/start_policy"
 
@@ -32,7 +31,7 @@ def tasks(geo_hop):
 
 @pytest.fixture(scope="module")
 def play(geo_hop, world):
-    make = search_qa_factory(str(geo_hop / "corpus-*.tar"), **demonstrator.ENVIRONMENT)
+    make = demonstrator.geo_hop_episodes(geo_hop)
 
     def played(tasks, noise):
         player, rng = demonstrator.Demonstrator(make, world, noise), random.Random(0)

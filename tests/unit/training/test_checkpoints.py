@@ -183,10 +183,11 @@ def with_settings(*overrides: str) -> Config:
 
 def test_layout_and_place_may_change_between_starts() -> None:
     other = with_settings("parallel.tensor=2", "run.steps=7", "run.directory=elsewhere", "model.path=moved",
-                          "rollout.workers=3", "checkpoint.every=1", "evaluation.every=1")  # fmt: skip
+                          "rollout.workers=3", "checkpoint.every=1", "evaluation.every=1",
+                          "environment.options.search_qa.corpus=elsewhere-*.tar")  # fmt: skip
     check_same(
         Path("c"),
-        identity(with_settings(), MODEL, TASKS),
+        identity(with_settings("environment.options.search_qa.corpus=here-*.tar"), MODEL, TASKS),
         identity(other, MODEL | {"dtype": "bfloat16"}, TASKS),
     )
 
@@ -200,6 +201,7 @@ def test_layout_and_place_may_change_between_starts() -> None:
         ([], MODEL | {"hidden_size": 32}, TASKS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),
         ([], MODEL | {"rope_parameters": {"rope_theta": 1e6}}, TASKS, "model.config.rope_parameters.rope_theta"),
         ([], MODEL, TASKS[:1], "data.train"),
+        (["environment.options.search_qa.top_k=9"], MODEL, TASKS, "environment.options.search_qa.top_k: 'absent' in"),
     ],
 )  # fmt: skip
 def test_another_model_setting_or_data_is_refused_by_name(settings, model, tasks, named) -> None:

@@ -8,15 +8,17 @@ import json
 import re
 import string
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import bm25s
 import webdataset as wds
 
+from megatron_trace.config import setting
 from megatron_trace.envs import react
-from megatron_trace.envs.environment import StepResult
+from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.files.shards import shard_paths
 
 SEARCH_R1_INSTRUCTION = (
@@ -85,32 +87,43 @@ class SearchIndex:
         return tuple(self._documents[index] for index in hits)
 
 
-class SearchQA:
-    """One episode of question answering; see `Environment` for the protocol."""
+class SearchQA(Environment):
+    """One episode of question answering. All episodes of a worker share its search index."""
 
-    stop: tuple[str, ...] = react.STOP
+    stop = react.STOP
 
-    def __init__(
-        self,
-        index: SearchIndex,
-        top_k: int,
-        max_turns: int,
-        instruction: str,
-        max_observation_chars: int,
-    ) -> None:
-        """An episode that `reset` or `restore` starts; `search_qa_factory` explains the options."""
-        self._index = index
-        self._top_k = top_k
-        self._max_turns = max_turns
-        self._instruction = instruction
-        self._max_observation_chars = max_observation_chars
+    @dataclass
+    class Options:
+        """What is searched, and what an observation shows."""
+
+        corpus: str = setting(
+            "", "WebDataset shards of documents (glob or brace pattern)", files=True
+        )
+        top_k: int = setting(3, "number of documents in an observation", at_least=1)
+        max_observation_chars: int = setting(
+            2_000, "the documents of an observation are cut to this many characters", at_least=1
+        )
+        instruction: str = setting(SEARCH_R1_INSTRUCTION, "text before the question")
+
+    def __init__(self, options: Options, max_turns: int, shared: SearchIndex) -> None:
+        """An episode that `reset` or `restore` starts; `shared` is what is searched."""
+        super().__init__(options, max_turns, shared)
         self._task: dict[str, Any] = {}
         self._turns = 0
+
+    @classmethod
+    def load(cls, options: Options) -> SearchIndex:
+        """The index of the corpus.
+
+        Raises:
+            FileNotFoundError: no file matches `corpus`.
+        """
+        return SearchIndex.from_shards(options.corpus)
 
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
         """Start on `task` (`question`, `answers`); the prompt is one user message."""
         self._task, self._turns = dict(task), 0
-        return [{"role": "user", "content": self._instruction + task["question"]}]
+        return [{"role": "user", "content": self.options.instruction + task["question"]}]
 
     def step(self, action: str) -> StepResult:
         """Search or answer. A malformed action ends the episode; so does a search in the last turn."""
@@ -121,7 +134,7 @@ class SearchQA:
         if parsed.kind == "answer":
             reward = float(exact_match(parsed.content, self._task["answers"]))
             return StepResult("", done=True, reward=reward, malformed=False)
-        if self._turns >= self._max_turns:
+        if self._turns >= self.max_turns:
             return StepResult("", done=True, reward=0.0, malformed=False)
         return StepResult(self._observe(parsed.content), done=False, reward=0.0, malformed=False)
 
@@ -134,40 +147,9 @@ class SearchQA:
         self._task, self._turns = dict(snapshot["task"]), int(snapshot["turns"])
 
     def _observe(self, query: str) -> str:
-        hits = self._index.search(query, self._top_k)
+        hits = self.shared.search(query, self.options.top_k)
         documents = "\n".join(
             f"Doc {rank}(Title: {title}) {text}" for rank, (title, text) in enumerate(hits, 1)
         )
-        documents = documents[: self._max_observation_chars] or "Nothing found ."
+        documents = documents[: self.options.max_observation_chars] or "Nothing found ."
         return f"\n<information> {documents} </information>\n"
-
-
-def search_qa_factory(
-    corpus: str,
-    top_k: int = 3,
-    max_turns: int = 6,
-    instruction: str = SEARCH_R1_INSTRUCTION,
-    max_observation_chars: int = 2_000,
-) -> Callable[[], SearchQA]:
-    """Build the index once and return the maker of episodes that share it.
-
-    Args:
-        corpus: WebDataset shards of documents: path, glob or braces.
-        top_k: documents in an observation.
-        max_turns: turns in an episode; the last one must answer.
-        instruction: text before the question.
-        max_observation_chars: the documents of an observation are cut to this many characters.
-
-    Raises:
-        FileNotFoundError: no file matches `corpus`.
-        ValueError: a number is not positive.
-    """
-    for name, value in (
-        ("top_k", top_k),
-        ("max_turns", max_turns),
-        ("max_observation_chars", max_observation_chars),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    index = SearchIndex.from_shards(corpus)
-    return lambda: SearchQA(index, top_k, max_turns, instruction, max_observation_chars)
