@@ -14,11 +14,8 @@ from megatron_trace.compare.record import Columns, Record
 from megatron_trace.compare.recorded_settings import recorded_settings
 from megatron_trace.compare.sweep import Sweep, trial_config
 from megatron_trace.config import SettingError
-from megatron_trace.simulate.config import WorldConfig, check_world
-from megatron_trace.simulate.laboratory import measure
-from megatron_trace.simulate.simulation import Simulation
-from megatron_trace.simulate.train import train
-from megatron_trace.simulate.world import make_world
+from megatron_trace.simulate import Simulation, WorldConfig, make_world, measure, train
+from megatron_trace.simulate.config import check_world
 
 
 def record_of_simulation(trial: Trial, sweep: Sweep, say: Callable[[str], None]) -> Record:

@@ -17,10 +17,10 @@ def sampled_gradient(
     advantage: Floats,
     counted: NDArray[np.bool_] | None = None,
 ) -> Floats:
-    """g = (1/N) Σ_turns A(turn) ∇ log π(action), N the sampled tokens of the step, [world.parameters].
+    """g = (1/N) Σ_turns A(turn) ∇ log π(action), N the sampled tokens, [world.parameters].
 
-    This is `learning.rows` with the mean over tokens: a turn that several rollouts share counts once, and the sum over
-    a turn's tokens of ∇ log-probability is that of its action.
+    This is `learning.rows` with the mean over tokens: a turn that several rollouts share counts
+    once. The sum over a turn's tokens of ∇ log-probability is that of the turn's action.
 
     Args:
         advantage: of every turn, [turns]; that of roots is ignored.
@@ -30,19 +30,23 @@ def sampled_gradient(
     kept = turns.sampled if counted is None else turns.sampled & counted
     task, above, action = turns.task[kept], turns.above[kept], turns.action[kept]
     score = world.sign[task, above, action] - policy.mean_sign[task, above]
-    total = np.bincount(world.skill[task, above], advantage[kept] * score, world.parameters)
-    return total / max(int(turns.tokens[kept].sum()), 1)
+    weighted = advantage[kept] * score
+    total = np.bincount(world.skill[task, above], weighted, world.parameters)
+    tokens = int(turns.tokens[kept].sum())
+    return total / max(tokens, 1)
 
 
 @dataclass(frozen=True)
 class GradientQuality:
-    """What repeated gradients of one policy say.
+    """What gradients of independent steps with one policy say.
 
     Attributes:
-        snr: |E g|² / tr Cov(g): signal to noise of one step; below 0 where its own noise exceeds it.
-        cosine: of E g with the true gradient; above 1 by its own noise at times, NaN where no signal was found.
+        snr: |E g|² / tr Cov(g), signal to noise of one step; below 0 where the noise of the
+            estimate exceeds it.
+        cosine: of E g with the true gradient; may exceed 1 by noise; NaN where no signal was found.
         step_cosine: mean over steps of the cosine of g with the true gradient.
-        alignment: E g·∇J / (|∇J| √E|g|²): gain of success for steps of one root mean square length, 1 at best.
+        alignment: E g·∇J / (|∇J| √E|g|²): gain of success for steps of one root mean square length,
+            1 at best.
     """
 
     snr: float
@@ -52,25 +56,28 @@ class GradientQuality:
 
 
 def gradient_quality(gradients: Sequence[Floats], truth: Floats) -> GradientQuality:
-    """Of gradients of independent steps against the true one.
+    """Compare gradients of independent steps with the true gradient.
 
-    With R gradients, |mean|² exceeds |E g|² by tr Cov(g)/R on average, which is taken off; where little is left,
-    `snr` and `cosine` are not known well, and more repeats help. Neither is cut to what is possible, so that their
-    means over seeds are right.
+    Where little signal is left, `snr` and `cosine` are not known well, and more steps help. Neither
+    is cut to its possible range, so that means over seeds are right.
 
     Args:
         gradients: at least two, each [parameters].
         truth: [parameters].
     """
     g = np.stack(gradients)
-    mean, direction = g.mean(axis=0), truth / np.linalg.norm(truth)
+    mean = g.mean(axis=0)
+    direction = truth / np.linalg.norm(truth)
     noise = float(g.var(axis=0, ddof=1).sum())
+    # With R gradients |mean|² exceeds |E g|² by tr Cov(g)/R on average.
     signal = float(mean @ mean) - noise / len(g)
+    along = float(mean @ direction)
     lengths = np.linalg.norm(g, axis=1)
+    root_mean_square = max(float(np.sqrt((lengths**2).mean())), 1e-300)
     cosines = np.divide(g @ direction, lengths, out=np.zeros(len(g)), where=lengths > 0)
     return GradientQuality(
         snr=signal / noise if noise > 0 else float("inf"),
-        cosine=float(mean @ direction / np.sqrt(signal)) if signal > 0 else float("nan"),
+        cosine=float(along / np.sqrt(signal)) if signal > 0 else float("nan"),
         step_cosine=float(cosines.mean()),
-        alignment=float(mean @ direction / max(float(np.sqrt((lengths**2).mean())), 1e-300)),
+        alignment=float(along / root_mean_square),
     )

@@ -44,13 +44,14 @@ class SimulatedPolicy:
 
     @cached_property
     def value(self) -> Floats:
-        """V(n): expected terminal reward, given that n was reached, [tasks, nodes]; 0 below terminal nodes."""
+        """V(n): expected terminal reward once n is reached, [tasks, nodes]; 0 below terminal nodes."""
         config = self.world.config
         value = self.world.reward.copy()
-        for depth in range(config.depth - 1, -1, -1):
-            here = level(config, depth)
-            after = value[:, level(config, depth + 1)].reshape(config.tasks, -1, config.actions)
+        for depth in reversed(range(config.depth)):
+            here, below = level(config, depth), level(config, depth + 1)
+            after = value[:, below].reshape(config.tasks, -1, config.actions)
             expected = (self.probability[:, here] * after).sum(axis=-1)
+            # A terminal node keeps its reward.
             value[:, here] = np.where(self.world.terminal[:, here], value[:, here], expected)
         return value
 
@@ -61,15 +62,17 @@ class SimulatedPolicy:
         reach = np.ones(self.world.skill.shape)
         for depth in range(1, config.depth):
             above, here = level(config, depth - 1), level(config, depth)
-            reach[:, here] = (reach[:, above, None] * self.probability[:, above]).reshape(
-                config.tasks, -1
-            )
+            of_children = reach[:, above, None] * self.probability[:, above]
+            reach[:, here] = of_children.reshape(config.tasks, -1)
             reach[:, here] *= ~self.world.terminal[:, here]
         return reach
 
     @cached_property
     def mean_sign(self) -> Floats:
-        """Σ_a π(a | n)·sign[n, a], [tasks, inner]; so ∂ log π(a | n) / ∂θ[skill[n]] = sign[n, a] − mean_sign[n]."""
+        """Σ_a π(a | n)·sign[n, a], [tasks, inner].
+
+        The derivative ∂ log π(a | n) / ∂θ[skill[n]] is sign[n, a] − mean_sign[n].
+        """
         return (self.probability * self.world.sign).sum(axis=-1)
 
     @property
@@ -83,7 +86,8 @@ class SimulatedPolicy:
         world, config = self.world, self.world.config
         after = self.value[:, 1:].reshape(config.tasks, -1, config.actions)
         score = world.sign - self.mean_sign[..., None]
-        each = self.reach * (self.probability * after * score).sum(axis=-1)
+        of_node = (self.probability * after * score).sum(axis=-1)
+        each = self.reach * of_node
         return np.bincount(world.skill.ravel(), each.ravel(), world.parameters) / config.tasks
 
 

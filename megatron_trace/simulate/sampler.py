@@ -1,4 +1,4 @@
-"""The simulated sampler: to the allocator what the fleet is, with rollouts drawn from a world's decision trees."""
+"""The simulated sampler: stands in for the fleet, with rollouts drawn from a world's decision trees."""
 
 import heapq
 from collections import deque
@@ -15,21 +15,21 @@ from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.simulate.policy import SimulatedPolicy
 from megatron_trace.simulate.predictor import predict
 from megatron_trace.simulate.random_numbers import name_key, uniform
+from megatron_trace.simulate.trees import Ints
 from megatron_trace.tree import Requires, RolloutTree, Turn
-
-Ints = NDArray[np.int64]
 
 
 class SimulatedSampler:
     """Samples from a simulated policy; tasks are `world.tasks()`.
 
-    An action's first token names it and carries its log-probability and the entropy of the choice; the rest of its
-    tokens follow for certain. An observation's first token names the history, so no two histories share a state.
+    An action's first token names the action and carries its log-probability and the entropy of the
+    choice; the other tokens are certain. An observation's first token names the history, so no two
+    histories share a state.
 
     Attributes:
         policy: the policy that samples.
         version: its version.
-        clock: time of the simulation, in sampled tokens of one rollout: an action of n tokens takes n.
+        clock: time of the simulation; an action of n tokens takes n.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SimulatedSampler:
     ) -> None:
         """
         Args:
-            seed: the run's, from which all random numbers are derived by the requests' names.
+            seed: the run's; all random numbers are derived from it and the requests' names.
             requires: what is provided beyond log-probabilities and predictions.
             slots: rollouts that run at the same time; None: all.
         """
@@ -51,7 +51,7 @@ class SimulatedSampler:
         self._known = deque([policy], maxlen=policy.world.config.delay + 1)
 
     def update(self, policy: SimulatedPolicy) -> None:
-        """Sample from `policy` from now on, as the next version; the predictor follows `delay` versions behind."""
+        """Sample from `policy` as the next version; the predictor follows `delay` versions behind."""
         self.policy, self.version = policy, self.version + 1
         self._known.append(policy)
 
@@ -60,16 +60,21 @@ class SimulatedSampler:
         world = self.policy.world
         index = np.array([task["index"] for task in tasks], dtype=np.int64)
         predictions = self._predict(index, np.zeros_like(index)).tolist()
-        embeddings = (
-            world.embedding[index].tolist()
-            if Requires.embedding in self._requires
-            else [None] * len(tasks)
-        )
-        prompt, trees = [0] * (world.config.prompt_tokens - 1), []
+        embeddings: list[list[float] | None] = [None] * len(tasks)
+        if Requires.embedding in self._requires:
+            embeddings = world.embedding[index].tolist()
+        padding = [0] * (world.config.prompt_tokens - 1)
+        trees = []
         for task, prediction, embedding in zip(tasks, predictions, embeddings, strict=True):
-            state, prompt_ids = {"task": task["index"], "node": 0}, [task["index"], *prompt]
-            root = {"prediction": prediction, "state": state, "embedding": embedding}
-            trees.append(RolloutTree.from_prompt(dict(task), prompt_ids, **root))
+            number = task["index"]
+            tree = RolloutTree.from_prompt(
+                dict(task),
+                [number, *padding],
+                prediction=prediction,
+                state={"task": number, "node": 0},
+                embedding=embedding,
+            )
+            trees.append(tree)
         return trees
 
     def sample(
@@ -77,8 +82,9 @@ class SimulatedSampler:
     ) -> list[SampledRollout]:
         """A rollout for every request, in their order.
 
-        `on_done(index, rollout)` is told each as it ends, by the clock, and may return further requests, which start
-        at that time.
+        Args:
+            on_done: called with (index, rollout) when a rollout ends by the clock; may return
+                further requests, which start at that time.
         """
         rollouts = self._walk(requests)
         waiting, running = deque(range(len(rollouts))), list[tuple[int, int]]()
@@ -102,19 +108,20 @@ class SimulatedSampler:
         policy, config = self.policy, self.policy.world.config
         task = np.array([request.state["task"] for request in requests], dtype=np.int64)
         node = np.array([request.state["node"] for request in requests], dtype=np.int64)
-        key = np.array(
-            [name_key(f"{self._seed}/{request.name}") for request in requests], dtype=np.uint64
-        )
-        anchor = self._predict(task, node).tolist()
-        rollouts = [SampledRollout([], prediction, 0, 0) for prediction in anchor]
+        # A request's random numbers follow from its name. So they do not depend on what is sampled
+        # beside it, and a resumed run draws the same.
+        names = [name_key(f"{self._seed}/{request.name}") for request in requests]
+        key = np.array(names, dtype=np.uint64)
+        predictions = self._predict(task, node).tolist()
+        rollouts = [SampledRollout([], prediction, 0, 0) for prediction in predictions]
         live, turn = np.arange(len(requests)), 0
         while len(live):
             draw = uniform(key[live], turn)[:, None]
-            action = (draw >= policy.cumulative[task[live], node[live], :-1]).sum(axis=-1)
+            below = policy.cumulative[task[live], node[live], :-1]
+            action = (draw >= below).sum(axis=-1)
             child = config.actions * node[live] + 1 + action
-            for index, new in zip(
-                live.tolist(), self._turns(task[live], node[live], action, child), strict=True
-            ):
+            turns = self._turns(task[live], node[live], action, child)
+            for index, new in zip(live.tolist(), turns, strict=True):
                 rollouts[index].turns.append(new)
             node[live], turn = child, turn + 1
             live = live[~policy.world.terminal[task[live], child]]
@@ -122,35 +129,42 @@ class SimulatedSampler:
 
     def _turns(self, task: Ints, node: Ints, action: Ints, child: Ints) -> list[Turn]:
         """The turns in which these actions are taken at these nodes, [n]."""
-        world, policy, asked = self.policy.world, self.policy, Requires.entropies in self._requires
-        columns = (
-            task,
-            child,
-            action,
-            world.action_tokens[task, child],
-            world.observation_tokens[task, child],
-            policy.logprob[task, node, action],
-            entr(policy.probability[task, node]).sum(axis=-1),
-            self._predict(task, child),
-            world.terminal[task, child],
-            world.reward[task, child],
-        )
+        world, policy = self.policy.world, self.policy
+        logprobs = policy.logprob[task, node, action].tolist()
+        entropies = entr(policy.probability[task, node]).sum(axis=-1).tolist()
+        lengths = world.action_tokens[task, child].tolist()
         turns = []
-        for i, n, a, length, seen, logprob, entropy, v, end, reward in zip(
-            *(column.tolist() for column in columns), strict=True
-        ):
+        for number, name in enumerate(action.tolist()):
+            length = lengths[number]
+            zeros = _zeros(length)
             turn = Turn(
-                -1, _token_ids(a, length), [logprob, *_zeros(length)], [self.version] * length, []
+                parent=-1,
+                action_ids=_token_ids(name, length),
+                logprobs=[logprobs[number], *zeros],
+                versions=[self.version] * length,
+                observation_ids=[],
             )
-            if end:
-                turn.terminal, turn.reward = True, reward
-            else:
-                turn.observation_ids, turn.prediction = [n, *([0] * (seen - 1))], v
-                turn.state = {"task": i, "node": n}
-            if asked:
-                turn.entropies = [entropy, *_zeros(length)]
+            if Requires.entropies in self._requires:
+                turn.entropies = [entropies[number], *zeros]
             turns.append(turn)
+        self._end_or_observe(turns, task, child)
         return turns
+
+    def _end_or_observe(self, turns: list[Turn], task: Ints, child: Ints) -> None:
+        """Give turns that lead to these nodes their reward, or their observation and prediction."""
+        world = self.policy.world
+        predictions = self._predict(task, child).tolist()
+        terminal = world.terminal[task, child].tolist()
+        rewards = world.reward[task, child].tolist()
+        lengths = world.observation_tokens[task, child].tolist()
+        nodes = zip(task.tolist(), child.tolist(), strict=True)
+        for number, (turn, (task_number, node)) in enumerate(zip(turns, nodes, strict=True)):
+            if terminal[number]:
+                turn.terminal, turn.reward = True, rewards[number]
+            else:
+                turn.observation_ids = [node, *([0] * (lengths[number] - 1))]
+                turn.prediction = predictions[number]
+                turn.state = {"task": task_number, "node": node}
 
 
 @cache

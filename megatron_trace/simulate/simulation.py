@@ -22,13 +22,13 @@ from megatron_trace.tree.backup import is_mixed
 
 
 class NoProgress:
-    """A watcher that shows nothing."""
+    """A progress display that shows nothing."""
 
     def phase(self, name: str, total: int | None = None) -> None:
         """A phase begins."""
 
     def advance(self, n: int = 1) -> None:
-        """It goes on."""
+        """A part of the phase is done."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Step:
     """One step's sampling and what it teaches.
 
     Attributes:
-        predictor: how good the predictions were, as training reports it.
+        predictor: scores of the predictions, as training reports them.
         advantage: of every turn, [turns].
-        counted: turns that the gradient counts (`learning.advantage.filter_groups`), [turns]; None: all.
+        counted: turns that count in the gradient (`learning.advantage.filter_groups`), [turns];
+            None: all.
         gradient: with respect to θ, [world.parameters].
     """
 
@@ -51,7 +52,7 @@ class Step:
 
 
 class Simulation:
-    """The allocator, the sampler and the stream of tasks; the policy changes only where it is told to.
+    """The allocator, the sampler and the stream of tasks. The policy changes only in `sampler.update`.
 
     Attributes:
         advantage: how advantages are made, the estimator's name filled in.
@@ -94,19 +95,19 @@ class Simulation:
         """The policy that samples."""
         return self.sampler.policy
 
-    def step(self, *, anew: bool = False) -> Step:
+    def step(self, *, independent: bool = False) -> Step:
         """Sample one step's budget.
 
         Args:
-            anew: its candidates are drawn from all tasks, whatever other steps had, so that steps are independent;
-                otherwise they are the next ones of the stream, as in training.
+            independent: draw the candidates from all tasks, whatever tasks other steps had.
+                Otherwise they are the next tasks of the stream, as in training.
 
         Raises:
             RuntimeError: the strategy plans no rollouts.
         """
         self._steps += 1
         count = self.allocator.candidates()
-        self._candidates = self._draw(count) if anew else list(islice(self._stream, count))
+        self._candidates = self._draw(count) if independent else list(islice(self._stream, count))
         self._known = deepcopy(self.allocator.state())
         step = self._sample(self.allocator, f"step {self._steps}")
         self.rollouts += int(step.turns.terminal.sum())
@@ -114,7 +115,10 @@ class Simulation:
         return step
 
     def again(self) -> Step:
-        """The last step with other luck: the same candidates and what the strategy knew then. It costs nothing."""
+        """The last step with other random numbers: the same candidates and the same knowledge.
+
+        It is not counted in `rollouts`, `tokens` and the clock.
+        """
         allocator, clock = Allocator(*self._settings), self.sampler.clock
         allocator.restore(self._known)
         step = self._sample(allocator, f"step {self._steps} again")
@@ -122,9 +126,10 @@ class Simulation:
         return step
 
     def _draw(self, count: int) -> list[Task]:
-        """Tasks in an order of the step's own; none twice before all are taken."""
+        """`count` tasks in an order that only this step has; none twice before all are taken."""
         tasks, seed = self._tasks, self._settings[1]
-        rng = np.random.default_rng([seed, self._steps, 1])  # [seed, epoch] are the stream's
+        # The third number keeps these draws apart from the stream's, whose seeds are [seed, epoch].
+        rng = np.random.default_rng([seed, self._steps, 1])
         order = [rng.permutation(len(tasks)) for _ in range(0, count, len(tasks))]
         return [tasks[index] for index in np.concatenate(order)[:count]]
 

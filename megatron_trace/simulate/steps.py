@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron_trace.simulate.trees import Ints
 from megatron_trace.tree import ROOT, RolloutTree
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,24 @@ def turns_of(trees: Sequence[RolloutTree], actions: int) -> Turns:
         actions: `WorldConfig.actions`.
     """
     rows: list[tuple[int, int, int, int, int, int, int, bool]] = []
-    for which, tree in enumerate(trees):
+    for number, tree in enumerate(trees):
         task, nodes = tree.task["index"], [0]
-        rows.append((which, ROOT, task, 0, -1, -1, 0, False))
+        rows.append((number, ROOT, task, 0, -1, -1, 0, False))
         for index, turn in enumerate(tree.turns[1:], start=1):
+            # An action's first token names the action, so the node follows from the tree alone.
             above, action = nodes[turn.parent], turn.action_ids[0]
-            nodes.append(actions * above + 1 + action)
-            rows.append(
-                (which, index, task, nodes[-1], above, action, len(turn.action_ids), turn.terminal)
-            )
+            node = actions * above + 1 + action
+            nodes.append(node)
+            tokens = len(turn.action_ids)
+            rows.append((number, index, task, node, above, action, tokens, turn.terminal))
     columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
-    tree_of, turn_of, tasks, reached, befores, taken, tokens, ends = columns
-    return Turns(tree_of, turn_of, tasks, reached, befores, taken, tokens, ends.astype(bool))
+    return Turns(
+        tree=columns[0],
+        turn=columns[1],
+        task=columns[2],
+        node=columns[3],
+        above=columns[4],
+        action=columns[5],
+        tokens=columns[6],
+        terminal=columns[7].astype(bool),
+    )

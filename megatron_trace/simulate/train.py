@@ -1,4 +1,4 @@
-"""Training in the simulator: gradient ascent on θ by what a strategy samples, with a predictor that lags."""
+"""Training in the simulator: gradient ascent on θ with the trees that a strategy samples."""
 
 import time
 
@@ -15,8 +15,9 @@ def train(
     """Train with Adam (arXiv 1412.6980, β 0.9 and 0.999) until `rollouts` have been sampled.
 
     Returns:
-        a row for the start, every `every` steps and the end: `step`, `rollouts`, `tokens`, `clock`, `success` (exact,
-        over all tasks), `effective_ratio` (of the step that ended there) and `seconds`.
+        a row for the start, every `every` steps and the end: `step`, `rollouts`, `tokens`, `clock`,
+        `success` (exact, over all tasks), `effective_ratio` (of the step before the row) and
+        `seconds`.
 
     Raises:
         RuntimeError: the strategy plans no rollouts in a step.
@@ -29,15 +30,13 @@ def train(
         sampled = simulation.step()
         mean = 0.9 * mean + 0.1 * sampled.gradient
         square = 0.999 * square + 0.001 * sampled.gradient**2
-        size = (
-            np.sqrt(square / (1 - 0.999**step)) + 1e-12
-        )  # gradients are means over tokens, and small
+        # Gradients are means over tokens, and small: Adam's usual 1e-8 would damp the steps.
+        size = np.sqrt(square / (1 - 0.999**step)) + 1e-12
         theta = theta + learning_rate * mean / (1 - 0.9**step) / size
         simulation.sampler.update(SimulatedPolicy(simulation.world, theta))
         if step % every == 0 or simulation.rollouts >= rollouts:
-            rows.append(
-                _row(simulation, step, begin) | {"effective_ratio": effective_ratio(sampled.trees)}
-            )
+            ratio = effective_ratio(sampled.trees)
+            rows.append(_row(simulation, step, begin) | {"effective_ratio": ratio})
     return rows
 
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from megatron_trace.simulate.config import WorldConfig
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class World:
-    """All decision trees; `inner` nodes are those that may have actions, all but the deepest level.
+    """All decision trees. `inner` nodes may have actions: all nodes but those of the deepest level.
 
     Attributes:
         terminal: the episode has ended, [tasks, nodes].
@@ -42,7 +43,7 @@ class World:
 
     @property
     def parameters(self) -> int:
-        """Length of the policy's parameter vector θ: a skill for each band, depth and kind of situation."""
+        """Length of the policy's parameter vector θ: a skill for each band, depth and kind of history."""
         return self.config.bands * self.config.depth * self.config.skills
 
     @property
@@ -51,7 +52,7 @@ class World:
         return self.skill[:, 0] // (self.config.depth * self.config.skills)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """The tasks as the data would give them."""
+        """The tasks, in the form in which training reads them from its data."""
         return [{"id": f"task {index}", "index": index} for index in range(self.config.tasks)]
 
 

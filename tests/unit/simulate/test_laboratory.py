@@ -86,28 +86,31 @@ def test_a_step_again_has_the_same_candidates_and_leaves_nothing_behind(uneven, 
     assert costs[0] == costs[1]
 
 
-def drawn(world, steps, anew):
+def drawn(world, steps, independent):
     """The tasks of uniform steps of 8 candidates."""
     run = Simulation(world, AllocationConfig(strategy="uniform", budget=16, group=2), seed=3)
-    return [[tree.task["index"] for tree in run.step(anew=anew).trees] for _ in range(steps)]
+    return [
+        [tree.task["index"] for tree in run.step(independent=independent).trees]
+        for _ in range(steps)
+    ]
 
 
 def test_steps_that_draw_anew_share_tasks_by_chance_and_others_share_them_out() -> None:
     world = make_world(WorldConfig(tasks=16, depth=2))
-    stream, anew = drawn(world, 40, anew=False), drawn(world, 40, anew=True)
-    assert all(len(set(step)) == 8 for step in stream + anew)
+    stream, independent = drawn(world, 40, independent=False), drawn(world, 40, independent=True)
+    assert all(len(set(step)) == 8 for step in stream + independent)
     shared = [
         [len({*a} & {*b}) for a, b in zip(steps[::2], steps[1::2], strict=True)]
-        for steps in (stream, anew)
+        for steps in (stream, independent)
     ]
     assert not any(shared[0]) and np.mean(shared[1]) == pytest.approx(4.0, abs=1.0)
-    assert drawn(world, 40, anew=True) == anew
+    assert drawn(world, 40, independent=True) == independent
 
 
 def test_more_candidates_than_tasks_are_all_tasks_again() -> None:
     world = make_world(WorldConfig(tasks=3, depth=2))
     run = Simulation(world, AllocationConfig(strategy="uniform", budget=16, group=2))
-    counts = np.bincount([tree.task["index"] for tree in run.step(anew=True).trees])
+    counts = np.bincount([tree.task["index"] for tree in run.step(independent=True).trees])
     assert sorted(counts) == [2, 3, 3]
 
 
@@ -117,7 +120,7 @@ def test_ideal_gradients_count_the_turns_that_the_learner_counts(uneven) -> None
     numbers = measure(allocation, uneven, advantage=learning, repeats=4, warmup=0)
     run, ideal = Simulation(uneven, allocation, learning), []
     for _ in range(4):
-        step = run.step(anew=True)
+        step = run.step(independent=True)
         assert step.counted is not None and 0 < step.counted.sum() < len(step.counted)
         truth = true_advantages(run.policy, step.turns)
         ideal.append(sampled_gradient(run.policy, step.turns, truth, step.counted))

@@ -5,12 +5,8 @@ import pytest
 
 from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.simulate import Simulation
-from megatron_trace.simulate.truth import (
-    backup_error,
-    estimator_error,
-    mixed_by_plan,
-    mixed_by_roots,
-)
+from megatron_trace.simulate.estimation_error import backup_error, estimator_error
+from megatron_trace.simulate.truth import mixed_by_plan, mixed_by_roots
 from megatron_trace.tree import effective_ratio
 
 
