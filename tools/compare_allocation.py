@@ -51,12 +51,23 @@ from megatron_trace.report.words import console
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and the settings after --."""
     own, overrides = list(argv), []
+    # What follows -- are settings: argparse knows none of them.
     if "--" in own:
         place = own.index("--")
         own, overrides = own[:place], own[place + 1 :]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_grid_options(parser)
+    add_output_options(parser)
+    add_simulation_options(parser)
+    args = parser.parse_args(own)
+    args.out = args.out or Path("runs/simulation" if args.simulate else "runs/comparison")
+    return args, overrides
+
+
+def add_grid_options(parser: argparse.ArgumentParser) -> None:
+    """What is compared."""
     parser.add_argument(
         "--config", default="configs/geo_hop_cpu.yaml", help="YAML file of the runs"
     )
@@ -86,6 +97,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--baseline", default="uniform", help="variant that the others are tested against"
     )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """How the runs are done, and where everything goes."""
     parser.add_argument(
         "--out",
         type=Path,
@@ -105,6 +120,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--report-only", action="store_true", help="run nothing; table and page from the JSON files"
     )
+
+
+def add_simulation_options(parser: argparse.ArgumentParser) -> None:
+    """What belongs to the simulator."""
     parser.add_argument(
         "--simulate", action="store_true", help="in the simulator instead of the real stack"
     )
@@ -120,9 +139,6 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--step-size", type=float, default=0.05, help="learning rate of the simulated policy"
     )
-    args = parser.parse_args(own)
-    args.out = args.out or Path("runs/simulation" if args.simulate else "runs/comparison")
-    return args, overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,6 +172,7 @@ def sweep_of(args: argparse.Namespace, overrides: Sequence[str]) -> Sweep:
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise SettingError("--" + name.replace("_", "-"), value, "must be positive")
+    # Only where it is asked for: the simulator's imports take a while.
     world = None
     if args.simulate:
         from megatron_trace.compare.simulated import parse_world
@@ -185,6 +202,7 @@ def run(args: argparse.Namespace, sweep: Sweep, out: Console) -> dict[str, str]:
         Interrupted: the comparison was asked to end.
     """
     trials = grid_of(args, sweep)
+    # Before the first trial starts: a grid takes hours, and its last variant may have a wrong setting.
     check_trials(trials, sweep)
     check_baseline(args.baseline, trials, read_records(sweep.results))
     missing = [trial for trial in trials if not sweep.result_file(trial).exists()]
@@ -213,18 +231,16 @@ def grid_of(args: argparse.Namespace, sweep: Sweep) -> list[Trial]:
 
 
 def check_baseline(baseline: str, trials: Sequence[Trial], records: Sequence[Record]) -> None:
-    """Refuse a baseline that nothing is or will be there of.
+    """Refuse a baseline of which there is no result, and will be none.
 
     Raises:
         SettingError: it is no variant of the trials or records.
     """
-    names = dict.fromkeys(
-        [*(trial.variant.name for trial in trials), *(record.variant for record in records)]
-    )
+    planned = [trial.variant.name for trial in trials]
+    names = dict.fromkeys([*planned, *(record.variant for record in records)])
     if baseline not in names:
-        raise SettingError(
-            "--baseline", baseline, f"is none of the variants; name one of {', '.join(names)}"
-        )
+        remedy = f"is none of the variants; name one of {', '.join(names)}"
+        raise SettingError("--baseline", baseline, remedy)
 
 
 def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -> None:
@@ -256,5 +272,6 @@ def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -
     out.print(Text(str(page)))
 
 
-if __name__ == "__main__":  # simulations are processes that import this file
+# Simulations are spawned processes, which import this file: without the guard each would start the whole grid.
+if __name__ == "__main__":
     sys.exit(main())

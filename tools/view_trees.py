@@ -23,6 +23,7 @@ from megatron_trace.report.tree_text import (
     gold,
     outcome,
     question,
+    stage_of,
     turn_text,
 )
 from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
@@ -59,25 +60,34 @@ def terminal_tree(tree: RolloutTree, decode: Decode, *, full: bool = False) -> T
     head = Text()
     head.append(question(tree, decode), style="bold")
     head.append(f"\ngold answer {gold(tree.task)} · {outcome(tree)}", style="dim")
+    # A parent comes before its children in `turns`: its branch is there when theirs are added.
     branches = [Tree(head)]
     for index, turn in enumerate(tree.turns[1:], start=1):
-        kind, content = action_parts(decode(turn.action_ids))
-        continuation = tree.rollouts[turn.rollout].stage == "continuation"
-        text = Text()
-        text.append("» " if continuation else "", style="bold blue")
-        text.append("malformed " if turn.malformed else f"{kind} ", style="dim")
-        text.append(turn_text(tree, index, decode) if full else content)
+        text = turn_line(tree, index, decode, full=full)
         text.append(f"  {success[index]:.2f}", style=_color(float(success[index])))
         if turn.prediction is not None:
             text.append(f"  predicted {turn.prediction:.2f}", style="dim")
-        branches.append(
-            branches[turn.parent].add(text, guide_style="blue" if continuation else "dim")
-        )
+        guide = "blue" if stage_of(tree, index) == "continuation" else "dim"
+        branches.append(branches[turn.parent].add(text, guide_style=guide))
     return branches[ROOT]
 
 
+def turn_line(tree: RolloutTree, index: int, decode: Decode, *, full: bool) -> Text:
+    """What a turn did, marked where a continuation sampled it."""
+    turn = tree.turns[index]
+    kind, content = action_parts(decode(turn.action_ids))
+    text = Text()
+    if stage_of(tree, index) == "continuation":
+        text.append("» ", style="bold blue")
+    text.append("malformed " if turn.malformed else f"{kind} ", style="dim")
+    text.append(turn_text(tree, index, decode) if full else content)
+    return text
+
+
 def _color(success: float) -> str:
-    return "bold green" if success > 2 / 3 else "bold red" if success < 1 / 3 else "bold yellow"
+    if success > 2 / 3:
+        return "bold green"
+    return "bold red" if success < 1 / 3 else "bold yellow"
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ def check_agreement(folder: Path, records: Sequence[Record]) -> None:
     Raises:
         SettingError: at the first setting that differs, with two values.
     """
+    # What all share, what those of one budget share, and what the seeds of one variant share: everything.
     _compare(folder, records, lambda record: None, _common)
     _compare(folder, records, lambda record: record.budget, _of_one_budget)
     _compare(folder, records, lambda record: (record.variant, record.budget), _all_but_the_seed)
@@ -48,6 +49,7 @@ def _compare(
     part: Callable[[Record], dict[str, Any]],
 ) -> None:
     """Compare a part of each record's settings with that of the first record of its group."""
+    # Equality is transitive: with the first of its group is enough, and the message names two files to look at.
     firsts: dict[Hashable, Record] = {}
     for record in records:
         first = firsts.setdefault(group(record), record)

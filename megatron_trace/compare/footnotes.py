@@ -17,6 +17,7 @@ def footnotes(summaries: Sequence[VariantSummary], baseline: str, simulated: boo
         "in the same seed; one that never did counts as 100 %, hence ≥. Evaluations are noisy and the first crossing "
         f"favours noise: {baseline}'s own line shows by how much.",
     ]
+    # With one pair there is no test: two are the least that differ from each other.
     pairs = [one.success_test.difference.count for one in summaries if one.success_test]
     if max(pairs, default=0) >= 2:
         notes.append(_note_on_tests(max(pairs)))

@@ -19,7 +19,7 @@ OWN = {
     "run.name": "is that of the trial",
     "run.directory": "give the folder with --out",
 }
-"""Settings that the comparison makes itself for every trial, with what to do instead."""
+"""Settings that the comparison itself makes for every trial, with what to do instead."""
 
 OWN_OF_VARIANTS = OWN | {
     "run.steps": "give the budget of a whole run with --total",
@@ -63,6 +63,7 @@ def make_grid(
     for name in names:
         if names.count(name) > 1:
             raise SettingError("--variant", name, "is there twice; give each its own name")
+    # Seeds outermost: whenever the grid is stopped, the seeds that are there have all variants to compare.
     return [
         Trial(variant, budget, seed)
         for seed in dict.fromkeys(seeds)
@@ -105,8 +106,9 @@ def refuse_own(overrides: Sequence[str], own: Mapping[str, str]) -> None:
             named = flatten(
                 cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([override])))
             )
+        # What is no YAML is refused where the configuration is read, with a better message.
         except yaml.YAMLError:
-            continue  # refused where it is read
+            continue
         for name, value in named.items():
             if name in own:
                 raise SettingError(name, value, own[name])

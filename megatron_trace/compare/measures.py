@@ -52,6 +52,7 @@ def measures(record: Record) -> dict[str, float]:
     found = {}
     for name, value in record.numbers.items():
         found[f"still/{name}"] = math.nan if value is None else value
+    # A measure that is not finite gets no key, and no record with the key no column.
     for name, value in _training_measures(record).items():
         if math.isfinite(value):
             found[name] = value
@@ -80,6 +81,7 @@ def relative_measures(record: Record, baseline: Record) -> dict[str, float]:
         found["reach"] = reach_share(record, baseline)
     own = measures(record).get("effective_ratio", math.nan)
     other = measures(baseline).get("effective_ratio", math.nan)
+    # The baseline is 1.00 times itself in every seed: a column of its own numbers would say nothing.
     if record is not baseline and math.isfinite(own) and other > 0:
         found["ratio_times"] = own / other
     return found

@@ -41,6 +41,7 @@ def mean_text(summary: VariantSummary, key: str, kind: str) -> str:
         return ""
     interval = summary.intervals[key]
     text = value_text(interval.mean, kind)
+    # Those seeds needed more than the whole cost, so the mean is a lower bound.
     if text and key == "reach" and summary.reached < interval.count:
         return "≥ " + text
     return text

@@ -34,6 +34,7 @@ class ProgramJob:
         self._exit = sweep.log_file(trial, "exit")
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._exit.unlink(missing_ok=True)
+        # Kept beside the log, so that a later sitting sees whether the strategy's file was edited in between.
         if STRATEGY_HASH in self._settings:
             strategy = sweep.log_file(trial, "strategy")
             strategy.write_text(self._settings[STRATEGY_HASH], encoding="utf-8")
@@ -76,6 +77,7 @@ class ProgramJob:
         """Write the record of a run that has sampled its total."""
         # torchrun itself returns only 0 or 1.
         code = exit_code(self._process.returncode, self._exit)
+        # A run that reached its time limit has saved and is no failure of the program.
         if code == os.EX_TEMPFAIL:
             return "stopped by stop.time_limit_min; give the same command to continue"
         if code:

@@ -50,6 +50,7 @@ class Record:
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write `<folder>/<name>.json`, a line for each list; it appears only when it is whole."""
+    # Settings are not rounded: they are compared with those of later runs.
     content = {"format": FORMAT} | _rounded(asdict(record)) | {"settings": record.settings}
     return write_text(folder / f"{record.name}.json", _text(content) + "\n")
 
@@ -89,6 +90,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(one) for one in value]
     if isinstance(value, float):
+        # JSON has neither NaN nor infinity.
         if not math.isfinite(value):
             return None
         return (
@@ -98,6 +100,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _text(value: Any, indent: str = "") -> str:
+    # json's own indentation would give each number of a list a line, some thousands in a record.
     if not isinstance(value, dict) or not value:
         return json.dumps(value, ensure_ascii=False)
     inner = indent + " "

@@ -43,6 +43,7 @@ def page_columns(
     columns = []
     for measure in shown:
         column = Column(measure.title, [_mean_entry(one, measure) for one in summaries])
+        # Real runs have no gradient SNR: a column stands only where something is in it.
         if any(entry.text for entry in column.entries):
             columns.append(column)
             if tests and measure.key == "success":

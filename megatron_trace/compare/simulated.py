@@ -19,14 +19,15 @@ from megatron_trace.simulate.config import check_world
 
 
 def record_of_simulation(trial: Trial, sweep: Sweep, say: Callable[[str], None]) -> Record:
-    """Train in the world of the trial's seed, and measure its start policy; `say` hears what is going on.
+    """Train in the world of the trial's seed, and measure its start policy; `say` is called with each phase.
 
     Raises:
         SettingError: the world or the strategy cannot work with its settings.
     """
     config, world = trial_config(trial, sweep), make_world(world_config(trial, sweep))
     rows: list[dict[str, float]] = []
-    if config.run.rollouts is not None:  # a budget in rollouts, not tokens
+    # The simulated training counts rollouts; with a budget in tokens only the start policy is measured.
+    if config.run.rollouts is not None:
         say("training")
         simulation = Simulation(
             world, config.allocation, config.learning.advantage, seed=trial.seed
@@ -91,7 +92,8 @@ def parse_world(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _steps(rows: list[dict[str, float]]) -> Columns:
-    """What each step took, from totals, and its effective ratio."""
+    """What each step took, and its effective ratio."""
+    # The simulator's rows hold totals so far; the first row is the start policy, before any step.
     columns: Columns = {
         name: [after[name] - before[name] for before, after in pairwise(rows)]
         for name in ("rollouts", "tokens", "seconds")

@@ -1,4 +1,4 @@
-"""What a handful of seeds can say: intervals, paired tests, and how early a curve reaches a mark."""
+"""What a handful of seeds can say: intervals and paired tests."""
 
 import math
 import warnings
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 
 EXACT_PAIRS = 16
-"""Up to so many pairs all ways to flip their signs are counted; beyond, RESAMPLES of them are drawn."""
+"""Up to this number of pairs all ways to flip their signs are counted; beyond, RESAMPLES of them are drawn."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def interval(values: Sequence[float]) -> Interval:
     if len(kept) < 2:
         mean = float(kept[0]) if len(kept) else math.nan
         return Interval(mean, math.nan, math.nan, len(kept))
+    # A fixed seed: the page of the same results is the same page, whenever it is made.
     found = stats.bootstrap(
         (kept,),
         np.mean,
@@ -67,6 +68,7 @@ def paired(variant: Sequence[float], baseline: Sequence[float]) -> Paired:
     differences = differences[np.isfinite(differences)]
     if len(differences) < 2:
         return Paired(interval(differences.tolist()), math.nan, math.nan)
+    # For nearly equal differences scipy warns of lost precision, on the terminal of whoever made the table.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         t = (
@@ -100,5 +102,6 @@ def _sign_flip_p(differences: NDArray[np.float64]) -> float:
 
 
 def smallest_flip(pairs: int) -> float:
-    """The smallest p that the sign-flip test can give with so many pairs: 2 / 2^pairs where it is exact."""
+    """The smallest p that the sign-flip test can give for this number of pairs: 2 / 2^pairs where it is exact."""
+    # All signs as they are, and all signs turned around: two flips always have the largest sum.
     return 2.0 / 2.0**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + RESAMPLES)

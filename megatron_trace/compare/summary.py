@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from megatron_trace.compare.curves import mean_curve, reached_at, success_curves
+from megatron_trace.compare.curves import Curve, mean_curve, reached_at, success_curves
 from megatron_trace.compare.measures import measures, relative_measures
 from megatron_trace.compare.record import Record
 from megatron_trace.compare.statistics import Interval, Paired, interval, paired
@@ -45,15 +45,20 @@ def summarise(records: Sequence[Record], baseline: str) -> list[VariantSummary]:
     groups: dict[tuple[int, str], dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.seed):
         groups[record.budget, record.variant][record.seed] = record
-    several_budgets = len({budget for budget, _ in groups}) > 1
+    budgets = {budget for budget, _ in groups}
     summaries = []
     for (budget, variant), found in groups.items():
-        name = f"{variant}, {budget}" if several_budgets else variant
-        summary = VariantSummary(name, variant, budget, found)
+        summary = VariantSummary(
+            name=variant if len(budgets) == 1 else f"{variant}, {budget}",
+            variant=variant,
+            budget=budget,
+            records=found,
+        )
+        # Only within a budget: steps of another size are another experiment.
         others = groups.get((budget, baseline), {})
         _measure(summary, others)
         _compare_mean_curves(summary, others)
-        if variant != baseline and others:
+        if variant != baseline:
             summary.success_test = _success_test(found, others)
         summaries.append(summary)
     return sorted(summaries, key=lambda one: (one.budget, one.variant != baseline, -_rank(one)))
@@ -94,20 +99,29 @@ def _measure(summary: VariantSummary, baseline: Mapping[int, Record]) -> None:
 def _compare_mean_curves(summary: VariantSummary, baseline: Mapping[int, Record]) -> None:
     # Only seeds that both have: otherwise a baseline with luckier seeds would set a mark that is too high.
     shared = summary.records.keys() & baseline.keys()
-    own = mean_curve(success_curves(pick(summary.records, shared), "rollouts"))
-    other = mean_curve(success_curves(pick(baseline, shared), "rollouts"))
+    own = _mean_success(summary.records, shared)
+    other = _mean_success(baseline, shared)
     if own.y and len(other.y) > 1:
-        summary.reach_of_means = reached_at(own.x, own.y, other.y[-1]) / other.x[-1]
+        reached = reached_at(own.x, own.y, mark=other.y[-1])
+        summary.reach_of_means = reached / other.x[-1]
+
+
+def _mean_success(records: Mapping[int, Record], seeds: Collection[int]) -> Curve:
+    return mean_curve(success_curves(pick(records, seeds), "rollouts"))
 
 
 def _success_test(records: Mapping[int, Record], baseline: Mapping[int, Record]) -> Paired | None:
     """The paired tests of success; None where no shared seed of the variant was evaluated."""
     shared = [seed for seed in records if seed in baseline]
-    own = [measures(records[seed]).get("success", math.nan) for seed in shared]
-    other = [measures(baseline[seed]).get("success", math.nan) for seed in shared]
+    own = [_success(records[seed]) for seed in shared]
+    other = [_success(baseline[seed]) for seed in shared]
     if all(math.isnan(value) for value in own):
         return None
     return paired(own, other)
+
+
+def _success(record: Record) -> float:
+    return measures(record).get("success", math.nan)
 
 
 def _rank(summary: VariantSummary) -> float:

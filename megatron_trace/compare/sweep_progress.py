@@ -25,6 +25,7 @@ class SweepProgress:
             bars.BarColumn(36, complete_style="cyan", finished_style="green"),
             bars.TextColumn("{task.fields[note]}", style="dim"),
         )
+        # Without a terminal bars would fill a log with control characters.
         self._bars = bars.Progress(*columns, console=console, disable=not console.is_terminal)
         self._total_row = self._bars.add_task("all trials", total=total, note="")
         self._first = time.monotonic()

@@ -12,6 +12,7 @@ from megatron_trace.report.svg import (
     SOFT_MIDDLE,
     document,
     label,
+    moved,
     path,
     rect,
 )
@@ -39,6 +40,7 @@ _STYLE = """
 class Frame:
     """From data to pixels: ranges of x and y, the chart's size, and the room beside the plot."""
 
+    # Charts with names at the left or right of the plot take more room there; above and below all are alike.
     x_low: float
     x_high: float
     y_low: float
@@ -83,10 +85,8 @@ def chart(title: str, parts: Sequence[str], frame: Frame) -> str:
 def side_by_side(charts: Sequence[str], label: str, height: float = HEIGHT) -> str:
     """Charts of the usual width in a row, as one SVG; `label` is read by screen readers."""
     distance = WIDTH + CHART_GAP
-    moved = []
-    for number, drawing in enumerate(charts):
-        moved.append(f'<g transform="translate({number * distance:.0f} 0)">{drawing}</g>')
-    return document("".join(moved), len(charts) * distance - CHART_GAP, height, label)
+    body = [moved(drawing, number * distance, 0) for number, drawing in enumerate(charts)]
+    return document("".join(body), len(charts) * distance - CHART_GAP, height, label)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -94,6 +94,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     if not high > low:
         high = low + (abs(low) or 1.0)
     step = _round_step((high - low) / max(count - 1, 1))
+    # 0.3 / 0.1 is a little less than 3: without the margin an axis from 0.3 would begin at 0.2.
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     return [round(n * step, 12) for n in range(first, last + 1)]
@@ -140,6 +141,7 @@ def y_axis(frame: Frame, values: Sequence[float], percent: bool) -> str:
 
 def x_axis(frame: Frame, name: str = "step") -> str:
     """Whole numbers below the plot, of steps or of what `name` says."""
+    # A short run has ticks at half steps, which do not exist.
     marks = []
     for x in ticks(frame.x_low, frame.x_high, 6):
         if frame.x_low <= x <= frame.x_high and x == int(x):

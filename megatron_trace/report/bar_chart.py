@@ -30,16 +30,38 @@ def stacked_bars(title: str, x: Sequence[float], layers: Sequence[Layer]) -> str
     if not totals or max(totals) <= 0:
         return ""
     y_ticks = ticks(0.0, max(totals))
-    frame = Frame(min(x) - 0.5, max(x) + 0.5, 0.0, y_ticks[-1])
+    # Half a step at both ends: the first and the last bar are as wide as the others.
+    frame = Frame(
+        x_low=min(x) - 0.5,
+        x_high=max(x) + 0.5,
+        y_low=0.0,
+        y_high=y_ticks[-1],
+    )
     parts = [y_axis(frame, y_ticks, percent=False), x_axis(frame)]
-    width = BAR_SHARE * min(smallest_gap(x), 1.0) * (frame.x_pixel(1.0) - frame.x_pixel(0.0))
     bottoms = [0.0] * len(x)
     for layer in layers:
         tops = [bottom + height for bottom, height in zip(bottoms, layer.heights, strict=True)]
-        for n, center in enumerate(x):
-            upper, lower = frame.y_pixel(tops[n]), frame.y_pixel(bottoms[n])
-            left = frame.x_pixel(center) - width / 2
-            parts.append(rect(left, upper, width, lower - upper, f'fill="{layer.color}"'))
+        parts += _drawn(layer, x, bottoms, tops, frame)
         bottoms = tops
     parts.append(legend([(layer.name, layer.color) for layer in layers]))
     return chart(title, parts, frame)
+
+
+def _drawn(
+    layer: Layer,
+    x: Sequence[float],
+    bottoms: Sequence[float],
+    tops: Sequence[float],
+    frame: Frame,
+) -> list[str]:
+    """The layer's rectangle in each bar."""
+    step = frame.x_pixel(1.0) - frame.x_pixel(0.0)
+    # Evaluated or logged steps may be further apart than 1; a bar never covers more than one step.
+    width = BAR_SHARE * step * min(smallest_gap(x), 1.0)
+    parts = []
+    for center, bottom, top in zip(x, bottoms, tops, strict=True):
+        left = frame.x_pixel(center) - width / 2
+        upper = frame.y_pixel(top)
+        height = frame.y_pixel(bottom) - upper
+        parts.append(rect(left, upper, width, height, f'fill="{layer.color}"'))
+    return parts

@@ -1,6 +1,7 @@
 """Which of a run's many trees to show."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,15 @@ from megatron_trace.tree import RolloutTree, load_trees
 from megatron_trace.tree.backup import is_mixed
 
 NEARBY = 4
-"""Steps to look into around the wanted one before a less telling tree is taken."""
+"""Neighbouring steps that are searched as well before a less telling tree is taken."""
 
 COMFORTABLE_LEAVES = 9
-"""Of equally telling trees the one nearest to this many rollouts is shown."""
+"""Among equally telling trees, the one whose number of rollouts is nearest to this is shown."""
 
 
 @dataclass
 class Exemplar:
-    """A tree worth showing, the step it is from and what it shows."""
+    """A tree to show, the step that it is from, and what it shows."""
 
     step: int
     tree: RolloutTree
@@ -32,6 +33,10 @@ _KINDS = (
     "Bare rollouts alone, all alike: the policy learns nothing from this task.",
 )
 FOUND, SHARPENED, BARE_MIXED, MISSED, BARE_UNIFORM = _KINDS
+_WITH_CONTRAST, _WITHOUT_CONTRAST = _KINDS[:3], _KINDS[3:]
+
+StepFile = tuple[int, Path]
+"""A step, and the file of its trees."""
 
 
 def tree_files(run_dir: Path | str) -> dict[int, Path]:
@@ -49,19 +54,27 @@ def choose_exemplars(run_dir: Path | str) -> list[Exemplar]:
 
     Preferred are trees where stage 2 found what the bare rollouts had not; without any, mixed ones.
     """
-    files = tree_files(run_dir)
-    steps = list(files)
-    if not steps:
+    files = list(tree_files(run_dir).items())
+    if not files:
         return []
+    middle, last = len(files) // 2, len(files) - 1
+    # A short run has fewer than three different places.
+    wanted: list[tuple[int, Sequence[str]]] = []
+    for place in sorted({0, middle, last}):
+        wanted.append((place, _WITH_CONTRAST))
+    wanted.append((middle, _WITHOUT_CONTRAST))
     chosen: list[Exemplar] = []
-    places = sorted({0, len(steps) // 2, len(steps) - 1})
-    wanted = [(place, _KINDS[:3]) for place in places] + [(len(steps) // 2, _KINDS[3:])]
     for place, kinds in wanted:
-        nearby = sorted(range(len(steps)), key=lambda n: abs(n - place))[: NEARBY + 1]
-        exemplar = _best([(steps[n], files[steps[n]]) for n in nearby], kinds, chosen)
+        exemplar = _best(_nearest(files, place), kinds, chosen)
         if exemplar is not None:
             chosen.append(exemplar)
     return chosen
+
+
+def _nearest(files: Sequence[StepFile], place: int) -> list[StepFile]:
+    """The file at `place` and its nearest neighbours, the nearest first."""
+    order = sorted(range(len(files)), key=lambda n: abs(n - place))
+    return [files[n] for n in order[: NEARBY + 1]]
 
 
 def kind_of(tree: RolloutTree) -> str | None:
@@ -76,21 +89,24 @@ def kind_of(tree: RolloutTree) -> str | None:
 
 
 def _best(
-    files: list[tuple[int, Path]], kinds: tuple[str, ...], taken: list[Exemplar]
+    files: Sequence[StepFile], kinds: Sequence[str], taken: Sequence[Exemplar]
 ) -> Exemplar | None:
     """The most telling tree: by the order of `kinds`, then of `files`, then the most comfortable size."""
-    best: tuple[int, Exemplar] | None = None
+    best: Exemplar | None = None
+    best_rank = len(kinds)
     for step, path in files:
         trees = [tree for tree in load_trees(path) if not _shown(step, tree, taken)]
         trees.sort(key=lambda tree: abs(len(tree.rollouts) - COMFORTABLE_LEAVES))
         for tree in trees:
             kind = kind_of(tree)
-            if kind in kinds and (best is None or kinds.index(kind) < best[0]):
-                best = kinds.index(kind), Exemplar(step, tree, kind)
-        if best is not None and best[0] == 0:
+            if kind is not None and kind in kinds and kinds.index(kind) < best_rank:
+                best = Exemplar(step, tree, kind)
+                best_rank = kinds.index(kind)
+        # No later file can be better, and reading all trees of a step takes a while.
+        if best_rank == 0:
             break
-    return best[1] if best else None
+    return best
 
 
-def _shown(step: int, tree: RolloutTree, taken: list[Exemplar]) -> bool:
+def _shown(step: int, tree: RolloutTree, taken: Sequence[Exemplar]) -> bool:
     return any(one.step == step and one.tree.task == tree.task for one in taken)

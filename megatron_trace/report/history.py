@@ -66,6 +66,7 @@ class History:
         _, values = self.series(key)
         if not values:
             return None
+        # The two windows must not overlap: the change between them would be too small.
         window = max(min(WINDOW, len(values) // 2), 1)
         first, last = values[:window], values[-window:]
         return sum(first) / window, sum(last) / window
@@ -160,6 +161,7 @@ def decoder(run_dir: Path | str, tokenizer: str | None = None) -> Callable[[list
     Raises:
         ValueError: neither is known.
     """
+    # transformers takes seconds to import, and few callers of this module need it.
     from transformers import AutoTokenizer
 
     path = tokenizer or (read_history(run_dir).config.get("model") or {}).get("path")

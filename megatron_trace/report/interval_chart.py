@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from megatron_trace.report.axes import (
     BOTTOM,
+    EDGE,
     LEFT,
     TOP,
-    WIDTH,
     Frame,
     chart,
     ticks,
     x_grid,
     x_labels,
 )
-from megatron_trace.report.svg import circle, label, path
+from megatron_trace.report.svg import circle, label, name_style, polyline
 from megatron_trace.report.text_fitting import text_width
 
 ROW_HEIGHT = 26.0
+NAME_SIZE = 12
 
 
 @dataclass
@@ -52,16 +53,30 @@ def interval_chart(title: str, rows: Sequence[IntervalRow], *, percent: bool) ->
     if not rows:
         return ""
     marks = _marks(rows)
-    names = max(text_width(row.name, 12) for row in rows)
-    left = max(names + 30, LEFT)
-    frame = Frame(marks[0], marks[-1], 0.0, 1.0, WIDTH, chart_height(len(rows)), left=left)
-    # Where marks are less than 1 % apart, whole percents would repeat.
-    decimals = 1 if marks[1] - marks[0] < 0.01 else 0
-    texts = [f"{mark:.{decimals}%}" if percent else f"{mark:.3g}" for mark in marks]
+    longest_name = max(text_width(row.name, NAME_SIZE) for row in rows)
+    frame = Frame(
+        x_low=marks[0],
+        x_high=marks[-1],
+        y_low=0.0,
+        y_high=1.0,
+        height=chart_height(len(rows)),
+        left=max(longest_name + 30, LEFT),
+    )
+    texts = _mark_texts(marks, percent)
     parts = [x_grid(frame, marks), x_labels(frame, list(zip(marks, texts, strict=True)))]
     for n, row in enumerate(rows):
-        parts.append(_drawn(row, frame, TOP + ROW_HEIGHT * (n + 0.5)))
+        y = TOP + ROW_HEIGHT * (n + 0.5)
+        parts.append(label(EDGE, y + 4, row.name, NAME_SIZE, name_style(row.color)))
+        parts.append(_drawn(row, frame, y))
     return chart(title, parts, frame)
+
+
+def _mark_texts(marks: Sequence[float], percent: bool) -> list[str]:
+    if not percent:
+        return [f"{mark:.3g}" for mark in marks]
+    # Where marks are less than 1 % apart, whole percents would repeat.
+    decimals = 1 if marks[1] - marks[0] < 0.01 else 0
+    return [f"{mark:.{decimals}%}" for mark in marks]
 
 
 def chart_height(rows: int) -> float:
@@ -79,14 +94,16 @@ def _marks(rows: Sequence[IntervalRow]) -> list[float]:
 
 
 def _drawn(row: IntervalRow, frame: Frame, y: float) -> str:
-    parts = [label(18, y + 4, row.name, 12, f'style="fill:{row.color}" font-weight="600"')]
+    """The interval as a bar, each value as a pale dot, the mean as a full one."""
+    parts = []
+    # One seed has a mean but no interval.
     if not math.isnan(row.low):
-        low, high = frame.x_pixel(row.low), frame.x_pixel(row.high)
+        ends = [(frame.x_pixel(row.low), y), (frame.x_pixel(row.high), y)]
         bar = 'stroke-width="6" stroke-opacity=".3" stroke-linecap="round"'
-        parts.append(path(f"M{low:.1f} {y:.1f}H{high:.1f}", f'stroke="{row.color}" {bar}'))
+        parts.append(polyline(ends, f'stroke="{row.color}" {bar}'))
+    fill = f'fill="{row.color}"'
     for value in row.values:
         if not math.isnan(value):
-            dot = f'fill="{row.color}" fill-opacity=".45"'
-            parts.append(circle(frame.x_pixel(value), y, 2.2, dot))
-    parts.append(circle(frame.x_pixel(row.mean), y, 4.5, f'fill="{row.color}"', row.tooltip))
+            parts.append(circle(frame.x_pixel(value), y, 2.2, f'{fill} fill-opacity=".45"'))
+    parts.append(circle(frame.x_pixel(row.mean), y, 4.5, fill, row.tooltip))
     return "".join(parts)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from megatron_trace.report.axes import HEIGHT, WIDTH, Frame, chart, ticks, x_axis, y_axis
-from megatron_trace.report.svg import circle, joined, label, path, polyline
+from megatron_trace.report.svg import circle, joined, label, name_style, path, polyline
 from megatron_trace.report.text_fitting import text_width
 
 NAME_SIZE = 12.6
@@ -76,6 +76,7 @@ def line_chart(
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
     """Centred mean over at most `window` values, fewer at both ends."""
+    # Centred: a mean over the last values would lag half a window behind what it shows.
     half = window // 2
     means = []
     for n in range(len(values)):
@@ -100,6 +101,7 @@ def _finite(one: Series) -> Series:
 def _y_ticks(
     series: Sequence[Series], percent: bool, limits: tuple[float, float] | None
 ) -> list[float]:
+    # Given limits make charts of different runs comparable by eye.
     if limits is not None:
         return ticks(*limits)
     ends = []
@@ -156,11 +158,13 @@ def _names(series: Sequence[Series], frame: Frame) -> list[str]:
     ends.sort()
     places: list[float] = []
     for y, _ in ends:
-        places.append(max(y, places[-1] + NAME_DISTANCE) if places else y)
+        lowest = places[-1] + NAME_DISTANCE if places else y
+        places.append(max(y, lowest))
     # Moving down may push the last name below the plot: then all move up by what it is too low.
     excess = max(0.0, places[-1] - frame.plot_bottom)
     names = []
     for place, (_, n) in zip(places, ends, strict=True):
-        style = f'style="fill:{series[n].color}" font-weight="600"'
-        names.append(label(frame.plot_right + 9, place - excess + 4, series[n].name, 12, style))
+        one = series[n]
+        y = place - excess + 4
+        names.append(label(frame.plot_right + 9, y, one.name, 12, name_style(one.color)))
     return names

@@ -20,7 +20,7 @@ class Logger(Protocol):
     """One place for a run's numbers. Its methods may raise: it is then switched off."""
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Keep the numbers of one row; a step may have several, and is done anew after a crash."""
+        """Keep the numbers of one row; a step may have several, and is repeated after a crash."""
 
     def close(self) -> None:
         """Finish: everything written is kept."""
@@ -83,7 +83,7 @@ class WandB:
                 silent=True, console="off", finish_timeout=5.0, init_timeout=20.0
             ),
         )
-        # W&B's own count of steps only grows: it would refuse an evaluation beside its step, and steps done anew.
+        # W&B's own count of steps only grows: it would refuse an evaluation beside its step, and a repeated step.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -112,11 +112,13 @@ class MLflow:
 
         here = f"sqlite:///{run.folder.parent.resolve() / 'mlflow.db'}"
         self._client = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", here))
-        known = (file := run.folder / "mlflow_run").exists()
+        file = run.folder / "mlflow_run"
+        known = file.exists()
         self._id = _remembered(file, lambda: self._create(run.name))
-        if not known:  # a setting that was logged cannot be changed
+        # MLflow refuses to change a setting that was logged, and more than 100 of them at once.
+        if not known:
             params = [Param(name, str(value)[:500]) for name, value in run.settings.items()]
-            for first in range(0, len(params), 100):  # the most of one request
+            for first in range(0, len(params), 100):
                 self._client.log_batch(self._id, params=params[first : first + 100])
         self._client.update_run(self._id, status="RUNNING")
 
@@ -148,7 +150,7 @@ BACKENDS: dict[str, Callable[[RunFacts], Logger]] = {
 
 
 def _remembered(file: Path, make: Callable[[], str]) -> str:
-    """The id in `file`, so that a continued run goes on with it; made and kept there the first time."""
+    """The id in `file`, by which a continued run finds its own; made and written there the first time."""
     if not file.exists():
         file.write_text(make())
     return file.read_text().strip()

@@ -20,9 +20,9 @@ CLOSE_S = 10.0
 
 
 class DetachedLogger:
-    """A logger in a thread of its own, so that one that waits for a server keeps nobody waiting.
+    """A logger with its own thread: while it waits for a server, nobody waits for it.
 
-    It is opened there too. When it fails, a warning says so once, from the caller's thread.
+    The thread also opens it. When it fails, the caller's thread warns once.
     """
 
     def __init__(self, name: str, start: Callable[[], Logger]) -> None:
@@ -49,6 +49,7 @@ class DetachedLogger:
         self._tell()
 
     def _hand_over(self, item: tuple[int, Mapping[str, float]] | None) -> None:
+        # Never `put`: it would wait for a server that does not answer, and the train step with it.
         try:
             self._rows.put_nowait(item)
         except Full:
@@ -60,7 +61,8 @@ class DetachedLogger:
             while (item := self._rows.get()) is not None and not self._problem:
                 logger.write(*item)
             logger.close()
-        except BaseException as error:  # some libraries end with SystemExit
+        # Some libraries raise SystemExit, which is no Exception.
+        except BaseException as error:
             self._problem = " ".join(f"{type(error).__name__}: {error}".split())
 
     def _tell(self) -> None:
@@ -70,7 +72,7 @@ class DetachedLogger:
 
 
 def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedLogger]:
-    """Open every logger of `run.loggers`, each in a thread of its own.
+    """Open every logger of `run.loggers`, each in its own thread.
 
     Args:
         run_dir: the run's folder, which exists; what names the run elsewhere (the id at W&B, at MLflow) is kept there.

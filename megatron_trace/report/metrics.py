@@ -25,6 +25,8 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     rollouts = sum(len(tree.rollouts) for tree in trees)
     if not rollouts:
         return {"active_tasks": float(len(trees)), "bare_rollouts": 0.0, "continuations": 0.0}
+    # Success is that of the bare rollouts: continuations start where the predictor expects another outcome, so their
+    # success says more about the choice of anchors than about the policy.
     bare = [reward for tree in trees for reward in bare_rewards(tree)]
     tokens = _sampled_tokens(trees)
     sampled = sum(tokens.values())

@@ -36,6 +36,7 @@ class MetricsWriter:
     def write(self, row: Mapping[str, Any]) -> None:
         """Append `row`, which has a `step`, as one line."""
         self._file.write(json.dumps(dict(row), default=float) + "\n")
+        # A reader of the file, and whoever continues a killed run, finds every finished step.
         self._file.flush()
         numbers = _numbers(row)
         for logger in self._loggers:

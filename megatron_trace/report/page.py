@@ -35,7 +35,9 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("megatron_trace.report"),
+        # Questions, observations and settings come from anywhere and may hold HTML.
         autoescape=True,
+        # A misspelt name is an error, not an empty place in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -52,6 +52,7 @@ class RunProgress:
         self._phase_began = self._began
         self._phase_done = 0
         self._live: Live | None = None
+        # A log file would get every refresh of the display as a line.
         if self._console.is_terminal:
             self._live = Live(
                 get_renderable=self._render, console=self._console, refresh_per_second=4

@@ -44,17 +44,16 @@ def reliability_chart(title: str, groups: Sequence[Group]) -> str:
 
 
 def _drawn(group: Group, frame: Frame) -> str:
-    total = sum(count for *_, count in group.bins) or 1
-    points = [
-        (frame.x_pixel(predicted), frame.y_pixel(success)) for predicted, success, _ in group.bins
-    ]
+    predicted = [prediction for prediction, _, _ in group.bins]
+    succeeded = [success for _, success, _ in group.bins]
+    points = frame.pixels(predicted, succeeded)
     parts = [polyline(points, f'class="line" stroke="{group.color}"')]
+    total = sum(count for _, _, count in group.bins) or 1
     attributes = f'fill="{group.color}" fill-opacity=".35" stroke="{group.color}"'
-    for (x, y), (predicted, success, count) in zip(points, group.bins, strict=True):
-        tooltip = (
-            f"{group.name}: predicted {predicted:.2f}, succeeded {success:.2f}, {count} anchors"
-        )
+    for (x, y), (prediction, success, count) in zip(points, group.bins, strict=True):
+        rates = f"predicted {prediction:.2f}, succeeded {success:.2f}"
         # The eye compares areas, and an area grows with the square of the radius.
         radius = max(2.5, 16 * math.sqrt(count / total))
+        tooltip = f"{group.name}: {rates}, {count} anchors"
         parts.append(circle(x, y, radius, attributes, tooltip))
     return "".join(parts)

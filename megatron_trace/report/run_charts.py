@@ -88,6 +88,7 @@ def effective_ratio_chart(history: History) -> str:
     """Effective ratio over steps, of whole trees and of their bare rollouts alone."""
     whole = _smoothed("whole trees", history, "effective_ratio", "blue")
     bare = _smoothed("bare rollouts", history, "effective_ratio_bare", "bare")
+    # A run without continuations has the same line twice.
     series = [whole] if whole.y == bare.y else [whole, bare]
     title = "Effective ratio: tasks with a success and a failure"
     return line_chart(title, series, percent=True, limits=(0, 1))
@@ -125,6 +126,7 @@ def _time_chart(history: History) -> str:
     seconds = {name: history.series(f"time/{name}", 0.0)[1] for name in history.phases()}
     total = sum(map(sum, seconds.values()))
     layers: list[Layer] = []
+    # Phases that are too short to be seen would only lengthen the legend.
     for name, values in seconds.items():
         if sum(values) > LEAST_PHASE_SHARE * total:
             color = PHASE_COLORS[len(layers) % len(PHASE_COLORS)]

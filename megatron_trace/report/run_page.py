@@ -33,6 +33,7 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
     """
     run_dir = Path(run_dir)
     history = read_history(run_dir)
+    # A run that was killed at once has no rows at all: every part below is empty then, and left out by the template.
     return write_page(
         run_dir / "report.html",
         "run.html.j2",

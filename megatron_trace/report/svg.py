@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
+# A drawing inside a page and one in a file of documentation follow the same rules, so each brings them along.
 STYLE = """
 .mt{--ink:#1d2530;--soft:#5d6775;--faint:#dfe3e8;--card:#ffffff;--bare:#8a94a1;--blue:#2467c9;--teal:#12857f;
 --orange:#c8661b;--violet:#7a4fc0;--rose:#bf3f6b;--good:#23864f;--bad:#c23b2e;
@@ -39,11 +40,19 @@ def escape(text: object) -> str:
 def heat(value: float) -> str:
     """Colour of a success rate: red at 0, amber at ½, green at 1."""
     value = min(max(value, 0.0), 1.0)
-    start, end, share = _RED, _AMBER, value * 2
-    if value >= 0.5:
-        start, end, share = _AMBER, _GREEN, value * 2 - 1
-    channels = [round(a + (b - a) * share) for a, b in zip(start, end, strict=True)]
-    return "#" + "".join(f"{channel:02x}" for channel in channels)
+    # By way of amber: halfway between red and green itself lies a brown.
+    if value < 0.5:
+        return _mixed(_RED, _AMBER, value * 2)
+    return _mixed(_AMBER, _GREEN, value * 2 - 1)
+
+
+def _mixed(start: Sequence[int], end: Sequence[int], share: float) -> str:
+    """The colour at `share` of the way from one colour [3] to another."""
+    color = "#"
+    for a, b in zip(start, end, strict=True):
+        channel = round(a + (b - a) * share)
+        color += f"{channel:02x}"
+    return color
 
 
 def document(body: str, width: float, height: float, label: str, style: str = "") -> str:
@@ -59,6 +68,12 @@ def document(body: str, width: float, height: float, label: str, style: str = ""
 def label(x: float, y: float, text: str, size: float, attributes: str = "") -> str:
     """One line of escaped text with its baseline at (x, y)."""
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" {attributes}>{escape(text)}</text>'
+
+
+def name_style(color: str) -> str:
+    """Attributes of a text that names something drawn in `color`."""
+    # A style, since the CSS of all texts (`.mt text`) wins over the attribute `fill`.
+    return f'style="fill:{color}" font-weight="600"'
 
 
 def rect(
@@ -88,6 +103,11 @@ def polyline(points: Sequence[tuple[float, float]], attributes: str = "") -> str
 def joined(points: Sequence[tuple[float, float]]) -> str:
     """Points as the part of a path's commands that draws straight lines between them."""
     return "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
+
+
+def moved(content: str, x: float, y: float) -> str:
+    """`content` with its origin at (x, y)."""
+    return f'<g transform="translate({_number(x)} {_number(y)})">{content}</g>'
 
 
 def _shape(tag: str, attributes: str, tooltip: str = "") -> str:

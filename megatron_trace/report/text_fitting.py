@@ -14,6 +14,7 @@ def text_width(text: str, size: float) -> float:
 
 def _width_in_em(char: str) -> float:
     """Width of a character as a share of the font size."""
+    # Chinese, Japanese and Korean characters fill a square.
     if unicodedata.east_asian_width(char) in "WF":
         return 1.0
     if char in "iljtfrI.,:;'|!()[] ":
@@ -39,7 +40,14 @@ def wrap(text: str, width: float, size: float, lines: int) -> list[str]:
     out: list[str] = []
     while words and len(out) < lines - 1:
         line = words.pop(0)
-        while words and text_width(f"{line} {words[0]}", size) <= width:
-            line = f"{line} {words.pop(0)}"
+        while words:
+            longer = f"{line} {words[0]}"
+            if text_width(longer, size) > width:
+                break
+            line = longer
+            words.pop(0)
+        # A single word may be wider than a line.
         out.append(fit(line, width, size))
-    return [*out, fit(" ".join(words), width, size)] if words else out
+    if words:
+        out.append(fit(" ".join(words), width, size))
+    return out

@@ -9,6 +9,7 @@ from megatron_trace.report.svg import (
     document,
     escape,
     heat,
+    joined,
     label,
     path,
     rect,
@@ -36,6 +37,10 @@ from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
 
 WIDTH_FOR_LONG_WORDS = 150.0
 """Boxes at least this wide have room for "predicted" in full."""
+
+LEGEND_HEIGHT = 48.0
+GOLD_ANSWER_WIDTH = 94.0
+"""Pixels of the words `gold answer` and the gap behind them."""
 
 _STYLE = """
 .mt .edge{fill:none;stroke:var(--bare);stroke-width:1.5}
@@ -82,19 +87,27 @@ def draw_tree(tree: RolloutTree, decode: Decode) -> str:
     sizes = columns(tree)
     header, top = _header(tree, decode, sizes.picture_width)
     places, bottom = boxes(tree, sizes.box_width, top)
+    nodes = _nodes(tree, decode)
+    has_continuations = any(node.continuations for node in nodes)
     parts = [header]
     # Edges first: what comes later in an SVG lies above what came before, and boxes belong above edges.
-    for index in range(1, len(tree.turns)):
-        start = places[tree.turns[index].parent]
-        parts.append(_edge(start, places[index], stage_of(tree, index)))
-    nodes = _nodes(tree, decode)
-    parts += [_drawn(node, box) for node, box in zip(nodes, places, strict=True)]
-    parts.append(legend(bottom + 14, any(node.continuations for node in nodes)))
-    title = f"Rollout tree: {question(tree, decode)}"
-    return document("".join(parts), sizes.picture_width, bottom + 48, title, _STYLE)
+    for turn, node, box in zip(tree.turns, nodes, places, strict=True):
+        if node.stage != "root":
+            parts.append(_edge(places[turn.parent], box, node.stage))
+    for node, box in zip(nodes, places, strict=True):
+        parts.append(_drawn(node, box))
+    parts.append(legend(bottom + 14, has_continuations))
+    return document(
+        "".join(parts),
+        width=sizes.picture_width,
+        height=bottom + LEGEND_HEIGHT,
+        label=f"Rollout tree: {question(tree, decode)}",
+        style=_STYLE,
+    )
 
 
 def _nodes(tree: RolloutTree, decode: Decode) -> list[_Node]:
+    # Once for the whole tree: it takes a walk over all turns.
     _, success, _ = leaf_statistics(tree)
     continuations = Counter(
         rollout.anchor for rollout in tree.rollouts if rollout.stage == "continuation"
@@ -123,26 +136,29 @@ def _header(tree: RolloutTree, decode: Decode, width: float) -> tuple[str, float
     """Question, gold answer and outcome; and where the tree begins below them."""
     parts = []
     y = 36.0
-    for line in wrap(question(tree, decode), width - 2 * MARGIN, 17.5, 2):
+    for line in wrap(question(tree, decode), width - 2 * MARGIN, 17.5, lines=2):
         parts.append(label(MARGIN, y, line, 16, BOLD))
         y += 21
     x = MARGIN
-    if gold(tree.task):
-        answer = fit(gold(tree.task), width / 2, 13)
+    answer = fit(gold(tree.task), width / 2, 13)
+    if answer:
         parts.append(label(x, y, "gold answer", 13, SOFT))
-        parts.append(label(x + 94, y, answer, 13, 'font-weight="600"'))
-        x += 94 + text_width(answer, 13.8) + 20
+        x += GOLD_ANSWER_WIDTH
+        parts.append(label(x, y, answer, 13, 'font-weight="600"'))
+        x += text_width(answer, 13.8) + 20
     parts.append(label(x, y, outcome(tree), 13, SOFT))
     return "".join(parts), y + 24.0
 
 
 def _edge(start: Box, end: Box, stage: str) -> str:
     """A curve that leaves `start` and arrives at `end` horizontally."""
+    # The two control points of a Bézier curve lie level with its ends: that makes it horizontal there.
     bend = COLUMN_GAP * 0.55
-    first = f"{start.right + bend:.1f} {start.middle:.1f}"
-    second = f"{end.x - bend:.1f} {end.middle:.1f}"
-    curve = f"M{start.right:.1f} {start.middle:.1f}C{first} {second} {end.x:.1f} {end.middle:.1f}"
-    return path(curve, f'class="edge {stage}"')
+    control = joined([(start.right + bend, start.middle)])
+    other_control = joined([(end.x - bend, end.middle)])
+    first = joined([(start.right, start.middle)])
+    last = joined([(end.x, end.middle)])
+    return path(f"M{first}C{control} {other_control} {last}", f'class="edge {stage}"')
 
 
 def _drawn(node: _Node, box: Box) -> str:
@@ -175,11 +191,14 @@ def _action(node: _Node, box: Box) -> list[str]:
     if node.kind == "search" and not node.terminal:
         parts.append(magnifier(x + 4, box.y + 10.5))
         x += 15
-    said = node.kind in ("root", "search") or node.terminal
-    text = node.content if said else f"{node.kind}: {node.content}"
+    text = node.content
+    # Searches have the magnifier, and terminal turns say their kind in the second row.
+    if node.kind not in ("root", "search") and not node.terminal:
+        text = f"{node.kind}: {node.content}"
     # The mark of success stands at the right of a terminal turn.
-    room = box.right - (34 if node.terminal else 8) - x
-    parts.append(label(x, box.y + 15.5, fit(text, room, 13.2), 12, 'font-weight="550"'))
+    right = box.right - (34 if node.terminal else 8)
+    shown = fit(text, right - x, 13.2)
+    parts.append(label(x, box.y + 15.5, shown, 12, 'font-weight="550"'))
     return parts
 
 

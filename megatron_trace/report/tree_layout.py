@@ -48,9 +48,11 @@ class Box:
 def columns(tree: RolloutTree) -> Columns:
     """How wide the boxes can be, so that the deepest rollout fits."""
     depth = max(_depth(tree, index) for index in range(len(tree.turns)))
-    room = LEAST_WIDTH - 2 * MARGIN - ROOT_WIDTH
-    box_width = min(max(room / max(depth, 1) - COLUMN_GAP, MIN_BOX_WIDTH), MAX_BOX_WIDTH)
-    needed = 2 * MARGIN + ROOT_WIDTH + depth * (box_width + COLUMN_GAP)
+    fixed = 2 * MARGIN + ROOT_WIDTH
+    column = (LEAST_WIDTH - fixed) / max(depth, 1)
+    # Below the minimum a box has no room for its texts: then the picture gets wider instead.
+    box_width = min(max(column - COLUMN_GAP, MIN_BOX_WIDTH), MAX_BOX_WIDTH)
+    needed = fixed + depth * (box_width + COLUMN_GAP)
     return Columns(max(LEAST_WIDTH, needed), box_width)
 
 
@@ -58,9 +60,10 @@ def boxes(tree: RolloutTree, box_width: float, top: float) -> tuple[list[Box], f
     """The box of each turn, and the lower edge of all; `top` is the upper edge."""
     y, bottom = _rows(tree, top)
     found = [Box(MARGIN, y[ROOT], ROOT_WIDTH)]
+    first_column = MARGIN + ROOT_WIDTH + COLUMN_GAP
     for index in range(1, len(tree.turns)):
         level = _depth(tree, index) - 1
-        x = MARGIN + ROOT_WIDTH + COLUMN_GAP + level * (box_width + COLUMN_GAP)
+        x = first_column + level * (box_width + COLUMN_GAP)
         found.append(Box(x, y[index], box_width))
     return found, bottom
 

@@ -16,6 +16,7 @@ _TAGGED = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
 
 def action_parts(text: str) -> tuple[str, str]:
     """(kind, content) of an action: its last `<kind> content </kind>`, or ("text", all of it) without one."""
+    # A thought before the action may quote a tag: what counts is the last one.
     tagged = _TAGGED.findall(text)
     return tagged[-1] if tagged and tagged[-1][1] else ("text", text.strip())
 
@@ -54,12 +55,12 @@ def outcome(tree: RolloutTree) -> str:
 def turn_text(tree: RolloutTree, index: int, decode: Decode) -> str:
     """Everything about one turn, in lines, full texts included."""
     turn = tree.turns[index]
-    count, success, _ = leaf_statistics(tree)
     stage = stage_of(tree, index)
+    if index != ROOT:
+        stage += f" rollout {turn.rollout}"
+    count, success, _ = leaf_statistics(tree)
     facts = [
-        f"turn {index}, {stage}"
-        if index == ROOT
-        else f"turn {index}, {stage} rollout {turn.rollout}",
+        f"turn {index}, {stage}",
         f"success {success[index]:.2f} over {count[index]} rollouts below",
     ]
     if turn.prediction is not None:
@@ -67,6 +68,9 @@ def turn_text(tree: RolloutTree, index: int, decode: Decode) -> str:
     if turn.malformed:
         facts.append("malformed")
     if turn.versions:
+        # A turn may span a weight update: the last version is that of its last token.
         facts.append(f"policy version {turn.versions[-1]}, {len(turn.action_ids)} tokens")
-    texts = [decode(turn.action_ids).strip(), decode(turn.observation_ids).strip()]
-    return "\n\n".join([" · ".join(facts), *filter(None, texts)])
+    action = decode(turn.action_ids).strip()
+    observation = decode(turn.observation_ids).strip()
+    parts = [" · ".join(facts), action, observation]
+    return "\n\n".join(part for part in parts if part)
