@@ -30,6 +30,7 @@ def call(
 
     Ray's handles offer methods by name only, and without types.
     """
+    # If the actor's class is a subclass that overrides the method, Ray calls the override.
     return getattr(actor, method.__name__).remote(*arguments, **named)
 
 

@@ -158,6 +158,7 @@ class WorkerPool:
         while waiting:
             job = jobs[waiting[0]]
             chosen = self._router.choose(job.tree, load, self._concurrency)
+            # Only if all workers are full: no job behind this one could start either.
             if chosen is None:
                 return
             slot, index = self.slots[chosen], waiting.popleft()
@@ -168,6 +169,7 @@ class WorkerPool:
     def _watch(
         self, reference: Reference[Any], slot: Slot, job: int | None = None, start: bool = False
     ) -> None:
+        # The callback runs in a thread of Ray's, which must neither block nor touch the pool's state.
         actor, run = slot.actor, self._run
         reference.future().add_done_callback(
             lambda future: self._ended.put(Event(slot, actor, future, run, job, start))

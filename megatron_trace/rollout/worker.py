@@ -108,6 +108,8 @@ class Worker:
             RuntimeError: the weights changed on the way, or rollouts are running.
         """
         await self.start_receiving()
+        # Ray does not resolve references inside an argument. So one chunk at a time is mapped and
+        # copied to the engine, not the whole model at once.
         for reference in update.chunks:
             await self._engine.load_chunk(await reference)
         await self.finish_receiving()
