@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.config import AllocationConfig
+from megatron_trace.config import AdvantageConfig, AllocationConfig, EnvironmentConfig
+from megatron_trace.envs import StepResult, make_environments
+from megatron_trace.learning import make_estimator
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.views import roots
+from tests.unit.trees import chain
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -30,3 +33,32 @@ def test_the_strategy_gives_the_budget_to_the_tasks_nearest_to_one_half(snippets
     trees = roots(0.1, 0.45, 0.9, 0.8, 0.5, 0.3, 0.0, 1.0)
     _, plans = sample_step(allocator, trees, half)
     assert plans == [[{ROOT: 8} if index in (1, 4) else {} for index in range(8)]]
+
+
+def test_the_estimator_prefers_the_shorter_of_two_successes(snippets: Path) -> None:
+    settings = AdvantageConfig(
+        name=str(snippets / "brevity.py"), options={"brevity": {"price": 0.1}}
+    )
+    tree = roots(0.5)[0]
+    for length in (2, 4):
+        tree.graft(ROOT, chain(10 * length, length, reward=1.0))
+    advantages = make_estimator(settings)(tree)
+    assert advantages == pytest.approx([0, 1, 1, -1, -1, -1, -1], abs=1e-4)
+
+
+def test_the_environment_forks_and_ends_with_the_right_number(snippets: Path) -> None:
+    settings = EnvironmentConfig(name=str(snippets / "guess.py"), max_turns=3)
+    new_episode = make_environments(settings)
+    first, second = new_episode(), new_episode()
+    first.reset({"id": "a", "number": 42})
+    assert first.step("50\n") == StepResult("lower\n", False, 0.0, False)
+    second.restore(first.snapshot())
+    assert first.step("42\n") == StepResult("", True, 1.0, False)
+    assert second.step("25\n").observation == "higher\n"
+    assert second.step("30\n") == StepResult("", True, 0.0, False)
+
+
+def test_an_action_that_is_no_number_is_malformed(snippets: Path) -> None:
+    episode = make_environments(EnvironmentConfig(name=str(snippets / "guess.py"), max_turns=3))()
+    episode.reset({"id": "a", "number": 42})
+    assert episode.step("forty-two\n") == StepResult("", True, 0.0, True)
