@@ -1,0 +1,58 @@
+"""The contract of an environment as a test that one runs on one's class; see docs/environments.md."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from megatron_trace.envs.environment import Environment, StepResult
+
+
+def check_contract(
+    make: Callable[[], Environment], task: Mapping[str, Any], actions: Sequence[str]
+) -> None:
+    """Play `actions` on `task`, and again from a snapshot after every turn.
+
+    Args:
+        make: makes an episode, as `make_environments` returns it.
+        actions: at least two. The last one ends the episode, and no other does.
+
+    Raises:
+        AssertionError: the environment breaks its contract; the message says how.
+    """
+    episode = make()
+    _check(all(episode.stop), "stop holds an empty string")
+    for message in episode.reset(task):
+        _check({"role", "content"} <= set(message), f"a prompt's message is {message}")
+    snapshots: list[str] = []
+    results: list[StepResult] = []
+    for action in actions:
+        snapshots.append(json.dumps(episode.snapshot()))
+        results.append(episode.step(action))
+        _check_result(results[-1], last=len(results) == len(actions))
+    for number, text in enumerate(snapshots):
+        _check_fork(make(), json.loads(text), actions[number:], results[number:])
+
+
+def _check_result(result: StepResult, last: bool) -> None:
+    _check(result.done == last, "the last action, and only that one, must end the episode")
+    _check(0.0 <= result.reward <= 1.0, f"a reward of {result.reward} is not in [0, 1]")
+    _check(result.done or result.reward == 0.0, "a reward before the end")
+    _check(not (result.done and result.observation), "an observation after the end")
+
+
+def _check_fork(
+    fork: Environment, snapshot: Any, actions: Sequence[str], results: Sequence[StepResult]
+) -> None:
+    """An episode restored from a snapshot sees what the original saw."""
+    before = json.dumps(snapshot)
+    fork.restore(snapshot)
+    _check(json.dumps(fork.snapshot()) == before, "snapshot after restore is another")
+    for action, expected in zip(actions, results, strict=True):
+        found = fork.step(action)
+        _check(found == expected, f"a restored episode gives {found} instead of {expected}")
+    _check(json.dumps(snapshot) == before, "later steps have changed a snapshot")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
