@@ -4,8 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import os
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from megatron_trace.check.devices import check_devices
+from megatron_trace.check.help import settings_help
 from megatron_trace.check.layout import check_layout
 from megatron_trace.check.learning import check_learning
 from megatron_trace.check.limits import check_limits
@@ -25,7 +25,7 @@ from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, all_settings, check_bounds
 from megatron_trace.config.moved import refuse_moved
-from megatron_trace.config.setting import NamedSetting, shown
+from megatron_trace.config.setting import NamedSetting
 from megatron_trace.models.folders import is_checkpoint
 
 ON_THIS_MACHINE = (
@@ -63,9 +63,10 @@ def parse_command(argv: Sequence[str]) -> Command:
     parser = argparse.ArgumentParser(
         prog="pretrain_trace.py",
         description="Train a language-model agent with TRACE. Settings are overridden as section.name=value.",
-        epilog="settings (default: meaning)\n" + "\n".join(_help_lines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    # argparse would print its help before it has read which plug-in files the settings name.
+    parser.add_argument("-h", "--help", action="store_true", help="show all settings and options")
     parser.add_argument(
         "--config", metavar="FILE", help="YAML file with the settings that differ from the defaults"
     )
@@ -87,6 +88,9 @@ def parse_command(argv: Sequence[str]) -> Command:
     )
     options = parser.parse_args(argv)
     config = load_config(options.config, options.overrides)
+    if options.help:
+        print(parser.format_help(), settings_help(config), sep="\n")
+        raise SystemExit(0)
     if options.dry_run:
         return Command(config, None, rollout_only=False, dry_run=True)
     check_config(config, world_size=int(os.environ.get("WORLD_SIZE", "1")))
@@ -192,13 +196,6 @@ def _sections() -> list[str]:
     names = {name.rpartition(".")[0] for name in _settings()}
     outer = {name.partition(".")[0] for name in names}
     return sorted(names | outer, key=lambda name: (name.count("."), name))
-
-
-def _help_lines() -> Iterator[str]:
-    for one in _settings().values():
-        bounds = one.bounds.words()
-        yield f"  {one.name} = {shown(one.value)}" + (f"   ({bounds})" if bounds else "")
-        yield textwrap.fill(one.meaning, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def check_config(config: Config, *, world_size: int) -> None:

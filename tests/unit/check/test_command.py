@@ -169,8 +169,22 @@ def test_help_lists_every_setting_with_its_meaning(capsys) -> None:
         "allocation.budget = 256",
         "a step's sampling budget, in allocation.unit",
         "stop.kl = None",
+        "learning.advantage.options.gigpo.discount = 0.95   (above 0 and at most 1)",
+        "environment.options.search_qa.top_k = 3   (at least 1)",
+        "allocation.options.trace.floor = 4",
     ):
         assert line in text
+
+
+def test_help_lists_the_options_of_a_file_that_the_settings_name(capsys, tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "@dataclass\nclass Options:\n    decay: float = 0.5\n\n"
+        "def estimate(tree, settings, options): ...\n"
+    )
+    with pytest.raises(SystemExit):
+        parse_command([f"learning.advantage.name={tmp_path}/mine.py", "--help"])
+    assert "learning.advantage.options.mine.decay = 0.5" in capsys.readouterr().out
 
 
 def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path) -> None:
