@@ -16,20 +16,23 @@ def check_health(metrics: Mapping[str, float], stop: StopConfig) -> None:
         UnhealthyRun: the first metric beyond its threshold, with both values and the setting's
             name.
     """
-    _check_upper(metrics, "logprob_gap", "logprob_gap", stop.logprob_gap)
-    _check_upper(metrics, "kl", "kl", stop.kl)
-    _check_upper(metrics, "gradient_norm", "gradient_norm", stop.gradient_norm)
-    _check_upper(metrics, "malformed_share", "malformed", stop.malformed)
+    upper_limits = (
+        ("logprob_gap", "logprob_gap", stop.logprob_gap),
+        ("kl", "kl", stop.kl),
+        ("gradient_norm", "gradient_norm", stop.gradient_norm),
+        ("malformed_share", "malformed", stop.malformed),
+    )
+    for name, setting, limit in upper_limits:
+        if limit is None:
+            continue
+        value = metrics[name]
+        # Not written as `value > limit`: every comparison with NaN is false, and NaN is never
+        # healthy. The same for the entropy below.
+        if not value <= limit:
+            raise UnhealthyRun(f"{name} is {value:.4g}, above stop.{setting} = {limit:g}")
     lowest = stop.entropy_below
-    if lowest is not None and not metrics["entropy"] >= lowest:
-        entropy = metrics["entropy"]
+    if lowest is None:
+        return
+    entropy = metrics["entropy"]
+    if not entropy >= lowest:
         raise UnhealthyRun(f"entropy is {entropy:.4g}, below stop.entropy_below = {lowest:g}")
-
-
-def _check_upper(
-    metrics: Mapping[str, float], name: str, setting: str, limit: float | None
-) -> None:
-    # Not written as `metrics[name] > limit`: every comparison with NaN is false, and NaN is never
-    # healthy. (The same for the entropy above.)
-    if limit is not None and not metrics[name] <= limit:
-        raise UnhealthyRun(f"{name} is {metrics[name]:.4g}, above stop.{setting} = {limit:g}")
