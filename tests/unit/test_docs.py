@@ -1,8 +1,9 @@
-"""What the documents name is there: links, headings, files, settings."""
+"""What the documents name is there: links, headings, files, settings; and their lines fit a screen."""
 
 import dataclasses
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
+WIDTH, CELL = 100, 120
+"""Most characters of a line of prose, and of a table's cell."""
+
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"\b(?:tools|configs|examples|tests)/[\w./-]+\.(?:py|yaml|sh|sbatch)\b")
@@ -49,6 +53,18 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
     shown_error = re.compile(r"^error: .*$", re.MULTILINE)
     named = SETTING.findall(shown_error.sub("", _text(document)))
     assert [name for name in named if not _is_setting(name, settings)] == []
+
+
+@each_document
+def test_no_line_of_prose_is_wider_than_a_screen(document: Path) -> None:
+    assert [line for line in _prose(document) if len(line) > WIDTH] == []
+
+
+@each_document
+def test_no_table_cell_holds_a_paragraph(document: Path) -> None:
+    rows = [line for line in _text(document).splitlines() if line.startswith("|")]
+    cells = [cell.strip() for row in rows for cell in row.split("|")]
+    assert [cell for cell in cells if len(cell) > CELL] == []
 
 
 def test_the_floor_plan_is_that_of_the_import_rules() -> None:
@@ -105,3 +121,13 @@ def _is_setting(name: str, settings: dict[str, object]) -> bool:
     if ".options." in name or name.endswith(".options"):
         return True
     return name in settings or any(known.startswith(f"{name}.") for known in settings)
+
+
+def _prose(document: Path) -> Iterator[str]:
+    """The lines that are wrapped by hand: neither code nor tables nor pictures."""
+    code = False
+    for line in _text(document).splitlines():
+        if line.startswith("```"):
+            code = not code
+        elif not code and not line.startswith(("|", "![")):
+            yield line
