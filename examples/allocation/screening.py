@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation import PlanningView, Plans, Strategy
 from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.config import SettingError
+from megatron_trace.config import setting
 from megatron_trace.tree.backup import is_mixed
 
 
@@ -19,15 +19,14 @@ class Screening(Strategy):
 
     @dataclass
     class Options:
-        """Set as `allocation.options.screening.share=0.6`.
+        """Set as `allocation.options.screening.share=0.6`."""
 
-        Attributes:
-            share: of the budget, what screening may spend.
-            each: rollouts that screen a task.
-        """
-
-        share: float = 0.5
-        each: int = 2
+        share: float = setting(
+            0.5, "share of the budget that screening may spend", above=0, at_most=1
+        )
+        each: int = setting(
+            2, "rollouts that screen a task", at_least=2, reason="one rollout has no contrast"
+        )
 
     def candidates(self, rollouts: int) -> int:
         return max(1, round(self.options.share * rollouts) // self.options.each)
@@ -42,14 +41,4 @@ class Screening(Strategy):
         return view.at_roots(dict(zip(chosen, shares, strict=True)))
 
     def check(self) -> None:
-        """
-        Raises:
-            SettingError: nothing could be screened.
-        """
-        setting, share, each = "allocation.options.screening", self.options.share, self.options.each
-        if not 0.0 < share <= 1.0:
-            raise SettingError(f"{setting}.share", share, "must be above 0 and at most 1")
-        if each < 2:
-            raise SettingError(
-                f"{setting}.each", each, "must be at least 2: one rollout has no contrast"
-            )
+        """Any budget can be spent: groups need not be equal."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.strategy import Strategy, check_bare_share
-from megatron_trace.config import SettingError
 from megatron_trace.tree import ROOT, Anchor
 
 
@@ -78,11 +77,3 @@ class Branching(Strategy):
         """
         super().check()
         check_bare_share(self.settings)
-
-    def require(self, option: str, holds: bool, remedy: str) -> None:
-        """
-        Raises:
-            SettingError: the value of `option` does not hold.
-        """
-        if not holds:
-            raise SettingError(f"{self.section}.{option}", getattr(self.options, option), remedy)

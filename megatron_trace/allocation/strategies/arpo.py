@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView, Plans
+from megatron_trace.config import setting
 from megatron_trace.tree import Anchor, Requires, RolloutTree
 
 
@@ -24,20 +25,24 @@ class ARPO(Branching):
 
     @dataclass
     class Options:
-        """
-        Attributes:
-            weight: β.
-            threshold: τ, at least 0 and below 1.
-            beam: b; 2 for one branch at a call.
-            tokens: of a turn, that its entropy is summed over.
-            log_vocabulary: ln |V|, in nats; here of 151,936 tokens.
-        """
+        """When a call is branched, and how its entropy is measured."""
 
-        weight: float = 0.2
-        threshold: float = 0.5
-        beam: int = 2
-        tokens: int = 20
-        log_vocabulary: float = 11.93
+        weight: float = setting(0.2, "β, weight of the rise of the entropy")
+        threshold: float = setting(
+            0.5, "τ, a branch is taken where the draw is at most this", at_least=0, below=1
+        )
+        beam: int = setting(
+            2,
+            "b, a call gets up to b - 1 branches",
+            at_least=2,
+            reason="a beam of 1 never branches",
+        )
+        tokens: int = setting(
+            20, "first tokens of a turn over which its entropy is summed", at_least=1
+        )
+        log_vocabulary: float = setting(
+            11.93, "ln |V|, in nats; the default is that of 151,936 tokens", above=0
+        )
 
     def plan(self, view: PlanningView) -> Plans:
         if view.round == 0:
@@ -71,18 +76,3 @@ class ARPO(Branching):
             sum(turn.entropies[: self.options.tokens]) for turn in (after, first)
         )
         return (after_call - at_start) / self.options.log_vocabulary
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: an option is out of its range.
-        """
-        super().check()
-        self.require(
-            "threshold", 0.0 <= self.options.threshold < 1.0, "must be at least 0 and below 1"
-        )
-        self.require(
-            "beam", self.options.beam >= 2, "must be at least 2: a beam of 1 never branches"
-        )
-        self.require("tokens", self.options.tokens >= 1, "must be at least 1")
-        self.require("log_vocabulary", self.options.log_vocabulary > 0.0, "must be above 0")

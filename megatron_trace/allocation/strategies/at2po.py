@@ -18,6 +18,7 @@ import numpy as np
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView
+from megatron_trace.config import setting
 from megatron_trace.tree import Anchor, RolloutTree
 
 
@@ -28,31 +29,17 @@ class AT2PO(Branching):
 
     @dataclass
     class Options:
-        """
-        Attributes:
-            rounds: of expansion.
-            nodes: K, most nodes of a tree in a round.
-            penalty: α, nats for each sibling.
-        """
+        """The rounds of expansion."""
 
-        rounds: int = 2
-        nodes: int = 6
-        penalty: float = 0.05
+        rounds: int = setting(2, "rounds of expansion", at_least=1)
+        nodes: int = setting(6, "K, most nodes of a tree that a round expands", at_least=1)
+        penalty: float = setting(0.05, "α, nats subtracted for each sibling")
 
     def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         tree = view.trees[index]
         score = scores(tree, self.options.penalty)
         best = sorted(score, key=lambda anchor: (-score[anchor], anchor))[: self.options.nodes]
         return dict(Counter(islice(cycle(best), min(share, self.per_round(self.options.rounds)))))
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: rounds or nodes are none.
-        """
-        super().check()
-        self.require("rounds", self.options.rounds >= 1, "must be at least 1")
-        self.require("nodes", self.options.nodes >= 1, "must be at least 1")
 
 
 def scores(tree: RolloutTree, penalty: float) -> dict[Anchor, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.config import SettingError
+from megatron_trace.config import setting
 from megatron_trace.tree.backup import is_mixed
 
 
@@ -25,15 +25,14 @@ class Dapo(Strategy):
 
     @dataclass
     class Options:
-        """When a step ends.
+        """When a step ends."""
 
-        Attributes:
-            rounds: most rounds of a step.
-            enough: mixed groups that end it; null: half of the groups that the budget pays for.
-        """
-
-        rounds: int = 4
-        enough: int | None = None
+        rounds: int = setting(4, "most rounds of a step", at_least=1)
+        enough: int | None = setting(
+            None,
+            "mixed groups that end a step; null: half of the groups that the budget pays for",
+            at_least=1,
+        )
 
     def plan(self, view: PlanningView) -> Plans:
         groups = max(1, view.total // self.settings.group)
@@ -42,14 +41,3 @@ class Dapo(Strategy):
             return view.nothing()
         share = min(-(-groups // self.options.rounds), view.rollouts // self.settings.group)
         return view.at_roots({index: self.settings.group for index in view.fresh()[:share]})
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: the budget is no whole number of groups, or a step could never begin.
-        """
-        super().check()
-        for name in ("rounds", "enough"):
-            value = getattr(self.options, name)
-            if value is not None and value < 1:
-                raise SettingError(f"allocation.options.dapo.{name}", value, "must be at least 1")

@@ -22,6 +22,7 @@ from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.informativeness import informativeness, sampled_entropy
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.solvers.greedy import best_units
+from megatron_trace.config import setting
 from megatron_trace.tree import Anchor, Requires, leaf_statistics
 from megatron_trace.tree.backup import is_mixed
 
@@ -33,20 +34,24 @@ class InfoTree(Branching):
 
     @dataclass
     class Options:
-        """
-        Attributes:
-            count_weight: c.
-            entropy_weight: λ, per nat.
-            staleness: most rollouts of a tree whose results are unseen when it is expanded.
-            speculative: plan whenever a rollout has ended, instead of when all have.
-            rescue: share of the budget kept for trees that are still uniform.
-        """
+        """The objective's weights, and the schedule of expansion."""
 
-        count_weight: float = 0.25
-        entropy_weight: float = 0.25
-        staleness: int = 2
-        speculative: bool = False
-        rescue: float = 0.04
+        count_weight: float = setting(0.25, "c, weight of the count term", at_least=0)
+        entropy_weight: float = setting(0.25, "λ, weight of the entropy term, per nat", at_least=0)
+        staleness: int = setting(
+            2,
+            "most rollouts of a tree whose results are unseen when the tree is expanded",
+            at_least=1,
+        )
+        speculative: bool = setting(
+            False, "plan whenever a rollout has ended, instead of when all have"
+        )
+        rescue: float = setting(
+            0.04,
+            "share of the budget kept for trees that are still uniform",
+            at_least=0,
+            below=0.05,
+        )
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
@@ -98,15 +103,3 @@ class InfoTree(Branching):
             for i, n in sorted(most.items(), key=lambda item: is_mixed(view.trees[item[0]]))
             if n > 0
         }
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: an option is out of its range.
-        """
-        super().check()
-        options = self.options
-        self.require("staleness", options.staleness >= 1, "must be at least 1")
-        self.require("rescue", 0.0 <= options.rescue < 0.05, "must be at least 0 and below 0.05")
-        self.require("count_weight", options.count_weight >= 0.0, "must be at least 0")
-        self.require("entropy_weight", options.entropy_weight >= 0.0, "must be at least 0")

@@ -23,7 +23,7 @@ from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.solvers.dynamic_programme import best_counts
 from megatron_trace.allocation.strategy import Strategy, check_group
 from megatron_trace.allocation.value import root_value
-from megatron_trace.config import SettingError
+from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import RolloutTree
 
 EDGE = 1e-3
@@ -34,16 +34,16 @@ class Knapsack(Strategy):
 
     @dataclass
     class Options:
-        """Bounds.
+        """Bounds on the rollouts of a task."""
 
-        Attributes:
-            lower, upper: fewest and most rollouts of a task that gets any.
-            every: every candidate gets some, as in the paper.
-        """
-
-        lower: int = 2
-        upper: int = 128
-        every: bool = False
+        lower: int = setting(
+            2,
+            "fewest rollouts of a task that gets any",
+            at_least=2,
+            reason="one rollout has no contrast",
+        )
+        upper: int = setting(128, "most rollouts of a task")
+        every: bool = setting(False, "every candidate gets some rollouts, as in the paper")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -85,8 +85,6 @@ class Knapsack(Strategy):
             SettingError: the budget cannot be spent exactly within the bounds.
         """
         options, settings = self.options, self.settings
-        if options.lower < 2:
-            raise _error("lower", options.lower, "must be at least 2: one rollout has no contrast")
         if options.upper < 2 * options.lower - 1:
             raise _error(
                 "upper",

@@ -14,7 +14,7 @@ import numpy as np
 
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.config import SettingError
+from megatron_trace.config import setting
 
 
 class Pcl(Strategy):
@@ -24,15 +24,12 @@ class Pcl(Strategy):
 
     @dataclass
     class Options:
-        """The paper's letters.
+        """The paper's k and τ."""
 
-        Attributes:
-            k: candidate tasks for each that is taken.
-            tau: success probability that a task should have.
-        """
-
-        k: int = 4
-        tau: float = 0.5
+        k: int = setting(4, "candidate tasks for each task that is taken", at_least=1)
+        tau: float = setting(
+            0.5, "success probability that a task should have", at_least=0, at_most=1
+        )
 
     def candidates(self, rollouts: int) -> int:
         return self.options.k * super().candidates(rollouts)
@@ -41,16 +38,3 @@ class Pcl(Strategy):
         fresh, group = np.array(view.fresh(), dtype=np.int64), self.settings.group
         nearest = fresh[np.argsort(np.abs(view.roots[fresh] - self.options.tau), kind="stable")]
         return view.at_roots({int(index): group for index in nearest[: view.rollouts // group]})
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: the budget is no whole number of groups, or an option is out of its range.
-        """
-        super().check()
-        if self.options.k < 1:
-            raise SettingError("allocation.options.pcl.k", self.options.k, "must be at least 1")
-        if not 0.0 <= self.options.tau <= 1.0:
-            raise SettingError(
-                "allocation.options.pcl.tau", self.options.tau, "must be between 0 and 1"
-            )

@@ -28,7 +28,7 @@ from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.solvers import solve_roots
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
-from megatron_trace.config import SettingError
+from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import ROOT
 
 
@@ -41,25 +41,33 @@ class Trace(Strategy):
 
     @dataclass
     class Options:
-        """Limits of both stages.
+        """Limits of both stages."""
 
-        Attributes:
-            roots, prefixes: "active" as in the paper, or "uniform": `floor` bare rollouts of every task, and
-                continuations of prefixes drawn at random.
-            floor: fewest bare rollouts of a task that gets any.
-            root_cap, prefix_cap: most bare rollouts that stage 1 gives a task, most continuations of a prefix.
-            thompson_std: standard deviation, in logits, of the draws around the predictions by which stage 1 chooses
-                (Thompson sampling, arXiv 1707.02038). None: estimated from the errors of the last steps'
-                predictions. 0: no draws. Without draws, tasks that are predicted a little nearer to ½ get
-                everything, and the predictor never learns better about the others.
-        """
-
-        roots: str = "active"
-        prefixes: str = "active"
-        floor: int = 4
-        root_cap: int | None = None
-        prefix_cap: int | None = None
-        thompson_std: float | None = None
+        roots: str = setting(
+            "active",
+            "active, as in the paper; uniform: `floor` bare rollouts of every task",
+            one_of=("active", "uniform"),
+        )
+        prefixes: str = setting(
+            "active",
+            "active, as in the paper; uniform: continuations of prefixes drawn at random",
+            one_of=("active", "uniform"),
+        )
+        floor: int = setting(4, "fewest bare rollouts of a task that gets any; at least 2 are made")
+        root_cap: int | None = setting(
+            None, "most bare rollouts that stage 1 gives a task; null: no limit", at_least=2
+        )
+        prefix_cap: int | None = setting(
+            None, "most continuations of a prefix; null: no limit", at_least=1
+        )
+        # Without draws, tasks predicted a little nearer to 1/2 get everything, and the predictor
+        # never learns better about the others.
+        thompson_std: float | None = setting(
+            None,
+            "standard deviation, in logits, of the Thompson draws (arXiv 1707.02038) by which stage 1 chooses; "
+            "null: estimated from the errors of the last steps' predictions; 0: no draws",
+            at_least=0,
+        )
 
     def candidates(self, rollouts: int) -> int:
         uniform = self._bare(rollouts) // self._floor
@@ -158,16 +166,9 @@ class Trace(Strategy):
 
     def _check_options(self) -> None:
         options = self.options
-        for name in ("roots", "prefixes"):
-            if getattr(options, name) not in ("active", "uniform"):
-                raise _error(name, getattr(options, name), "must be one of active, uniform")
-        if options.thompson_std is not None and options.thompson_std < 0.0:
-            remedy = "must not be negative; null follows the predictor's error"
-            raise _error("thompson_std", options.thompson_std, remedy)
-        for name, least in (("root_cap", self._floor), ("prefix_cap", 1)):
-            cap = getattr(options, name)
-            if cap is not None and cap < least:
-                raise _error(name, cap, f"must be at least {least}")
+        if options.root_cap is not None and options.root_cap < self._floor:
+            remedy = f"must be at least {self._floor} (allocation.options.trace.floor)"
+            raise _error("root_cap", options.root_cap, remedy)
 
     def _check_budget(self) -> None:
         options, settings = self.options, self.settings

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView
 from megatron_trace.allocation.shares import split_evenly
+from megatron_trace.config import setting
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
 
@@ -28,14 +29,14 @@ class TreeGRPO(Branching):
 
     @dataclass
     class Options:
-        """
-        Attributes:
-            rounds: L.
-            nodes: N; None for what the group leaves.
-        """
+        """The paper's L and N."""
 
-        rounds: int = 1
-        nodes: int | None = None
+        rounds: int = setting(1, "L, rounds of expansion", at_least=1)
+        nodes: int | None = setting(
+            None,
+            "N, nodes drawn of each tree in a round; null: what the group leaves",
+            at_least=1,
+        )
 
     def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         by_chain = list(nodes_by_chain(view.trees[index]).values())
@@ -49,15 +50,6 @@ class TreeGRPO(Branching):
         ):
             drawn.update(view.rng.choice(by_chain[chain], count).tolist())
         return dict(drawn)
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: rounds or nodes are none.
-        """
-        super().check()
-        self.require("rounds", self.options.rounds >= 1, "must be at least 1")
-        self.require("nodes", (self.options.nodes or 1) >= 1, "must be at least 1, or null")
 
 
 def nodes_by_chain(tree: RolloutTree) -> dict[int, list[Anchor]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView
+from megatron_trace.config import setting
 from megatron_trace.tree import ROOT, Anchor
 
 
@@ -25,12 +26,11 @@ class TreePO(Branching):
 
     @dataclass
     class Options:
-        """
-        Attributes:
-            width: children of every node.
-        """
+        """The shape of the tree."""
 
-        width: int = 2
+        width: int = setting(
+            2, "children of every node", at_least=2, reason="a node of one child does not branch"
+        )
 
     @property
     def chains(self) -> int:
@@ -48,11 +48,3 @@ class TreePO(Branching):
         level = [a for a in depth if depth[a] == min(depth.values()) for _ in range(room[a])]
         chosen = view.rng.permutation(level)[:share].tolist()
         return {int(anchor): chosen.count(anchor) for anchor in chosen}
-
-    def check(self) -> None:
-        """
-        Raises:
-            SettingError: a node of fewer than two children does not branch.
-        """
-        super().check()
-        self.require("width", self.options.width >= 2, "must be at least 2")

@@ -22,7 +22,7 @@ from megatron_trace.allocation.gaussian_process import SuccessProcess
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.solvers.gradient_variance import OBJECTIVES, solve_gradient_variance
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.config import SettingError
+from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import Requires, RolloutTree
 
 
@@ -34,20 +34,15 @@ class Vip(Strategy):
 
     @dataclass
     class Options:
-        """The programme's and the process's.
+        """The programme's and the Gaussian process's."""
 
-        Attributes:
-            objective: rloo or dr_grpo, the advantages whose variance is minimised.
-            lower, upper: fewest and most rollouts of a task.
-            memory: newest prompts that the process is made of.
-            dimensions: numbers that an embedding is projected to.
-        """
-
-        objective: str = "rloo"
-        lower: int = 4
-        upper: int = 32
-        memory: int = 2048
-        dimensions: int = 64
+        objective: str = setting(
+            "rloo", "advantage whose variance is minimised", one_of=tuple(OBJECTIVES)
+        )
+        lower: int = setting(4, "fewest rollouts of a task")
+        upper: int = setting(32, "most rollouts of a task")
+        memory: int = setting(2048, "number of newest prompts that make up the process", at_least=1)
+        dimensions: int = setting(64, "numbers that an embedding is projected to", at_least=1)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -89,8 +84,6 @@ class Vip(Strategy):
         """
         super().check()
         options = self.options
-        if options.objective not in OBJECTIVES:
-            raise _error("objective", options.objective, f"must be one of {', '.join(OBJECTIVES)}")
         if options.lower < OBJECTIVES[options.objective]:
             least = OBJECTIVES[options.objective]
             raise _error(
@@ -101,9 +94,6 @@ class Vip(Strategy):
         if not options.lower <= self.settings.group <= options.upper:
             remedy = f"must be from lower to upper ({options.lower} to {options.upper}): it is their mean"
             raise SettingError("allocation.group", self.settings.group, remedy)
-        for name in ("memory", "dimensions"):
-            if getattr(options, name) < 1:
-                raise _error(name, getattr(options, name), "must be at least 1")
 
 
 def _embeddings(trees: Sequence[RolloutTree]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def test_no_task_left_out_is_nearer(success, tau) -> None:
     ("settings", "said"),
     [
         ({"k": 0}, r"allocation.options.pcl.k = 0: must be at least 1"),
-        ({"tau": 1.5}, r"allocation.options.pcl.tau = 1.5: must be between 0 and 1"),
+        ({"tau": 1.5}, r"allocation.options.pcl.tau = 1.5: must be at least 0 and at most 1"),
         ({"budget": 9}, r"allocation.budget = 9: must be a multiple of allocation.group"),
     ],
 )
