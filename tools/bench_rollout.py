@@ -81,6 +81,16 @@ class Measured:
         """Speed of tree rollouts over that of plain generation."""
         return self.plain_s / self.tree_s
 
+    def line(self, words: str) -> str:
+        """The repetition in a line; `words` follow the number of tokens."""
+        trees = self.tokens / self.tree_s
+        plain = self.tokens / self.plain_s
+        cached = self.cached_tokens / self.prompt_tokens
+        return (
+            f"{self.tokens} tokens{words}: trees {trees:.0f}/s, plain {plain:.0f}/s, "
+            f"ratio {self.ratio:.2f}, {cached:.0%} of the prompt tokens cached"
+        )
+
 
 def grow(
     fleet: Fleet, trees: list[RolloutTree], wanted: list[tuple[int, int]], name: str, stage: Any
@@ -91,7 +101,8 @@ def grow(
         state = trees[index].turns[anchor].state
         assert state is not None
         history = trees[index].history_ids(anchor)
-        requests.append(RolloutRequest(f"{name}/{stage}/{number}", history, state, tree=str(index)))
+        request = f"{name}/{stage}/{number}"
+        requests.append(RolloutRequest(request, history, state, tree=str(index)))
     rollouts = fleet.sample(requests)
     for (index, anchor), rollout in zip(wanted, rollouts, strict=True):
         trees[index].graft(anchor, rollout.turns)
@@ -168,8 +179,9 @@ def start_fleets(config: Config, *, entropies: bool) -> list[Fleet]:
     ]
     for fleet in fleets:
         fleet.wait()
-        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items())
-        print(f"start-up: {time.perf_counter() - begin:.1f} s ({phases})")
+        phases = [f"{name} {seconds:.1f}" for name, seconds in fleet.startup[0].items()]
+        total = time.perf_counter() - begin
+        print(f"start-up: {total:.1f} s ({', '.join(phases)})")
     return fleets
 
 
@@ -185,12 +197,7 @@ def main() -> None:
         batch = tasks[version * args.tasks : (version + 1) * args.tasks]
         rounds.append([measure(fleet, batch, args.group, version + 1) for fleet in fleets])
         for found, words in zip(rounds[-1], ("", ", with entropies"), strict=False):
-            share = found.cached_tokens / found.prompt_tokens
-            print(
-                f"{found.tokens} tokens{words}: trees {found.tokens / found.tree_s:.0f}/s, "
-                f"plain {found.tokens / found.plain_s:.0f}/s, ratio {found.ratio:.2f}, "
-                f"{share:.0%} of the prompt tokens cached" + (" (warm-up)" if not version else "")
-            )
+            print(found.line(words) + (" (warm-up)" if version == 0 else ""))
     # The first fleet has started Ray, so it is closed last.
     for fleet in reversed(fleets):
         fleet.close()

@@ -38,6 +38,7 @@ def made_up_rows(count: int, vocabulary: int, seed: int = 0) -> list[Row]:
         learn = np.concatenate(parts)
         predict = np.zeros(len(learn), dtype=bool)
         predict[anchors] = True
+        # Like the rows of a tree in which all rollouts ended alike.
         advantage = generator.normal() if number % 8 else 0.0
         rows.append(
             Row(
@@ -89,9 +90,11 @@ def padded_plan(
     plan: list[list[int]] = []
     for index in sorted(selected, key=lambda index: -lengths[index]):
         # The first row of a micro-batch is its longest; the others are padded to its length.
-        if not plan or (len(plan[-1]) + 1) * lengths[plan[-1][0]] > micro_batch_tokens:
-            plan.append([])
-        plan[-1].append(index)
+        batch = plan[-1] if plan else []
+        if not batch or (len(batch) + 1) * lengths[batch[0]] > micro_batch_tokens:
+            batch = []
+            plan.append(batch)
+        batch.append(index)
     return plan
 
 
@@ -128,11 +131,16 @@ def packed_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[in
     """Computed tokens of every packed micro-batch of each rank; a dummy micro-batch counts as one token."""
     everything = list(range(len(lengths)))
     plan = plan_micro_batches(lengths, everything, ranks=ranks, packing=Packing(capacity=tokens))
-    return [[sum(lengths[index] for index in batch) or 1 for batch in rank] for rank in plan]
+    work = []
+    for rank in plan:
+        tokens_of = [sum(lengths[index] for index in batch) for batch in rank]
+        work.append([tokens or 1 for tokens in tokens_of])
+    return work
 
 
 def padded_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[int]]:
     """Computed tokens of every padded micro-batch of each rank; a dummy micro-batch counts as one token."""
+    # Snake order: who gets the longest row of a round gets the shortest of the next.
     seats = [*range(ranks), *reversed(range(ranks))]
     dealt: list[list[int]] = [[] for _ in range(ranks)]
     longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])

@@ -102,6 +102,7 @@ class PlainPolicy:
     def _plan(self, micro_batch_tokens: int) -> list[tuple[bool, list[Row]]]:
         """Micro-batches, each with whether its rows teach the policy; the two kinds are not mixed."""
         lengths = [len(row.tokens) for row in self.rows]
+        # A micro-batch in which one row teaches needs the backward pass for all its rows.
         teaching = [index for index, row in enumerate(self.rows) if row.advantage.any()]
         rest = sorted(set(range(len(self.rows))) - set(teaching))
         plan = []
@@ -115,7 +116,10 @@ class PlainPolicy:
         longest = len(batch[0].tokens)
         tensors = {}
         for name in COLUMNS:
-            padded = [np.pad(getattr(row, name), (0, longest - len(row.tokens))) for row in batch]
+            padded = []
+            for row in batch:
+                missing = longest - len(row.tokens)
+                padded.append(np.pad(getattr(row, name), (0, missing)))
             tensors[name] = torch.from_numpy(np.stack(padded)).to(self.device)
         return tensors
 
@@ -130,14 +134,15 @@ class PlainPolicy:
             output = self.network.model(input_ids=columns["tokens"], use_cache=False)
             hidden = output.last_hidden_state
             # The policy gives the reserved rows no probability.
-            logits = self.network.lm_head(hidden[:, :-1][learn])[:, :-RESERVED_ROWS].float()
-            every = torch.log_softmax(logits, -1)
-            logprob = every.gather(1, columns["tokens"][:, 1:][learn].unsqueeze(1)).squeeze(1)
+            logits = self.network.lm_head(hidden[:, :-1][learn])
+            every = torch.log_softmax(logits[:, :-RESERVED_ROWS].float(), -1)
+            tokens = columns["tokens"][:, 1:][learn]
+            logprob = every.gather(1, tokens.unsqueeze(1)).squeeze(1)
         with torch.no_grad():
             entropy = -(every.exp() * every).sum()
-        policy = self._policy_loss(
-            logprob, columns["sampler_logprob"][:, 1:][learn], columns["advantage"][:, 1:][learn]
-        )
+        sampler = columns["sampler_logprob"][:, 1:][learn]
+        advantage = columns["advantage"][:, 1:][learn]
+        policy = self._policy_loss(logprob, sampler, advantage)
         prediction = torch.sigmoid(self.head(hidden[columns["predict"]]))
         target = columns["target"][columns["predict"]]
         error = (prediction - target).square().sum() / self.anchors

@@ -62,6 +62,7 @@ def draw_tasks(
     world: World, allowed: set[str], hops: int, count: int, name: str, seed: int
 ) -> list[dict[str, Any]]:
     """`count` different tasks (fewer where the world has no more)."""
+    # Its own generator for each set, so that changing one set leaves the others as they are.
     rng = random.Random(f"{seed}/{name}/{hops}")
     starts = sorted(allowed)
     by_question: dict[str, dict[str, Any]] = {}
@@ -71,7 +72,8 @@ def draw_tasks(
             by_question.setdefault(task["question"], task)
     tasks = []
     for number, task in enumerate(by_question.values()):
-        tasks.append({"id": f"geo_hop/{name}/{hops}/{number:05d}", **task})
+        identifier = f"geo_hop/{name}/{hops}/{number:05d}"
+        tasks.append({"id": identifier, **task})
     return tasks
 
 

@@ -23,6 +23,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: `text` is no such size.
     """
+    # As in transformers' save_pretrained, so that the same words mean the same size.
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip(), re.IGNORECASE)
     unit = match[2].upper() if match else None
     if match is None or unit not in UNITS or not (size := int(float(match[1]) * UNITS[unit])):

@@ -93,6 +93,7 @@ def cross_entropy(model: Qwen3ForCausalLM, ids: torch.Tensor, learn: torch.Tenso
     Args:
         ids, learn: token ids and learn mask, [batch, seq].
     """
+    # Logits are computed only where something is learnt: the output layer is a large part of the work.
     targets = learn[:, 1:]
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
@@ -119,6 +120,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         seen += ids.numel()
+        # The loss of one batch is noisy; what is printed is its moving average.
         mean_loss = loss.item() if step == 0 else 0.95 * mean_loss + 0.05 * loss.item()
         if step % 50 == 49 or step == steps - 1:
             counts = f"step {step + 1}/{steps}, {seen / 1e6:.2f} M tokens"

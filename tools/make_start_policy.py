@@ -80,7 +80,9 @@ class Demonstrations:
 
     def __post_init__(self) -> None:
         """Group the tasks by their hops, 1 to 4."""
-        self.by_hops = [[task for task in self.tasks if task["hops"] == h] for h in (1, 2, 3, 4)]
+        self.by_hops = []
+        for hops in (1, 2, 3, 4):
+            self.by_hops.append([task for task in self.tasks if task["hops"] == hops])
 
     @classmethod
     def read(cls, folder: Path) -> "Demonstrations":
@@ -115,7 +117,9 @@ class Demonstrations:
             invent = names_from_tokens(list(tokenizer.get_vocab()))
 
         def draw() -> Episode:
-            task = rng.choice(rng.choices(self.by_hops, HOP_WEIGHTS[phase])[0])
+            # The hops first: the training tasks are not distributed as the phase wants them.
+            (tasks,) = rng.choices(self.by_hops, HOP_WEIGHTS[phase])
+            task = rng.choice(tasks)
             segments = demonstrator.play(task, rng)
             if rng.random() < plan.renamed:
                 segments = rename(segments, self.world, rng, invent)

@@ -96,6 +96,7 @@ def is_text(node: ast.expr) -> bool:
 
 def count_lines(source: str, docstrings: set[int], into: Measures) -> None:
     """Count code, comment and docstring lines."""
+    # A line may hold both: a comment beside code makes no comment line, so the lines are sets.
     code: set[int] = set()
     comments: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -184,7 +185,8 @@ def print_each(measured: dict[Path, Measures]) -> None:
     with_code = {file: found for file, found in measured.items() if found.code_lines}
     for file in sorted(with_code, key=lambda file: -with_code[file].density):
         found = with_code[file]
-        print(f"{found.density:10.2f} {found.comment_lines:9d} {found.file_lines[0]:6d}  {file}")
+        (lines,) = found.file_lines
+        print(f"{found.density:10.2f} {found.comment_lines:9d} {lines:6d}  {file}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

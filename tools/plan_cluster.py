@@ -6,7 +6,7 @@
 
 The fleet takes rollout.workers x rollout.tensor_parallel GPUs, the train ranks all others. Settings are overridden as
 in pretrain_trace.py; of the model only its config.json is read. docs/cluster_plan.md says what is counted and how.
-Exit code 0 where everything fits, 1 where not, 2 for a wrong setting.
+The exit code is 0 if everything fits, 1 if not, and 2 for a wrong setting.
 """
 
 import argparse
@@ -87,7 +87,9 @@ def cluster_of(args: argparse.Namespace, config: Config) -> Cluster:
     for name, count in (("--nodes", args.nodes), ("--gpus-per-node", each)):
         if count < 1:
             raise SettingError(name, count, "must be positive")
-    return Cluster(args.nodes, each, cpu_share(each) if args.gpu == "cpu" else GPUS[args.gpu])
+    # A machine without GPUs is a node whose "GPUs" are processes that share its memory.
+    gpu = cpu_share(each) if args.gpu == "cpu" else GPUS[args.gpu]
+    return Cluster(args.nodes, each, gpu)
 
 
 def report(
@@ -96,6 +98,7 @@ def report(
     """Print the plan or the best layouts, and write the files that were asked for."""
     out, hf = console(), read_model_config(config.model.path)
     if args.search:
+        # The layout in the file is not used, so it may be one that this cluster cannot have.
         check_apart_from_layout(config)
         found = search(config, hf, cluster, assumptions)
         print_search(found, out)
@@ -106,7 +109,8 @@ def report(
         print_plan(plans[0], assumptions, out)
     if args.json:
         numbers = [plan.as_dict() for plan in plans]
-        args.json.write_text(json.dumps(numbers if args.search else numbers[0], indent=1) + "\n")
+        shown = numbers if args.search else numbers[0]
+        args.json.write_text(json.dumps(shown, indent=1) + "\n")
     if args.picture and plans:
         args.picture.write_text(picture(plans[0]), encoding="utf-8")
     return 0 if plans and plans[0].fits else 1

@@ -53,6 +53,7 @@ def activations(
     kernels = kernels or Kernels()
     tokens = config.learning.batching.micro_batch_tokens / layout.context
     saved, again = _saved_by_layers(shape, layout, config, kernels, stage)
+    # What is in flight waits for its backward pass. Recomputation works on one micro-batch at a time.
     in_flight = layout.in_flight(stage, micro_batches)
     layers = tokens * (saved * in_flight + (again if recomputed else 0.0))
     output = 0.0
@@ -90,7 +91,9 @@ def _saved_by_part(
     size = min(settings.layers, len(whole))
     if settings.method == "block":
         # The first layers are recomputed one by one; the others keep everything.
-        return size * entry + sum(whole[size:]), max(whole[:size], default=0.0)
+        kept = size * entry + sum(whole[size:])
+        return kept, max(whole[:size], default=0.0)
+    # A chunk is recomputed as a whole before its backward pass, so all its layers are there at once.
     chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
     return len(chunks) * entry, max(sum(chunk) for chunk in chunks)
 

@@ -32,7 +32,9 @@ def training_flops(shape: Shape, config: Config, work: Workload) -> float:
     layers = token_flops(shape, work.history)
     recomputed = recomputed_flops(shape, config, work.history)
     # Two products in the backward pass: for the gradient of the input and for that of the weight.
-    return work.trained * (3.0 * layers + recomputed) + work.learned * 3.0 * output_flops(shape)
+    trained = work.trained * (3.0 * layers + recomputed)
+    learned = work.learned * 3.0 * output_flops(shape)
+    return trained + learned
 
 
 def recomputed_flops(shape: Shape, config: Config, history: float) -> float:

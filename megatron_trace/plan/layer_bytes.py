@@ -81,6 +81,7 @@ def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kerne
     query = shape.query_width / layout.tensor
     key = shape.key_width / layout.tensor
     heads = shape.heads / layout.tensor
+    # No implementation keeps the scores: s² elements for each head would be most of a layer.
     if kernels.transformer_engine:
         # In FP8 the attention's output is saved twice: as it is, and as the next product's input.
         quantised = query * width.product if width.product < width.value else 0.0
@@ -90,8 +91,10 @@ def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kerne
         if shape.qk_norm:
             inner += 8 * query + (4 if width.value == 4 else 8) * key
     deviations = 4 * (heads + shape.kv_heads / layout.tensor) if shape.qk_norm else 0.0
+    # Cosines and sines are the same for all heads, so tensor parallelism does not divide them.
     rotary = 4 * shape.head_width * width.value
-    return norm_bytes(shape, layout, config, kernels) + inner + 4 * heads + deviations + rotary
+    norm = norm_bytes(shape, layout, config, kernels)
+    return norm + inner + 4 * heads + deviations + rotary
 
 
 def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int) -> float:
@@ -100,13 +103,15 @@ def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, la
     norm = norm_bytes(shape, layout, config, kernels)
     elements = 2 if kernels.fused_swiglu else 4
     if not shape.moe_layers[layer]:
-        return norm + shape.ffn_width / layout.tensor * (elements * width.value + width.product)
+        bytes_wide = elements * width.value + width.product
+        return norm + shape.ffn_width / layout.tensor * bytes_wide
     # The router computes in float32.
     router = 3 * 4 * shape.experts / sequence_split(layout)
     # The experts' activation is also multiplied by the router's weights; a fused SwiGLU includes that.
     elements += 0 if kernels.fused_swiglu else 1
     received, inner = expert_tokens(shape, layout)
-    saved = shape.hidden * width.product + inner * (elements * width.value + width.product)
+    bytes_wide = elements * width.value + width.product
+    saved = shape.hidden * width.product + inner * bytes_wide
     return norm + router + received * saved
 
 

@@ -82,6 +82,7 @@ class Layout:
 
     def layers(self, stage: int, total: int) -> list[range]:
         """Layers of each part of the model on pipeline stage `stage`, counted from 0."""
+        # Interleaved, a stage holds every pipeline-th part of the model, not one block of layers.
         size = total // (self.pipeline * self.interleave)
         starts = [(part * self.pipeline + stage) * size for part in range(self.interleave)]
         return [range(start, start + size) for start in starts]
@@ -94,7 +95,8 @@ class Layout:
         """
         if self.interleave == 1:
             return min(self.pipeline - stage, micro_batches)
-        warm_up = 2 * (self.pipeline - stage - 1) + (self.interleave - 1) * self.pipeline
+        later_stages = self.pipeline - stage - 1
+        warm_up = 2 * later_stages + (self.interleave - 1) * self.pipeline
         return min(warm_up + 1, micro_batches * self.interleave)
 
 

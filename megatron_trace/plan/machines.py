@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 
+MIB = 1024**2
 GIB = 1024**3
 
 
@@ -34,20 +35,63 @@ def _cpu() -> Gpu:
     """This machine, with the rates of two cores. They are rough: they let a laptop's run be planned at all."""
     # The memory is this machine's own, since it decides whether a run fits.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Gpu("cpu", memory, 1e11, 0.0, 2e10, 5e9, 1e9, (0, 0))
-
-
-GPUS: dict[str, Gpu] = {
-    gpu.name: gpu
-    for gpu in (
-        Gpu("a100-80gb", 81920 * 2**20, 312e12, 0.0, 2.04e12, 300e9, 25e9, (8, 0)),
-        Gpu("h100-80gb", 81559 * 2**20, 989e12, 1979e12, 3.35e12, 450e9, 50e9, (9, 0)),
-        Gpu("h200-141gb", 143771 * 2**20, 989e12, 1979e12, 4.8e12, 450e9, 50e9, (9, 0)),
-        Gpu("b200-180gb", 183359 * 2**20, 2250e12, 4500e12, 7.7e12, 900e9, 50e9, (10, 0)),
-        _cpu(),
+    return Gpu(
+        name="cpu",
+        memory=memory,
+        flops=1e11,
+        fp8_flops=0.0,
+        bandwidth=2e10,
+        link=5e9,
+        network=1e9,
+        capability=(0, 0),
     )
-}
+
+
+BOARDS = (
+    Gpu(
+        name="a100-80gb",
+        memory=81920 * MIB,
+        flops=312e12,
+        fp8_flops=0.0,
+        bandwidth=2.04e12,
+        link=300e9,
+        network=25e9,
+        capability=(8, 0),
+    ),
+    Gpu(
+        name="h100-80gb",
+        memory=81559 * MIB,
+        flops=989e12,
+        fp8_flops=1979e12,
+        bandwidth=3.35e12,
+        link=450e9,
+        network=50e9,
+        capability=(9, 0),
+    ),
+    Gpu(
+        name="h200-141gb",
+        memory=143771 * MIB,
+        flops=989e12,
+        fp8_flops=1979e12,
+        bandwidth=4.8e12,
+        link=450e9,
+        network=50e9,
+        capability=(9, 0),
+    ),
+    Gpu(
+        name="b200-180gb",
+        memory=183359 * MIB,
+        flops=2250e12,
+        fp8_flops=4500e12,
+        bandwidth=7.7e12,
+        link=900e9,
+        network=50e9,
+        capability=(10, 0),
+    ),
+)
 """SXM boards: NVLink within a node, one 400 Gb/s InfiniBand port for each GPU (200 Gb/s for A100)."""
+
+GPUS: dict[str, Gpu] = {gpu.name: gpu for gpu in (*BOARDS, _cpu())}
 
 
 def cpu_share(processes: int) -> Gpu:

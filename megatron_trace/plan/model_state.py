@@ -46,6 +46,7 @@ def parameter_counts(
 ) -> ParameterCounts:
     """Parameters of a rank of pipeline stage `stage`."""
     tensor = layout.tensor
+    # Norms and the router are whole on every tensor-parallel rank; matrices and biases are divided.
     vectors = 2 * shape.hidden + (2 * shape.head_width if shape.qk_norm else 0)
     vectors += (shape.query_width + 2 * shape.key_width) // tensor if shape.qkv_bias else 0
     attention = shape.attention_weights // tensor
@@ -113,6 +114,7 @@ def fp8_change(matrices: int, config: Config, layers: int, capability: tuple[int
     two_way = (FP8Recipe.blockwise, FP8Recipe.mxfp8)
     transposed = capability < BLACKWELL or precision.fp8_recipe in two_way
     scales = 1 / 32 if precision.fp8_recipe is FP8Recipe.mxfp8 else 0.0
+    # mxfp8 has a scale of one byte for every 32 entries.
     copies = (2 if transposed else 1) * (1.0 + scales)
     replaced = 2.0 if precision.fp8_param_gather else 0.0
     return round(matrices * share * (copies - replaced))

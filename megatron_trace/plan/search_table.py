@@ -75,4 +75,5 @@ def print_search(found: Found, out: Console) -> None:
 
 def _print_line(text: str, out: Console) -> None:
     """A line as it is: it may hold brackets, and a terminal must not break what is to be pasted."""
+    # markup=False: "[mlp]" of recompute.modules would be taken for a style.
     out.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -59,6 +59,7 @@ class Shape:
             vocabulary=hf["vocab_size"],
             padded_vocabulary=padded_vocabulary(hf["vocab_size"]),
             tied_embeddings=bool(hf.get("tie_word_embeddings", False)),
+            # config.json does not name them: they are in the model's code.
             qk_norm=hf["model_type"] in ("qwen3", "qwen3_moe"),
             qkv_bias=hf["model_type"] == "qwen2",
         )

@@ -24,15 +24,20 @@ def print_plan(plan: Plan, assumptions: Assumptions, out: Console) -> None:
 def headline(plan: Plan) -> str:
     """The model, the cluster, the layout, and whether everything fits."""
     layout, cluster, rollout = plan.layout, plan.cluster, plan.config.rollout
-    sizes = f"tensor {layout.tensor} x pipeline {layout.pipeline} x context {layout.context} x data {layout.data}"
+    sizes = (
+        f"tensor {layout.tensor} x pipeline {layout.pipeline} "
+        f"x context {layout.context} x data {layout.data}"
+    )
     if plan.shape.experts:
         sizes += f", expert {layout.expert} x expert tensor {layout.expert_tensor}"
     millions = f"{plan.shape.weights / 1e6:,.1f} million weights"
     machines = f"{cluster.nodes} x {cluster.gpus_per_node} {cluster.gpu.name}"
+    train = counted(layout.world, "train GPU")
+    engines = counted(rollout.workers, "engine")
+    size = counted(rollout.tensor_parallel, "GPU")
     lines = [
         f"[bold]{plan.config.model.path}[/bold]: {millions}, {_precision(plan)}, on {machines}",
-        f"{counted(layout.world, 'train GPU')} ({sizes}), {counted(rollout.workers, 'engine')} of "
-        f"{counted(rollout.tensor_parallel, 'GPU')}",
+        f"{train} ({sizes}), {engines} of {size}",
         "[green]everything fits[/green]" if plan.fits else "[red]does not fit[/red]",
     ]
     # It works, but is slow enough to be an oversight.
@@ -48,17 +53,20 @@ def headline(plan: Plan) -> str:
 def _precision(plan: Plan) -> str:
     precision = plan.config.precision
     name = precision.train.value
-    return f"{name} ({precision.fp8_recipe.value})" if precision.train is Precision.fp8 else name
+    if precision.train is Precision.fp8:
+        name += f" ({precision.fp8_recipe.value})"
+    return name
 
 
 def train_table(plan: Plan) -> Table:
     """Memory of a train GPU of every pipeline stage, in GiB, a column for each stage."""
     table = Table(title="a train GPU, GiB", title_justify="left")
     table.add_column("pipeline stage")
+    layers = []
     for stage in range(len(plan.stages)):
         table.add_column(str(stage), justify="right")
-    layers = [plan.layout.layers(stage, plan.shape.layers) for stage in range(len(plan.stages))]
-    table.add_row("layers", *map(spans, layers))
+        layers.append(spans(plan.layout.layers(stage, plan.shape.layers)))
+    table.add_row("layers", *layers)
     for name in ("weights", "gradients", "optimizer", "activations"):
         table.add_row(name, *(gib(getattr(stage, name)) for stage in plan.stages))
     table.add_row("not counted", *(gib(stage.reserve) for stage in plan.stages), end_section=True)
@@ -96,6 +104,7 @@ def step_table(plan: Plan) -> Table:
     def add(phase: str, what: str, time: float) -> None:
         table.add_row(phase, what, f"{time:,.1f}")
 
+    # Phases are in the order in which a step goes through them; an empty name continues the last phase.
     rollouts = f"{work.bare_rollouts} bare rollouts, {work.continuations} continuations"
     size = plan.config.learning.batching.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"
@@ -113,9 +122,11 @@ def step_table(plan: Plan) -> Table:
 def capacity_line(plan: Plan) -> str:
     """How fleet and train ranks match."""
     match = plan.capacity
+    engines = counted(match.busy_workers, "engine")
+    gpus = counted(match.busy_gpus, "GPU")
     return (
-        f"The train GPUs work {match.train_share:.0%} of a step; they wait while the fleet samples. Sampling takes as "
-        f"long as learning with {counted(match.busy_workers, 'engine')} ({counted(match.busy_gpus, 'GPU')})."
+        f"The train GPUs work {match.train_share:.0%} of a step; they wait while the fleet samples. "
+        f"Sampling takes as long as learning with {engines} ({gpus})."
     )
 
 

@@ -40,6 +40,7 @@ def workload(config: Config, assumptions: Assumptions) -> Workload:
     per_rollout = tokens_per_rollout if allocation.unit is BudgetUnit.tokens else 1
     rollouts = -(-allocation.budget // per_rollout)
     strategy = strategy_class(allocation.strategy)
+    # Strategies that do not branch spend the whole budget on bare rollouts.
     bare_share = allocation.bare_share or strategy.bare_share
     bare = round(bare_share * rollouts) if strategy.branches else rollouts
     continuations = rollouts - bare

@@ -1,4 +1,4 @@
-"""Activations grow and shrink with the settings as they should, and agree with the literature where it speaks."""
+"""Activations grow and shrink with the settings as they should, and agree with published formulas."""
 
 from dataclasses import replace
 
