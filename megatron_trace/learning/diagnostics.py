@@ -1,4 +1,4 @@
-"""What is measured beside the loss: sums over tokens, which add up over micro-batches and ranks, and their means."""
+"""Diagnostics beside the loss: sums over tokens, which add up over micro-batches and ranks, and their means."""
 
 from collections.abc import Sequence
 
@@ -22,9 +22,9 @@ def token_sums(
     entropy: Tensor,
     masked: Tensor,
 ) -> dict[str, Tensor]:
-    """Sums over the n tokens from which `token_metrics` makes the diagnostics; every value is a scalar.
+    """Sums over the n tokens, from which `token_metrics` computes the diagnostics; every value is a scalar.
 
-    Which there are depends on `learning` alone.
+    The names depend on the settings alone.
 
     Args:
         logprob: of the tokens under the current policy [n].
@@ -33,6 +33,7 @@ def token_sums(
         entropy: of the current policy, in nats [n].
         masked: tokens that sequence masking leaves out, bool [n].
     """
+    # Names must not depend on the tokens: ranks add up their sums by name, dummies' sums included.
     update, drift = log_ratio(logprob, old), log_ratio(old, tokens.sampler_logprob)
     weight, negative = drift.exp(), tokens.advantage < 0
     sums = {
@@ -60,7 +61,7 @@ def token_sums(
 
 @torch.no_grad()
 def predictor_sums(logit: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Sums over the m anchors [m]: predictor_loss, the squared error, and prediction."""
+    """Sums over the m anchors, from [m]: predictor_loss (the squared error) and prediction."""
     return {
         "predictor_loss": predictor_loss(logit, target),
         "prediction": torch.sigmoid(logit).sum(),
@@ -68,7 +69,11 @@ def predictor_sums(logit: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict[str, float]:
-    """Means from the totals of `objective`'s sums over `updates` updates that learned from `tokens` tokens in all.
+    """Means from the totals of `objective`'s sums.
+
+    Args:
+        tokens: learned tokens of all updates.
+        updates: number of updates.
 
     Returns:
         logprob_gap: mean |Δ log-probability| between trainer and sampler, in nats.

@@ -18,7 +18,7 @@ def leaf_rewards(tree: RolloutTree) -> tuple[list[int], NDArray[np.float64]]:
 
 
 def normalised(values: NDArray[np.float64], *, std: bool) -> NDArray[np.float64]:
-    """(x − mean) / (standard deviation + 1e-6) of every value of a group [n], the deviation that of the population.
+    """(x − mean) / (σ + 1e-6) of every value of a group [n], with σ the population's standard deviation.
 
     Exactly 0 where the group has no contrast.
 
@@ -26,9 +26,11 @@ def normalised(values: NDArray[np.float64], *, std: bool) -> NDArray[np.float64]
         std: whether to divide (GRPO, arXiv 2402.03300) or not (Dr. GRPO, arXiv 2503.20783).
     """
     deviation = values.std() if len(values) else 0.0
+    # Exactly 0, not a rounding error: rows whose advantages are all 0 need no backward pass.
     if deviation <= EPSILON:
         return np.zeros_like(values)
-    return (values - values.mean()) / (deviation + EPSILON if std else 1.0)
+    scale = deviation + EPSILON if std else 1.0
+    return (values - values.mean()) / scale
 
 
 def mean_below(
@@ -36,17 +38,19 @@ def mean_below(
 ) -> NDArray[np.float64]:
     """For every turn the mean of `values` [leaves] over the leaves below it [turns]; 0 for the root.
 
-    Where papers train on whole rollouts, a turn that several of them share gets each one's value once. It is learned
-    from once here, with their mean.
+    Papers train on whole rollouts. There a turn that several rollouts share is learned from once for each of
+    them, with that rollout's value. Here it is learned from once, with the mean of the values.
 
     Args:
-        discount: what a leaf's value is multiplied by for each turn from there to it.
+        discount: factor of a leaf's value for each turn between the leaf and the turn above.
     """
     total, count = np.zeros(len(tree.turns)), np.zeros(len(tree.turns))
     total[leaves], count[leaves] = values, 1.0
+    # A turn comes after its parent in `tree.turns`, so backwards every turn is complete when it is used.
     for index in range(len(tree.turns) - 1, ROOT, -1):
-        total[tree.turns[index].parent] += discount * total[index]
-        count[tree.turns[index].parent] += count[index]
+        parent = tree.turns[index].parent
+        total[parent] += discount * total[index]
+        count[parent] += count[index]
     means = total / np.maximum(count, 1.0)
     means[ROOT] = 0.0
     return means

@@ -1,7 +1,7 @@
 """The terms of the loss, a short function each: pure functions of per-token tensors.
 
-A term is given for each of the n learned tokens, [n]; `objective` weights and adds them up. Only the predictor's is a
-sum, over m anchors.
+Each returns its term for each of the n learned tokens, [n]; `objective` weights the terms and adds them up.
+Only the predictor's is a sum, over m anchors.
 """
 
 import torch
@@ -20,8 +20,9 @@ def clipped_surrogate(
 ) -> Tensor:
     """min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high)·A) of every token, to be maximised [n].
 
-    PPO (arXiv 1707.06347, eq. 7) with the two bounds apart, as in DAPO (arXiv 2503.14476, eq. 10). With `dual_clip` c,
-    it is c·A at the least where A < 0 (arXiv 1912.09729): a bad token that has become likely teaches only so much.
+    PPO (arXiv 1707.06347, eq. 7) with two separate bounds, as in DAPO (arXiv 2503.14476, eq. 10). With
+    `dual_clip` c, it is at least c·A where A < 0 (arXiv 1912.09729): this bounds what is learned from a bad
+    token that has become likely.
 
     Args:
         ratio: ρ, with the gradient [n].
@@ -43,7 +44,10 @@ def k3(log_ratios: Tensor) -> Tensor:
 
 
 def reference_divergence(current: Tensor, reference: Tensor) -> Tensor:
-    """Estimate of KL(π ‖ π_reference) at every token [n], GRPO's (arXiv 2402.03300, eq. 4); a gradient in `current`."""
+    """GRPO's estimate of KL(π ‖ π_reference) at every token [n], with the gradient of `current`.
+
+    Source: arXiv 2402.03300, eq. 4.
+    """
     return k3(log_ratio(reference, current))
 
 

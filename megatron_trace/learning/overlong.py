@@ -1,4 +1,4 @@
-"""Overlong shaping: a rollout that comes close to the longest history is worth less."""
+"""Overlong shaping: a rollout that comes close to the longest history gets a lower reward."""
 
 from dataclasses import replace
 
@@ -10,18 +10,18 @@ def overlong_penalty(length: int, *, longest: int, buffer: int) -> float:
 
     0 up to `longest − buffer` tokens, then falling linearly to −1 at `longest`.
     """
-    return -min(max((length - (longest - buffer)) / buffer, 0.0), 1.0)
+    share = (length - (longest - buffer)) / buffer
+    return -min(max(share, 0.0), 1.0)
 
 
 def shape_rewards(tree: RolloutTree, *, longest: int, buffer: int, penalty: float) -> RolloutTree:
-    """A copy of `tree` whose terminal rewards are r + penalty·overlong_penalty, the length being the whole history's.
+    """A copy of `tree` with the terminal rewards r + penalty·overlong_penalty of the whole history's length.
 
-    It is for advantages alone: what the predictor learns, and whether a tree is mixed, are facts about the task.
+    Use the copy for advantages alone.
     """
     turns = list(tree.turns)
     for leaf in tree.leaves():
-        lost = penalty * overlong_penalty(
-            len(tree.history_ids(leaf)), longest=longest, buffer=buffer
-        )
+        length = len(tree.history_ids(leaf))
+        lost = penalty * overlong_penalty(length, longest=longest, buffer=buffer)
         turns[leaf] = replace(turns[leaf], reward=turns[leaf].reward + lost)
     return RolloutTree(task=tree.task, turns=turns, rollouts=tree.rollouts)

@@ -1,4 +1,4 @@
-"""Training rows: trees laid out as token sequences in which every shared token is learned from once."""
+"""Training rows: trees laid out as token sequences. A token that rollouts share is learned from once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning.estimator import Estimator, make_estimator
 from megatron_trace.learning.groups import EPSILON
 from megatron_trace.learning.overlong import shape_rewards
-from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics
+from megatron_trace.tree import ROOT, RolloutTree, Turn, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
 COLUMNS: dict[str, type[np.generic]] = {
@@ -26,17 +26,17 @@ COLUMNS: dict[str, type[np.generic]] = {
 
 @dataclass
 class Row:
-    """One root-to-leaf path of a tree. Every array has shape [length]; entry t speaks of token t.
+    """One root-to-leaf path of a tree. Every array has shape [length]; entry t belongs to token t.
 
     Attributes:
         tokens: token ids, int64.
-        learn: True where token t was sampled and no earlier row of the tree learns from it: what the row's own
-            rollout sampled.
+        learn: True where token t was sampled and no earlier row of the tree learns from it. These are the
+            tokens that the row's own rollout sampled.
         advantage: advantage of token t's turn; 0 where not `learn`.
         sampler_logprob: log-probability of token t under the policy that sampled it; 0 where not `learn`.
         predict: True where the history ending with token t is an anchor that no earlier row predicts.
         target: the predictor's target at t, the backed-up success rate; 0 where not `predict`.
-        filtered: the tree has no contrast, and its tokens no weight in the loss; they are only measured.
+        filtered: the tree has no contrast and its tokens have no weight in the loss; they are only measured.
     """
 
     tokens: NDArray[np.int64]
@@ -54,9 +54,10 @@ def rows_from_tree(
     """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
 
     Args:
-        settings: how advantages and targets are made (None: the defaults). With `filter_groups` a tree without a
-            success and a failure teaches only the predictor; `overlong_buffer` changes advantages alone.
-        longest: rollout.max_history_tokens, before which the overlong buffer lies.
+        settings: how advantages and targets are computed; None: the defaults. With `filter_groups` a tree
+            without both a success and a failure teaches only the predictor. `overlong_buffer` changes
+            advantages alone.
+        longest: rollout.max_history_tokens, where the overlong buffer ends.
 
     Raises:
         SettingError: there is no estimator `learning.advantage.name`.
@@ -83,6 +84,8 @@ def rows_from_trees(
 def _rows(
     tree: RolloutTree, settings: AdvantageConfig, estimate: Estimator, longest: int | None
 ) -> list[Row]:
+    # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and whether the
+    # tree has a contrast, are facts about the task.
     advantages = estimate(_shaped(tree, settings, longest))
     _, success, deviation = leaf_statistics(tree)
     if settings.backup is Backup.unbiased:
@@ -95,22 +98,36 @@ def _rows(
     for leaf in tree.leaves():
         columns: dict[str, list] = {name: [] for name in COLUMNS}
         for index in tree.path(leaf):
-            turn, fresh = tree.turns[index], index not in seen
+            fresh = index not in seen
             seen.add(index)
-            actions, length = len(turn.action_ids), len(turn.action_ids) + len(turn.observation_ids)
-            padding = [0.0] * (length - actions)
-            anchor = fresh and not turn.terminal
-            columns["tokens"] += turn.action_ids + turn.observation_ids
-            columns["learn"] += [fresh] * actions + [False] * len(padding)
-            columns["advantage"] += [advantages[index] if fresh else 0.0] * actions + padding
-            columns["sampler_logprob"] += (turn.logprobs if fresh else [0.0] * actions) + padding
-            columns["predict"] += [False] * (length - 1) + [anchor]
-            columns["target"] += [0.0] * (length - 1) + [success[index] if anchor else 0.0]
+            _append(columns, tree.turns[index], fresh, advantages[index], success[index])
         arrays: dict[str, Any] = {
             name: np.array(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()
         }
         rows.append(Row(**arrays, filtered=filtered))
     return rows
+
+
+def _append(
+    columns: dict[str, list], turn: Turn, fresh: bool, advantage: float, success: float
+) -> None:
+    """Append a turn's tokens to a row.
+
+    Args:
+        fresh: no earlier row of the tree has the turn.
+    """
+    actions, observations = len(turn.action_ids), len(turn.observation_ids)
+    no_observation = [0.0] * observations
+    no_action = [0.0] * actions
+    columns["tokens"] += turn.action_ids + turn.observation_ids
+    columns["learn"] += [fresh] * actions + [False] * observations
+    columns["advantage"] += ([advantage] * actions if fresh else no_action) + no_observation
+    columns["sampler_logprob"] += (turn.logprobs if fresh else no_action) + no_observation
+    # The history up to the last token of a turn is an anchor, unless the rollout ends there.
+    anchor = fresh and not turn.terminal
+    before = actions + observations - 1
+    columns["predict"] += [False] * before + [anchor]
+    columns["target"] += [0.0] * before + [success if anchor else 0.0]
 
 
 def _shaped(tree: RolloutTree, settings: AdvantageConfig, longest: int | None) -> RolloutTree:

@@ -6,18 +6,19 @@ from megatron_trace.config import Decay, OptimizerConfig
 
 
 def learning_rate_factor(update: int, settings: OptimizerConfig) -> float:
-    """What the learning rates are multiplied by at the `update`-th optimizer update, counted from 0; in [0, 1].
+    """Factor of the learning rates at optimizer update `update`, counted from 0; in [0, 1].
 
-    It rises linearly, (update + 1) / (warmup_steps + 1), up to 1 at update `warmup_steps`; falls from there over
-    `decay_steps` updates to `min_learning_rate_factor`, along a line or half a cosine (arXiv 1608.03983, eq. 5, without
-    restarts); and stays there.
+    The factor rises linearly, (update + 1) / (warmup_steps + 1), up to 1 at update `warmup_steps`. From there
+    it falls over `decay_steps` updates to `min_learning_rate_factor`, along a line or half a cosine (arXiv
+    1608.03983, eq. 5, without restarts), and stays there.
     """
     if update < settings.warmup_steps:
         return (update + 1) / (settings.warmup_steps + 1)
     if settings.decay is Decay.constant or settings.decay_steps is None:
         return 1.0
-    gone = min(1.0, (update - settings.warmup_steps) / settings.decay_steps)
-    linear = settings.decay is Decay.linear
-    left = 1.0 - gone if linear else (1.0 + math.cos(math.pi * gone)) / 2.0
+    progress = min(1.0, (update - settings.warmup_steps) / settings.decay_steps)
     lowest = settings.min_learning_rate_factor
-    return lowest + (1.0 - lowest) * left
+    if settings.decay is Decay.linear:
+        return lowest + (1.0 - lowest) * (1.0 - progress)
+    cosine = (1.0 + math.cos(math.pi * progress)) / 2.0
+    return lowest + (1.0 - lowest) * cosine

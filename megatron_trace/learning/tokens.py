@@ -1,4 +1,4 @@
-"""What a micro-batch tells the losses."""
+"""What the losses need of a micro-batch."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ class TokenData:
     Attributes:
         advantage: [n].
         sampler_logprob: log-probability under the policy that sampled the token [n].
-        old_logprob: under the trainer before its first update on it [n]; None for "the current one".
+        old_logprob: under the trainer before its first update on the token [n]; None: the current one.
         reference_logprob: under the reference policy [n]; None where there is no reference.
         weight: of the token in the update's loss (`aggregation.row_weights`) [n].
         sequence: number of the token's row within the micro-batch, int64 [n] in 0…sequences − 1.
         sequences: rows of the micro-batch; all of a row's tokens are here.
         turn: number of the token's turn within the micro-batch, int64 [n] in 0…turns − 1.
-        turns: those with a learned token.
+        turns: number of turns with a learned token.
         target: success rates to predict [m].
     """
 

@@ -1,4 +1,4 @@
-"""What a Hugging Face config.json says of the model, and what of it is not supported. Imports without torch."""
+"""Facts about a model from its Hugging Face config.json, and which models are refused. Imports without torch."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ ARCHITECTURES = {
 """Class in config.json's `architectures` -> its `model_type`."""
 
 VOCABULARY_MULTIPLE = 1024
-"""Megatron's vocabulary tables are padded to a multiple of this in every layout, so that one checkpoint fits all."""
+"""Vocabulary tables are padded to a multiple of this in every layout, so that one checkpoint fits all layouts."""
 
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -19,9 +19,10 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
     "yarn": ("factor",),
 }
-"""Kinds of rotary embeddings, and what config.json must say of each."""
+"""Kinds of rotary embeddings, and the numbers that config.json must give for each."""
 
-# Key in config.json -> the value that this project computes with, also what an absent key means, and who reads it.
+# Key in config.json -> the only supported value, which an absent key means as well, and the families that
+# read the key. A key that a family does not read may have any value.
 _QWEN3 = ("qwen3", "qwen3_moe")
 _ONLY: dict[str, tuple[Any, tuple[str, ...]]] = {
     "hidden_act": ("silu", tuple(ARCHITECTURES.values())),
@@ -33,7 +34,7 @@ _ONLY: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 
 def check_architecture(hf: dict[str, Any]) -> None:
-    """Refuse a model that would be computed otherwise than `transformers` does.
+    """Refuse a model that would be computed differently from `transformers`.
 
     Args:
         hf: its config.json.
@@ -49,6 +50,7 @@ def check_architecture(hf: dict[str, Any]) -> None:
         )
     for key, (value, readers) in _ONLY.items():
         if family in readers and hf.get(key, value) != value:
+            # The model would train, but on another function than the one that it was published as.
             raise ValueError(
                 f"config.json: {key}={hf[key]!r} is not supported; supported is {value!r}"
             )
@@ -110,11 +112,11 @@ def number_of_experts(hf: dict[str, Any]) -> int:
     """Experts of a sparse layer; 0 for a dense model.
 
     Raises:
-        ValueError: a model of a family with experts does not say.
+        ValueError: config.json of a family with experts does not give the number.
     """
     if hf["model_type"] != "qwen3_moe":
         return 0
-    # Published folders say the first, transformers 5 writes the second.
+    # Published folders have the first key; transformers 5 writes the second.
     for key in ("num_experts", "num_local_experts"):
         if hf.get(key):
             return hf[key]
@@ -122,13 +124,13 @@ def number_of_experts(hf: dict[str, Any]) -> int:
 
 
 def head_width(hf: dict[str, Any]) -> int:
-    """Width of one attention head; where config.json does not say, what `transformers` assumes."""
+    """Width of one attention head; without `head_dim` in config.json the value that `transformers` assumes."""
     assumed = 128 if hf["model_type"] == "qwen3" else hf["hidden_size"] // hf["num_attention_heads"]
     return hf.get("head_dim") or assumed
 
 
 def key_value_heads(hf: dict[str, Any]) -> int:
-    """Key-value heads; as many as query heads where config.json does not say."""
+    """Key-value heads; by default as many as query heads."""
     return hf.get("num_key_value_heads") or hf["num_attention_heads"]
 
 

@@ -1,4 +1,7 @@
-"""A policy's folder: a Hugging Face folder, or a checkpoint, which carries one without weights. Without torch."""
+"""A policy's folder: a Hugging Face folder, or a checkpoint, which contains one without weights.
+
+Imports without torch.
+"""
 
 from pathlib import Path
 

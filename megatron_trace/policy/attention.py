@@ -1,5 +1,6 @@
-"""Attention over packed rows through PyTorch's fused kernel, where Transformer Engine is not there."""
+"""Attention over packed rows through PyTorch's fused kernel, for machines without Transformer Engine."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,36 +30,47 @@ class PackedAttention(MegatronModule):
         """Attention output [s, 1, heads·head_dim] from query [s, 1, heads, head_dim] and key, value [s, 1, groups, …].
 
         Args:
-            attention_mask: not a mask but, for a lack of another way to here, `Batch.starts`, int32 [b + 1].
+            attention_mask: not a mask but `Batch.starts`, int32 [b + 1]; Megatron passes it through unchanged.
         """
         starts, size = attention_mask, self.config.context_parallel_size
-        rows = [(starts.diff() // size).tolist(), starts.diff().tolist()]
-        bounds: list[Tensor | None] = [None] * len(rows[1])
+        lengths = starts.diff()
+        own_lengths = lengths // size
+        positions: Sequence[Tensor | None] = [None] * len(lengths)
         if size > 1:
             order = gathered_order(starts, size)
             group = parallel_state.get_context_parallel_group()
-            key, value = (
-                gather_from_sequence_parallel_region(t, group=group)[order] for t in (key, value)
-            )
+            key = gather_from_sequence_parallel_region(key, group=group)[order]
+            value = gather_from_sequence_parallel_region(value, group=group)[order]
             own = own_tokens(starts, parallel_state.get_context_parallel_rank(), size)
-            bounds = list(
-                (own - starts[:-1].repeat_interleave(starts.diff() // size)).split(rows[0])
-            )
-        # [1, heads, tokens, head_dim], a row at a time.
-        queries = query.permute(1, 2, 0, 3).split(rows[0], dim=2)
-        keys, values = (tensor.permute(1, 2, 0, 3).split(rows[1], dim=2) for tensor in (key, value))
-        grouped = query.shape[2] != key.shape[2]
-        mixed = [
-            scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=None
-                if last is None
-                else torch.arange(k.shape[2], device=k.device) <= last[:, None],
-                is_causal=last is None,
-                enable_gqa=grouped,
-            )
-            for q, k, v, last in zip(queries, keys, values, bounds, strict=True)
-        ]
+            in_row = own - starts[:-1].repeat_interleave(own_lengths)
+            positions = in_row.split(own_lengths.tolist())
+        queries = _by_row(query, own_lengths)
+        keys, values = _by_row(key, lengths), _by_row(value, lengths)
+        # One kernel call for each row: none computes scores between rows, which a mask over the whole
+        # sequence would compute and throw away.
+        mixed = [_attend(*row) for row in zip(queries, keys, values, positions, strict=True)]
         return torch.cat(mixed, dim=2).permute(2, 0, 1, 3).flatten(2)
+
+
+def _by_row(tensor: Tensor, lengths: Tensor) -> Sequence[Tensor]:
+    """[s, 1, heads, head_dim] -> for each row [1, heads, tokens, head_dim]."""
+    return tensor.permute(1, 2, 0, 3).split(lengths.tolist(), dim=2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, position: Tensor | None) -> Tensor:
+    """Causal attention within one row.
+
+    Args:
+        position: of each query among the keys; None: every key has its query.
+    """
+    mask = None
+    if position is not None:
+        mask = torch.arange(key.shape[2], device=key.device) <= position[:, None]
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )

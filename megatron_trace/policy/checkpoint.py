@@ -21,15 +21,15 @@ from torch.distributed.checkpoint import CheckpointException
 from megatron_trace.policy.manifest import note_checksums
 
 CONTENT = {
-    # One entry for each parameter, whatever the layout that wrote it: the checkpoint loads in any other.
+    # One entry for each parameter, whatever layout wrote it, so the checkpoint loads in any other layout.
     "distrib_optim_sharding_type": "fully_reshardable",
     "chained_optim_avoid_prefix": True,
     "singleton_local_shards": False,
 }
-# It warns of every folder that is not empty; ours holds the run's state already.
+# Megatron warns of every folder that is not empty, and ours already holds the run's state.
 logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
 
-# Megatron 0.19 would have it written by a library of its own choice, which is not everywhere.
+# Megatron 0.19 would by default choose another library for the writing, which is not installed everywhere.
 ASYNC = (
     {"async_strategy": "mcore"}
     if "async_strategy" in signature(dist_checkpointing.save).parameters
@@ -47,20 +47,20 @@ class CheckpointWriter:
         """For the wrapped `chunks` and the `Optimizer` of this rank."""
         self._chunks, self._optimizer = chunks, optimizer
         self._calls = AsyncCallsQueue()
-        # The structure never changes, so that Megatron need not gather and check it anew each time.
+        # The structure never changes, so Megatron gathers and checks it only in the first save.
         self._strategy = TorchDistSaveShardedStrategy(
             "torch_dist", 1, thread_count=WRITERS, cached_metadata=True
         )
         self._validated = False
-        # Megatron collects garbage in every save. It need not look at what lives as long as the process.
+        # Megatron collects garbage in every save. Frozen objects, which live as long as the process, are
+        # then not walked each time.
         gc.collect()
         gc.freeze()
-        atexit.register(
-            gc.unfreeze
-        )  # or libraries that count their objects at the end take them for leaks
+        # Libraries that count their objects at exit would take the frozen ones for leaks.
+        atexit.register(gc.unfreeze)
 
     def begin(self, folder: Path) -> None:
-        """Take a copy of all state and start writing it to `folder`, which exists.
+        """Copy all state and start writing the copy to `folder`, which exists.
 
         Raises:
             RuntimeError: the checkpoint before this one is not finished.
@@ -89,11 +89,13 @@ class CheckpointWriter:
             wait: until they have.
 
         Returns:
-            None while it is being written (or there is none), "" when it is complete, or what went wrong.
+            None while the checkpoint is being written (or there is none), "" when it is complete, or
+            what went wrong.
         """
         try:
             return "" if self._calls.maybe_finalize_async_calls(blocking=wait) else None
         except CheckpointException as error:
+            # The failed checkpoint is dropped with its queue, so that the next one can begin.
             self._calls = AsyncCallsQueue()
             causes = [str(failure[0]) for failure in error.failures.values()]
             return "; ".join(causes) or "another train rank could not write its part"
@@ -118,28 +120,30 @@ def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: in
 def load_start(chunks: Sequence[Any], folder: Path) -> None:
     """Fill the model from a checkpoint that a run starts from: converted, or another run's, its predictor included.
 
-    What the checkpoint does not hold stays as it is made: the predictor, and Transformer Engine's FP8 statistics.
+    What the checkpoint may lack stays as it was initialised: the predictor, and Transformer Engine's FP8
+    statistics.
 
     Raises:
         DamagedCheckpoint: a file is not what was written.
         megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
     """
-    stored = load_sharded_metadata(str(folder))
-    names = {getattr(entry, "key", key) for key, entry in stored.items()}
+    metadata = load_sharded_metadata(str(folder))
+    names = {getattr(entry, "key", key) for key, entry in metadata.items()}
     for number, chunk in enumerate(chunks):
-        state = {
-            name: entry
-            for name, entry in sharded_state(chunks, None, loading=True)["model"][number].items()
-            if entry is None
-            or entry.key in names
-            or not (name.startswith("predictor.") or "_extra_state" in name)
-        }
+        state = {}
+        for name, entry in sharded_state(chunks, None, loading=True)["model"][number].items():
+            optional = name.startswith("predictor.") or "_extra_state" in name
+            # Megatron raises for an entry that it cannot find, so only those that are there, or must
+            # be there, are asked for.
+            if entry is None or entry.key in names or not optional:
+                state[name] = entry
         chunk.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
 
 
 def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool) -> dict[str, Any]:
     """Where this rank's tensors lie within the whole checkpoint."""
-    content = dict(CONTENT)  # Megatron notes a process group of the present layout in it
+    # Megatron writes a process group of the present layout into the dictionary that it is given.
+    content = dict(CONTENT)
     state: dict[str, Any] = {
         "model": {
             number: chunk.module.sharded_state_dict(metadata=content)
@@ -156,10 +160,10 @@ def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool
 def _write_and_sum(
     write: Callable[..., None], folder: Path, rank: int, *arguments: Any, **options: Any
 ) -> None:
-    """In the writing process: the checksums too, so that nobody has to read the files again."""
+    """Write this rank's files and their checksums, in the writing process, so that nobody reads them again."""
+    # Training has priority over the writing.
     os.nice(5)
     write(*arguments, **options)
-    with suppress(
-        OSError
-    ):  # a disk that is full has been reported; the checksums alone can be made up for later
+    # `write` has reported a full disk. Missing checksums alone can be computed later from the files.
+    with suppress(OSError):
         note_checksums(folder, rank, sorted(folder.glob(f"__{rank}_*.distcp")))

@@ -92,7 +92,7 @@ def _patch_cuda() -> None:
 
 
 class _Stream:
-    """A CUDA stream, and an event on it, where all that was asked for is already done."""
+    """A CUDA stream, and an event on it, for a CPU: all work on it is done at once."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -105,7 +105,7 @@ class _Stream:
 
 
 def _patch_token_dispatcher() -> None:
-    """The dispatcher of tokens to experts copies its counts to the host on a stream of its own."""
+    """Megatron's dispatcher of tokens to experts copies its counts to the host on a separate CUDA stream."""
     from megatron.core.transformer.moe import token_dispatcher
 
     torch.cuda.Stream = _Stream  # type: ignore[misc,assignment]
@@ -121,7 +121,11 @@ def _patch_token_dispatcher() -> None:
 
 
 def _patch_unequal_slices() -> None:
-    """Tensor-parallel ranks exchange slices of unequal length for their experts, which gloo refuses; it can add."""
+    """Exchange slices of unequal length through sums.
+
+    Tensor-parallel ranks exchange such slices for their experts, which gloo's gather refuses. Adding up
+    tensors that are 0 outside the own slice gives the same.
+    """
     from megatron.core.tensor_parallel import mappings
 
     gather, scatter = mappings._gather_along_first_dim, mappings._reduce_scatter_along_first_dim

@@ -79,6 +79,7 @@ def start(config: ParallelConfig, seed: int) -> ParallelState:
 def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> ParallelState:
     from megatron.core import parallel_state, tensor_parallel
 
+    # One process may build several policies one after the other, each in its own layout.
     if parallel_state.model_parallel_is_initialized():
         parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(
@@ -109,7 +110,7 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Paralle
 
 
 def _hush() -> None:
-    """Silence what Megatron-Core makes torch repeat on every rank and nobody can act on."""
+    """Silence warnings that Megatron-Core causes on every rank and that no user can act on."""
     warnings.filterwarnings(
         "ignore", message=r"The \.grad attribute of a Tensor that is not a leaf"
     )

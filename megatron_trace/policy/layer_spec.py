@@ -1,4 +1,7 @@
-"""Megatron's modules for a layer, with Transformer Engine or without. What differs between its versions is here."""
+"""Megatron's modules for a layer, with Transformer Engine or without.
+
+Differences between Megatron's versions in these modules are handled here.
+"""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -31,8 +34,8 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
             attention.q_layernorm = attention.k_layernorm = TorchRMSNorm
         # A ModuleSpec in Megatron 0.16, a partial in 0.19.
         if (getattr(layer.mlp, "module", None) or layer.mlp.func) is moe_layer.MoELayer:
-            # In checkpoints this spec would name the norm as if it were fused into a dense layer's linear, unlike
-            # Transformer Engine's.
+            # In checkpoints this spec would name the norm before the experts as if it were fused into a
+            # dense layer's linear. Transformer Engine's spec does not, and checkpoints must be the same.
             layer.sharded_state_dict_keys_map = {
                 "input_layernorm.": "self_attention.linear_qkv.layer_norm_"
             }
@@ -40,7 +43,7 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
 
 
 def _define_missing_names() -> None:
-    """Where Transformer Engine is not installed, Megatron reads some of its names without having defined them."""
+    """Define names that Megatron uses but does not define where Transformer Engine is not installed."""
     no_fp8 = SimpleNamespace(is_fp8_enabled=lambda: False)
     for module, name, stand_in in (
         (moe_utils, "te_general_gemm", None),

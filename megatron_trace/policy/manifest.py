@@ -1,4 +1,4 @@
-"""A checkpoint's manifest: size and checksum of every file, so that a truncated or changed one is noticed."""
+"""A checkpoint's manifest: size and checksum of every file, so that a truncated or changed file is noticed."""
 
 import json
 import zlib
@@ -37,7 +37,7 @@ def note_checksums(folder: Path, rank: int, files: Iterable[Path]) -> None:
 
 
 def written_checksums(folder: Path) -> dict[str, Entry]:
-    """Take the entries that the ranks noted."""
+    """Read the entries that the ranks noted, and remove their files."""
     known: dict[str, Entry] = {}
     for file in folder.glob(NOTES.format(rank="*")):
         known |= json.loads(file.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def written_checksums(folder: Path) -> dict[str, Entry]:
 
 
 def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> None:
-    """Describe every file of `folder` in its manifest.json, which appears whole.
+    """Describe every file of `folder` in its manifest.json.
 
     Args:
         folder: a finished checkpoint.
@@ -54,6 +54,7 @@ def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> No
     """
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     known = known or {}
+    # The manifest is written last and whole: where it can be read, the checkpoint is complete.
     files = {name: known.get(name) or checksum(folder / name) for name in names if name != FILE}
     write_text(folder / FILE, json.dumps({"files": files}, indent=1))
 
@@ -65,7 +66,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
         part, parts: read only every `parts`-th file, starting with number `part`, so that ranks share the work.
 
     Raises:
-        DamagedCheckpoint: there is no manifest, or a file is missing or is not what was written.
+        DamagedCheckpoint: there is no manifest, a file is missing, or a file is not what was written.
     """
     try:
         files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]

@@ -22,7 +22,7 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
     """Megatron's configuration of the model that `hf` (config.json) describes.
 
     Raises:
-        ValueError: Megatron refuses the combination; our own checks at the door should have.
+        ValueError: Megatron refuses the combination. (`check/` should have refused it earlier.)
     """
     dtype = parameter_dtype(config.precision)
     return TransformerConfig(
@@ -50,7 +50,8 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
         perform_initialization=False,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
-        # SwiGLU then saves its input alone for the backward pass; its kernels are compiled, which only pays on GPUs.
+        # The fused SwiGLU saves only its input for the backward pass. Its kernels are compiled, which is
+        # worth the wait only on GPUs.
         bias_activation_fusion=torch.cuda.is_available(),
         **_parallel(config),
         **_recompute(config),
@@ -79,7 +80,7 @@ def _parallel(config: Config) -> dict[str, Any]:
         "sequence_parallel": sequence_parallel(parallel),
         "pipeline_model_parallel_size": parallel.pipeline,
         "virtual_pipeline_model_parallel_size": parallel.interleave if interleaved else None,
-        # Between two stages batched messages of both directions would be mixed up.
+        # With two stages, batched messages of the two directions would be mixed up.
         "overlap_p2p_comm": interleaved,
         "batch_p2p_comm": not interleaved,
         "context_parallel_size": parallel.context,
@@ -122,10 +123,10 @@ def _experts(hf: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         "num_moe_experts": number_of_experts(hf),
         "moe_ffn_hidden_size": hf["moe_intermediate_size"],
-        # As a list Megatron takes the layers for different ones, and checkpoints them one by one.
+        # Given a list, Megatron takes the layers for different ones and does not stack them in checkpoints.
         "moe_layer_freq": 1 if all(sparse) else [int(layer) for layer in sparse],
         "moe_router_topk": hf["num_experts_per_tok"],
-        # The weights of the chosen experts: shares of all experts' softmax, or of the chosen ones' alone.
+        # Whether the softmax that weighs the chosen experts runs over all experts or over the chosen ones.
         "moe_router_pre_softmax": not hf.get("norm_topk_prob", False),
         "moe_router_load_balancing_type": "none",
         "moe_router_dtype": "fp32",

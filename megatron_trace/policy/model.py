@@ -40,7 +40,7 @@ from megatron_trace.policy.weights import ModelWeights
 
 @dataclass
 class Scores:
-    """What the last stage says of a micro-batch's n learned tokens and m anchors.
+    """What the last stage computes for a micro-batch's n learned tokens and m anchors.
 
     Attributes:
         logprob: of the learned tokens, with gradient, float32 [n].
@@ -69,20 +69,21 @@ class PolicyModel(GPTModel):
         self.real_vocabulary, self.temperature = real_vocabulary, temperature
         self.context = parallel_state.get_context_parallel_group()
         if self.config.sequence_parallel and self.post_process:
-            # The output layer sees only chosen positions of the whole sequence, on all tensor-parallel ranks the same.
+            # Megatron's output layer would gather the sequence itself. Here `forward` gathers it and picks
+            # positions, so the layer sees the same input on all tensor-parallel ranks.
             self.output_layer.sequence_parallel, self.output_layer.allreduce_dgrad = False, True
 
     def forward(self, batch: Batch) -> Scores | Tensor:  # type: ignore[override]
         """Run this stage on a micro-batch; stages before the last return hidden states [s, 1, hidden].
 
-        Only the hidden states that speak of a learned token or an anchor reach the output layer or the predictor. With
-        context parallelism each rank runs its own tokens, and all get all scores.
+        Only hidden states before a learned token reach the output layer, and only those at an anchor reach
+        the predictor. With context parallelism each rank runs its own tokens, and all get all scores.
         """
         own = own_tokens(batch.starts, self.context.rank(), self.context.size())
         hidden = super().forward(
             input_ids=batch.tokens[:, own],
             position_ids=batch.position[own][None],
-            **self._sight(batch, batch.position[own]),
+            **self._attention_bounds(batch, batch.position[own]),
         )
         if not self.post_process:
             return hidden
@@ -97,12 +98,12 @@ class PolicyModel(GPTModel):
             anchors = self._states(hidden, local[batch.predict_at])
             return Scores(logprob, entropy, self.predictor(anchors), anchors)
 
-    def _sight(self, batch: Batch, position: Tensor) -> dict[str, Any]:
-        """What tells attention and rotary embeddings where rows begin."""
+    def _attention_bounds(self, batch: Batch, position: Tensor) -> dict[str, Any]:
+        """The arguments of GPTModel that tell attention and rotary embeddings where rows begin."""
         if isinstance(self.rotary_pos_emb, RotaryByPosition):
             self.rotary_pos_emb.position = position
             return {"attention_mask": batch.starts}
-        # Rows' padding is computed as a part of them, so the padded bounds are the bounds.
+        # Padding is computed as a part of its row, so the padded bounds are the bounds.
         packed = PackedSeqParams(
             qkv_format="thd",
             cu_seqlens_q=batch.starts,
@@ -115,8 +116,10 @@ class PolicyModel(GPTModel):
         return {"attention_mask": None, "packed_seq_params": packed}
 
     def _states(self, hidden: Tensor, local: Tensor) -> Tensor:
-        """The hidden states [m, hidden] at `local` [m], float32, with context parallelism from whichever rank has them
-        (where this one has −1)."""
+        """The hidden states [m, hidden] at `local` [m], float32.
+
+        With context parallelism they come from whichever rank has them; `local` is −1 on the others.
+        """
         states = torch.where(local[:, None] >= 0, hidden[local].float(), 0.0)
         if self.context.size() == 1:
             return states
@@ -125,11 +128,11 @@ class PolicyModel(GPTModel):
     def _everywhere(
         self, local: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """The scores that this rank's hidden states give, and with context parallelism those of the other ranks.
+        """The scores of this rank's hidden states and, with context parallelism, of the other ranks'.
 
         Args:
-            local: which hidden state each score comes from, [n]; −1 for another rank's.
-            score: scores from places and which of the n these are.
+            local: index of the hidden state that each of the n scores comes from, [n]; −1 for another rank's.
+            score: scores from such indices, and from the numbers of these scores among the n.
         """
         if self.context.size() == 1:
             return score(local, torch.arange(len(local), device=local.device))
@@ -138,8 +141,9 @@ class PolicyModel(GPTModel):
             values.new_zeros(len(local)).index_put((chosen,), values)
             for values in score(local[chosen], chosen)
         ]
-        # Each is set on one rank, so the sum is a gathering; every rank computes the same loss from it, and so sends
-        # its own scores their whole gradient.
+        # Each score is set on one rank, so the sum gathers them. This function passes the gradient on
+        # unreduced. That is right here: every rank computes the same loss from all scores, so each rank
+        # already has the whole gradient of its own scores.
         return reduce_from_tensor_model_parallel_region(torch.stack(parts), self.context).unbind()
 
     def _logprob(self, before: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,12 +167,15 @@ class PolicyModel(GPTModel):
         )
 
     def _postprocess(self, hidden_states: Tensor, **_: Any) -> Tensor:
-        # GPTModel would compute every position's logits here.
+        # GPTModel would compute the logits of every position here, most of which nobody needs.
         return hidden_states
 
 
 def build_model(config: Config, parallel: ParallelState) -> tuple[list[PolicyModel], ModelWeights]:
-    """This rank's parts of the policy at `model.path`, and the way to move its weights; a HF folder's are loaded."""
+    """This rank's parts of the policy at `model.path`, and what moves their weights.
+
+    The weights of an HF folder are loaded; a checkpoint's are not, see `checkpoint.load_start`.
+    """
     folder = Path(config.model.path)
     hf = read_config(hf_assets_dir(folder))
     check_architecture(hf)
@@ -208,7 +215,8 @@ def make_model(
     )
     put_into(model, frequencies, by_position=not uses_transformer_engine(megatron.params_dtype))
     if megatron.fp8_param:
-        model.to(device=parallel.device)  # what is FP8 must stay so
+        # A cast would turn FP8 parameters into ordinary ones.
+        model.to(device=parallel.device)
     else:
         model.to(device=parallel.device, dtype=parameter_dtype(config.precision))
     if model.post_process:
@@ -220,5 +228,6 @@ def _add_predictor(model: PolicyModel, config: Config, parallel: ParallelState) 
     hidden = model.config.hidden_size
     head = PredictorHead(hidden, config.learning.predictor.hidden, config.run.seed)
     model.predictor = head.to(parallel.device)
-    # Megatron's wrapper and optimizer leave out what has no gradient: `PredictorOptimizer` trains it.
+    # `PredictorOptimizer` trains the head. Megatron's wrapper and optimizer leave out parameters without
+    # gradients.
     head.requires_grad_(False)

@@ -26,7 +26,9 @@ def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
     ]
     for chunk in chunks:
         chunk.config.finalize_model_grads_func = finalize_model_grads
-        if settings.overlap_grad_reduce:  # each micro-batch but the last only adds up
+        if settings.overlap_grad_reduce:
+            # Gradients are reduced during the last micro-batch's backward pass. `no_sync` keeps the
+            # earlier micro-batches from reducing sums that are not complete.
             waits = [part.no_sync for part in wrapped]
             chunk.config.no_sync_func = waits if len(waits) > 1 else waits[0]
     return wrapped
@@ -41,7 +43,10 @@ class Optimizer:
     """
 
     def __init__(self, chunks: Sequence[Any], learning: LearningConfig) -> None:
-        """Over the parameters of the wrapped `chunks` as they are now: load weights before."""
+        """Over the parameters of the wrapped `chunks`.
+
+        The weights must be loaded before: the float32 weights are copied from them here.
+        """
         self._chunks = chunks
         self.learning = learning
         self.updates = 0
@@ -59,6 +64,7 @@ class Optimizer:
                 overlap_param_gather=chunks[0].ddp_config.overlap_param_gather,
             ),
             list(chunks),
+            # Norms and biases are not decayed.
             config_overrides={
                 ParamKey(predicate=ParamPredicate("vector", _is_vector)): {"wd_mult": 0.0},
             },
@@ -84,7 +90,8 @@ class Optimizer:
             loading: they are to be filled.
             metadata: for Megatron.
         """
-        if loading:  # torch's Adam has no state before its first step
+        if loading:
+            # torch's Adam has no state before its first step, and there would be nothing to load into.
             for part in self._parts():
                 if not part.optimizer.state:
                     part._init_optimizer_states_with_dummy_values()
@@ -100,7 +107,7 @@ class Optimizer:
         }
 
     def load(self, state: dict[str, Any], updates: int) -> None:
-        """Take what a checkpoint of `updates` updates filled in; groups and their settings stay this run's."""
+        """Take over what a checkpoint of `updates` updates filled in; the settings stay this run's."""
         for part, found in zip(self._parts(), state["policy"], strict=True):
             own = part.state_dict()
             for group in own["optimizer"]["param_groups"]:
@@ -110,11 +117,10 @@ class Optimizer:
                 own | {"param_state": found, "param_state_sharding_type": "fully_reshardable"}
             )
             for moments in part.optimizer.state.values():
-                if (
-                    "step" in moments
-                ):  # Megatron lets all parameters share one counter, which each then advances
+                # Megatron lets all parameters share one counter, which each of them would then advance.
+                if "step" in moments:
                     moments["step"] = moments["step"].clone()
-        # Megatron tells groups apart by multipliers alone and has mixed up their max_lr.
+        # Megatron matches groups by their multipliers alone, and so has mixed up their max_lr.
         for group, settings in zip(self.megatron.param_groups, self._settings, strict=True):
             group.update(settings)
         if self.predictor:
@@ -123,7 +129,7 @@ class Optimizer:
 
     def _parts(self) -> list[Any]:
         """Megatron's optimizers of this rank: one, and one for the experts where they are spread over ranks."""
-        # (A pipeline stage without experts has an optimizer for them that holds nothing.)
+        # A pipeline stage without experts has an optimizer for them that holds nothing.
         return [
             part
             for part in self.megatron.chained_optimizers
@@ -135,7 +141,7 @@ class Optimizer:
         self.megatron.zero_grad()
 
     def step(self) -> float:
-        """One update with the gradients at hand. Returns the policy's gradient norm before clipping.
+        """One update with the accumulated gradients. Returns the policy's gradient norm before clipping.
 
         Raises:
             FloatingPointError: a gradient is not finite.
@@ -152,14 +158,21 @@ class Optimizer:
         return norm
 
     def gather_weights(self) -> None:
-        """Bring all updated weights to every rank, where that is left to the next forward pass."""
+        """Bring all updated weights to every rank now.
+
+        With `overlap_param_gather` Megatron leaves that to the next forward pass. But between two steps
+        the weights are read: for the samplers, exports and checkpoints.
+        """
         for chunk in self._chunks:
             if chunk.ddp_config.overlap_param_gather:
                 chunk.start_param_sync(force_sync=True)
 
 
 def _fill(part: Any, parameter: Tensor, tensors: dict[str, Tensor]) -> None:
-    """As Megatron's method, but what is not stored stays: torch's Adam keeps its step beside the moments."""
+    """As Megatron's method, but values that are not in the checkpoint stay.
+
+    torch's Adam keeps its step beside the moments, and Megatron does not store it there.
+    """
     own = part._get_main_param_and_optimizer_states(parameter)
     type(part)._set_main_param_and_optimizer_states(part, parameter, own | tensors)
 

@@ -35,7 +35,8 @@ def packing(config: Config, hf: dict[str, Any]) -> Packing:
 def attention_scale(hf: dict[str, Any]) -> float:
     """Tokens of history at which a layer's attention costs a token as much as its matrices.
 
-    A history of t tokens costs 4·t·heads·head_dim operations, P weights cost 2·P: P / (2·heads·head_dim).
+    A history of t tokens costs 4·t·heads·head_dim operations, and P weights cost 2·P. Both are equal at
+    t = P / (2·heads·head_dim).
     """
     hidden, queries = hf["hidden_size"], hf["num_attention_heads"] * head_width(hf)
     attention = 2 * hidden * (queries + key_value_heads(hf) * head_width(hf))

@@ -1,4 +1,4 @@
-"""Which arithmetic the policy trains in."""
+"""Dtypes of the policy's parameters, and parameters in FP8."""
 
 import torch
 from torch import Tensor
@@ -13,12 +13,15 @@ def has_transformer_engine() -> bool:
 
 
 def uses_transformer_engine(dtype: torch.dtype) -> bool:
-    """Whether a model of parameters of `dtype` is made of its layers: its attention over packed rows wants 16 bits."""
+    """Whether a model with parameters of `dtype` is built of Transformer Engine's layers.
+
+    Its attention over packed rows needs 16-bit parameters.
+    """
     return dtype is not torch.float32 and has_transformer_engine()
 
 
 def plain(parameter: Tensor) -> Tensor:
-    """The values of a parameter as an ordinary tensor: itself, or what an FP8 one stands for."""
+    """The values of a parameter as an ordinary tensor; those of an FP8 parameter are dequantised."""
     from megatron.core.fp8_utils import is_float8tensor
 
     detached = parameter.detach()
@@ -26,14 +29,18 @@ def plain(parameter: Tensor) -> Tensor:
 
 
 def fill(parameter: Tensor, values: Tensor) -> None:
-    """Give a parameter `values`, and an FP8 one its float32 copy in the optimizer, which is made from what it was
-    before it was rounded."""
+    """Set a parameter to `values`."""
     with torch.no_grad():
         parameter.copy_(values.to(parameter.device))
-    if hasattr(parameter, "get_high_precision_init_val"):  # set by Transformer Engine
+    # Transformer Engine sets this on FP8 parameters. The optimizer makes its float32 copy from it, and so
+    # from the values before they were rounded to FP8.
+    if hasattr(parameter, "get_high_precision_init_val"):
         parameter._high_precision_init_val = values.to("cpu", copy=True)
 
 
 def parameter_dtype(config: PrecisionConfig) -> torch.dtype:
-    """Dtype of the policy's parameters; the optimizer keeps float32 copies, and FP8 computes from bfloat16."""
+    """Dtype of the policy's parameters.
+
+    The optimizer keeps float32 copies. FP8 matrices are computed from bfloat16 parameters.
+    """
     return torch.float32 if config.train is Precision.float32 else torch.bfloat16

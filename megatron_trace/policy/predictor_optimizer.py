@@ -1,8 +1,8 @@
-"""Learning of the predictor: several passes over a step's anchors, on hidden states that the policy's update has seen.
+"""Learning of the predictor: several passes over a step's anchors, on hidden states of the policy's update.
 
-The head's own updates do not change the hidden states below it, so they cost no forward pass through the policy. What
-predicts is an exponential average over the heads of the last steps: one step has a few dozen tasks, and
-a head that has just learned them by heart knows the next ones less well.
+The updates of the head do not change the hidden states below it, so they cost no forward pass through the
+policy. The head that predicts is an exponential average over the heads of the last steps. One step has a
+few dozen tasks, and a head that has just learned them by heart predicts the next ones less well.
 """
 
 from typing import Any
@@ -23,12 +23,12 @@ KEY = "optimizer.predictor"
 class PredictorOptimizer:
     """AdamW on a copy of the head, the learner, in float32 and without weight decay; the head is its moving average.
 
-    All ranks of the last pipeline stage hold the head. The first of them learns and sends it to the others: they are
-    the same to the last bit, and no update waits for a collective.
+    All ranks of the last pipeline stage hold the head. The first of them learns and sends the head to the
+    others. So the heads are the same to the last bit, and no update waits for a collective.
     """
 
     def __init__(self, head: PredictorHead, settings: PredictorConfig, group: Any) -> None:
-        """For the `head` of this rank, which Megatron's wrapper and optimizer have left out.
+        """For the `head` of this rank, which Megatron's wrapper and optimizer leave out.
 
         Args:
             group: the ranks of the last stage.
@@ -39,7 +39,7 @@ class PredictorOptimizer:
         self._parameters = dict(self._learner.named_parameters())
         self._adam = torch.optim.AdamW(self._learner.parameters(), weight_decay=0.0)
         self._steps = 0
-        # They are there from the start, as a checkpoint may be loaded into them.
+        # torch would make the moments at the first step, but a checkpoint may be loaded before it.
         for parameter in self._learner.parameters():
             self._adam.state[parameter] = {
                 "step": torch.zeros(()),
@@ -61,15 +61,17 @@ class PredictorOptimizer:
             generator: orders the anchors, the same whatever the layout.
             factor: of the learning rate.
         """
+        # All ranks know the targets, so all of them return here, and none waits in the reduction.
         if not len(target):
             return
         distributed.reduce(hidden, group=self._group, group_dst=0)
         if self._group.rank() == 0:
             for group in self._adam.param_groups:
                 group["lr"] = factor * self._settings.learning_rate
+            batches = -(-len(target) // self._settings.batch)
             for _ in range(self._settings.epochs):
                 order = torch.from_numpy(generator.permutation(len(target))).to(hidden.device)
-                for picked in order.tensor_split(-(-len(target) // self._settings.batch)):
+                for picked in order.tensor_split(batches):
                     self._update(hidden[picked], target[picked])
             self._average()
         for parameter in self._head.parameters():
@@ -83,9 +85,8 @@ class PredictorOptimizer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        for parameter, learned in zip(
-            self._head.parameters(), self._learner.parameters(), strict=True
-        ):
+        pairs = zip(self._head.parameters(), self._learner.parameters(), strict=True)
+        for parameter, learned in pairs:
             parameter.lerp_(learned, 1.0 - self._settings.average)
 
     def sharded_state(self) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class PredictorOptimizer:
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take what a checkpoint filled in."""
+        """Take over what a checkpoint filled in."""
         self._steps = int(state["step"])
         for name, parameter in self._parameters.items():
             own = self._adam.state[parameter]

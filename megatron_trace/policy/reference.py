@@ -11,7 +11,7 @@ from megatron_trace.policy.precision import plain
 
 
 class Reference:
-    """Holds two copies of this rank's weights in host memory: the reference's, and room for the policy's own."""
+    """Two copies of this rank's weights in host memory: the reference's, and room for the policy's."""
 
     def __init__(self, chunks: Sequence[Any]) -> None:
         """The weights that `chunks`, this rank's parts of the model, have now."""
@@ -21,7 +21,8 @@ class Reference:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """While it lasts the model has the reference's weights."""
+        """Within this context the model has the reference's weights."""
+        # A copy, and not a second model: GPU memory holds the policy once, with its optimizer.
         for copy, parameter in zip(self._own, self._parameters, strict=True):
             copy.copy_(plain(parameter))
         try:

@@ -1,7 +1,7 @@
 """Rotary position embeddings as `transformers` computes them, put into Megatron's.
 
-`rope_scaling` has as many readings as implementations. So the frequencies, and YaRN's factor on cosine and sine, are
-taken from `transformers` itself, which reads both of config.json's notations.
+Implementations read `rope_scaling` differently. So the frequencies, and YaRN's factor on cosine and sine, are
+taken from `transformers` itself, which also reads both notations of config.json.
 """
 
 import math
@@ -15,7 +15,7 @@ def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
     """Frequencies, float32 [head_dim / 2], and the factor of cosine and sine.
 
     Args:
-        hf: config.json, which `check_architecture` has let pass.
+        hf: config.json, which `check_architecture` has accepted.
     """
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -29,13 +29,13 @@ def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
 
 
 class RotaryByPosition(nn.Module):
-    """Takes the place of Megatron's `RotaryEmbedding`, which counts from the sequence's begin, not from the row's."""
+    """Replaces Megatron's `RotaryEmbedding`, which counts from the begin of the sequence, not of the row."""
 
     def __init__(self, frequencies: Tensor) -> None:
         super().__init__()
         self.inv_freq = frequencies
         self.position: Tensor
-        """Of each token in its row, [s]; set before every pass."""
+        """Position of each token in its row, [s]; set before every pass."""
 
     def get_rotary_seq_len(self, *_: Any) -> int:
         """What Megatron hands back to `forward`, which needs none."""
@@ -48,10 +48,11 @@ class RotaryByPosition(nn.Module):
 
 
 def scale_rotation(config: Any, factor: float) -> None:
-    """Have a model that is made from Megatron's `config` multiply cosine and sine by `factor`.
+    """Make a model that is built from Megatron's `config` multiply cosine and sine by `factor`.
 
-    Megatron's attention takes the factor from the settings of its own YaRN, 1 + 0.1·m·ln(scale) over the same with
-    `yarn_mscale_all_dim`; scale = e and m = 10·(factor − 1) make that `factor`.
+    Megatron's attention has no setting for the factor. It computes the factor from its settings for YaRN:
+    1 + 0.1·m·ln(scale), divided by the same with `yarn_mscale_all_dim` for m. With scale = e,
+    m = 10·(factor − 1) and `yarn_mscale_all_dim` = 0 the result is `factor`.
     """
     if factor != 1.0:
         config.yarn_rotary_scaling_factor = math.e

@@ -15,8 +15,8 @@ LOWEST = -1e30
 class VocabParallelLogprob(torch.autograd.Function):
     """log softmax(logits / temperature)[target], and the entropy, from each rank's slice of the vocabulary.
 
-    Only three numbers a token travel between the ranks. The backward pass recomputes the softmax from the
-    logits, so no float32 copy of them is kept, with the entropy's gradient or without.
+    Only three numbers a token are sent between the ranks. The backward pass recomputes the softmax from the
+    logits, so no float32 copy of the logits is kept.
     """
 
     @staticmethod
@@ -33,16 +33,14 @@ class VocabParallelLogprob(torch.autograd.Function):
         """See `vocab_parallel_logprob`."""
         local = target - start
         here = (local >= 0) & (local < logits.shape[1])
-        picked = (
-            logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(1).float()
-            / temperature
-        )
+        # The clamp only keeps the index valid; `here` removes what is picked for other ranks' tokens.
+        column = local.clamp(0, logits.shape[1] - 1)[:, None]
+        picked = logits.gather(1, column).squeeze(1).float() / temperature
         real = min(max(vocabulary - start, 0), logits.shape[1])
         own_largest = torch.full_like(picked, LOWEST)
         # [n, 3]: Σ exp, Σ exp·logit, and the target's logit from the rank that holds it.
-        sums = torch.stack(
-            [torch.zeros_like(picked), torch.zeros_like(picked), picked * here], dim=1
-        )
+        zeros = torch.zeros_like(picked)
+        sums = torch.stack([zeros, zeros, picked * here], dim=1)
         for start_row in range(0, len(logits) if real else 0, CHUNK):
             rows = slice(start_row, start_row + CHUNK)
             # Columns that only pad the vocabulary take no part in the softmax.
@@ -52,6 +50,8 @@ class VocabParallelLogprob(torch.autograd.Function):
             sums[rows, 0], sums[rows, 1] = weight.sum(1), (weight * scaled).sum(1)
         largest = own_largest.clone()
         _reduce(largest, group, distributed.ReduceOp.MAX)
+        # The ranks' sums are relative to their own largest logit, and are made comparable before they are
+        # added.
         sums[:, :2] *= (own_largest - largest).exp()[:, None]
         _reduce(sums, group, distributed.ReduceOp.SUM)
         log_total = largest + sums[:, 0].log()

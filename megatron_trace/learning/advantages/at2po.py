@@ -1,9 +1,9 @@
 """AT²PO: a turn is worth what follows it, the less certain followers weighing more.
 
-Agentic Turn-based Policy Optimization via Tree Search, arXiv 2601.04767. Leaf rewards are normalised within the
-tree; a turn's value is the mean of its children's, weighted by the softmax of their mean surprisal −log π over their
-sampled tokens; the value itself is the advantage. It goes with `learning.loss.ratio: turn`. Ours to decide:
-the deviation is the population's, as everywhere here.
+Agentic Turn-based Policy Optimization via Tree Search, arXiv 2601.04767. Leaf rewards are normalised within
+the tree. A turn's value is the mean of its children's values, weighted by the softmax of the children's mean
+surprisal −log π over their sampled tokens. The value itself is the advantage. Use it with
+`learning.loss.ratio: turn`. Ours to decide: the deviation is the population's, as everywhere here.
 """
 
 import numpy as np
@@ -26,6 +26,7 @@ def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64
     children = tree.children()
     for index in range(len(tree.turns) - 1, ROOT, -1):
         if below := children[index]:
+            # The largest is subtracted so that the exponentials stay finite.
             weight = np.exp(surprisal[below] - surprisal[below].max())
             values[index] = weight @ values[below] / weight.sum()
     return values

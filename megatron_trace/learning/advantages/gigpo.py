@@ -1,8 +1,8 @@
-"""GiGPO: a rollout against the others, and a turn against those that set out from the same state.
+"""GiGPO: a rollout against the others, and a turn against those that start from the same state.
 
-Group-in-Group Policy Optimization, arXiv 2505.10978, eq. 3 to 8. Two turns set out from the same state where the
-observation before them is the same, whatever came earlier. Ours to decide: a turn that several rollouts share is one
-step, and its return the mean of theirs; rewards are the terminal ones alone.
+Group-in-Group Policy Optimization, arXiv 2505.10978, eq. 3 to 8. Two turns start from the same state if the
+observation before them is the same, whatever came earlier. Ours to decide: a turn that several rollouts share
+is one step, and its return is the mean of theirs; only terminal rewards count.
 """
 
 from collections import defaultdict

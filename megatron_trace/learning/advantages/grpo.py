@@ -1,7 +1,8 @@
 """GRPO: a rollout against all others of its task.
 
 DeepSeekMath, arXiv 2402.03300, section 4.1.2. Without the division it is Dr. GRPO, arXiv 2503.20783.
-Ours to decide: a continuation is one more rollout of the group; a turn shared by several has their mean.
+Ours to decide: a continuation is one more rollout of the group; a turn shared by several rollouts
+gets their mean.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """PCL: a rollout against what the predictor expected of its task.
 
 Prompt Curriculum Learning, arXiv 2510.01135. The baseline is learned, so a single rollout teaches, and so does a
-group of one outcome. Ours to decide: p is the prediction that came with the rollouts; a turn shared by several has
-their mean.
+group of one outcome. Ours to decide: p is the prediction that came with the rollouts; a turn shared by
+several rollouts gets their mean.
 """
 
 import numpy as np

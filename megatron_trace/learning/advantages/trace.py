@@ -22,12 +22,13 @@ def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64
     """
     unbiased = settings.backup is Backup.unbiased
     _, success, deviation = sampled_statistics(tree) if unbiased else leaf_statistics(tree)
+    # Without a branch all rollouts below took the same turn, and there is nothing to compare it with.
     branches = np.array([len(children) > 1 for children in tree.children()])
     contrast = branches & (deviation > EPSILON)
     scale = deviation + EPSILON if settings.std else np.ones_like(deviation)
     advantages = np.zeros(len(tree.turns))
     for index in range(1, len(tree.turns)):
-        above = [a for a in tree.path(index)[:-1] if contrast[a]]
+        above = [ancestor for ancestor in tree.path(index)[:-1] if contrast[ancestor]]
         if above:
             advantages[index] = np.mean((success[index] - success[above]) / scale[above])
     return advantages

@@ -1,9 +1,9 @@
 """Tree-GRPO: a rollout against its task, and against its own tree.
 
-Tree Search for LLM Agent Reinforcement Learning, arXiv 2509.21240. The paper grows several trees for a task, each
-from one chain out of the prompt. So a tree of the paper is here what lies below one child of the root: a bare
-rollout with its continuations. Ours to decide: a turn shared by several rollouts has their mean; a chain without
-continuations compares with nothing of its own and gets 0 from within its tree.
+Tree Search for LLM Agent Reinforcement Learning, arXiv 2509.21240. The paper grows several trees for a task,
+each from one chain out of the prompt. So a tree of the paper corresponds to one child of the root here: a bare
+rollout with its continuations. Ours to decide: a turn shared by several rollouts gets their mean; a chain
+without continuations has nothing to compare with inside its tree and gets 0 from it.
 """
 
 import numpy as np

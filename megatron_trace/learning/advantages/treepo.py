@@ -1,8 +1,8 @@
 """TreePO: a rollout against the rollouts it shares a history with, at every depth.
 
-TreePO, arXiv 2508.17445. Every ancestor of a leaf names a subgroup, the leaves below it; a subgroup of one leaf says
-nothing, the others count equally. Ours to decide: a segment is a turn; whitening is over the task's leaves where the
-paper's is over the batch, so that here, too, a task's advantages are its own.
+TreePO, arXiv 2508.17445. Every ancestor of a leaf defines a subgroup: the leaves below the ancestor. A subgroup
+of one leaf says nothing; the others count equally. Ours to decide: a segment is a turn; whitening is over the
+task's leaves, not over the batch as in the paper, so that a task's advantages do not depend on other tasks.
 """
 
 import numpy as np
@@ -18,8 +18,9 @@ def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64
     count, mean, _ = leaf_statistics(tree)
     leaves, rewards = leaf_rewards(tree)
     values = np.zeros(len(leaves))
-    for place, leaf in enumerate(leaves):
-        groups = [a for a in tree.path(leaf)[:-1] if count[a] > 1]
+    for number, leaf in enumerate(leaves):
+        ancestors = tree.path(leaf)[:-1]
+        groups = [ancestor for ancestor in ancestors if count[ancestor] > 1]
         if groups:
-            values[place] = rewards[place] - mean[groups].mean()
+            values[number] = rewards[number] - mean[groups].mean()
     return mean_below(tree, leaves, normalised(values, std=settings.std))
