@@ -12,23 +12,26 @@ from megatron_trace.learning.rows import Row
 def row_weights(
     rows: Sequence[Row], selected: Sequence[int], settings: LossConfig
 ) -> NDArray[np.float64]:
-    """Weight of each learned token of every row in the loss Σ_t weight·loss_t of the update on rows `selected`.
+    """Weight of each learned token of every row in the loss of the update on rows `selected`.
 
-    A row's learned tokens are those that one rollout sampled: a sequence. With N such tokens in R sequences,
-    the weight of a token in a sequence of n tokens is
+    The loss is Σ_t weight·loss_t. A row's learned tokens are those that one rollout sampled: a
+    sequence. With N such tokens in R sequences, the weight of a token in a sequence of n tokens is
 
     - token: 1/N, the mean over tokens (DAPO, arXiv 2503.14476, eq. 8);
-    - sequence: 1/(R·n), the mean over sequences of their token means (GRPO, arXiv 2402.03300, eq. 3);
-    - dr_grpo: 1/(R·dr_grpo_tokens), the same in short and long sequences (Dr. GRPO, arXiv 2503.20783).
+    - sequence: 1/(R·n), the mean over sequences of their token means (GRPO, arXiv 2402.03300, eq.
+      3);
+    - dr_grpo: 1/(R·dr_grpo_tokens), the same in short and long sequences (Dr. GRPO, arXiv
+      2503.20783).
 
     Returns:
-        array of shape [len(rows)]; 0 for rows that are not selected or are filtered, which count in no mean.
+        array of shape [len(rows)]; 0 for rows that are not selected or are filtered, which count in
+        no mean.
 
     Raises:
         ValueError: the aggregation is dr_grpo, and learning.loss.dr_grpo_tokens is not set.
     """
-    # The weights divide by the counts of the whole update, before rows are dealt to ranks and micro-batches.
-    # So gradients need only be summed, and do not depend on the layout.
+    # The weights divide by the counts of the whole update, before rows are dealt to ranks and
+    # micro-batches. So gradients need only be summed, and do not depend on the layout.
     lengths = np.zeros(len(rows))
     for index in selected:
         lengths[index] = 0 if rows[index].filtered else rows[index].learn.sum()
@@ -49,7 +52,7 @@ def row_weights(
 
 
 def teaches_policy(row: Row, settings: LossConfig) -> bool:
-    """Whether the policy gets a gradient from the row: from advantages, or from its tokens' KL and entropy."""
+    """Whether the row gives the policy a gradient: from advantages, or from KL and entropy."""
     # An advantage of 0 gives no gradient. KL and entropy give one at every learned token.
     everywhere = settings.reference_kl != 0 or settings.entropy_bonus != 0
     return not row.filtered and bool(row.advantage.any() or (everywhere and row.learn.any()))

@@ -18,12 +18,15 @@ def targets(rows: Sequence[Row]) -> Tensor:
 def states_in_order(
     rows: Sequence[Row], seen: Iterable[tuple[Batch, Tensor]], width: int, device: torch.device
 ) -> Tensor:
-    """The final hidden states at the m anchors of `rows`, float32 [m, width]; 0 where another rank computed them.
+    """The final hidden states at the m anchors of `rows`, float32 [m, width].
+
+    States that another rank computed are 0.
 
     Args:
         seen: micro-batches of this rank, each with the states at its own anchors, [·, width].
     """
-    # A micro-batch lists its anchors row after row. So each row's states go to one range of the result.
+    # A micro-batch lists its anchors row after row. So each row's states go to one range of the
+    # result.
     starts = np.cumsum([0, *(int(row.predict.sum()) for row in rows)])
     states = torch.zeros(int(starts[-1]), width, device=device)
     for batch, hidden in seen:

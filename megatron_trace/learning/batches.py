@@ -25,7 +25,8 @@ class LossInputs:
     """What the loss needs of a step's rows, besides the rows.
 
     Attributes:
-        weights: of every row's tokens in the update's loss, [rows]; None: 1, where no loss is computed.
+        weights: of every row's tokens in the update's loss, [rows]; None: 1, where no loss is
+            computed.
         old: log-probabilities before the first update; None: those of the pass itself.
         reference: log-probabilities of the reference policy; None: there is none.
     """
@@ -37,18 +38,21 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch of b rows in one sequence of s tokens, with its n learned tokens and m anchors.
+    """One micro-batch of b rows in a sequence of s tokens, with n learned tokens and m anchors.
 
-    A token attends to its own row up to itself, and to nothing else. `position` (its depth in the row) and
-    `starts` (which bounds what it attends to) decide that. A tree whose shared prefixes are computed once
-    would need only a wider rule of attention here.
+    A token attends to its own row up to itself, and to nothing else. `position` (its depth in the
+    row) and `starts` (which bounds what it attends to) decide that. A tree whose shared prefixes
+    are computed once would need only a wider rule of attention here.
 
     Attributes:
         tokens: token ids, int64 [1, s]; 0 where padded.
         position: of each token in its row, int64 [s].
-        starts: where each row begins, int32 [b + 1]; the last entry is s. Padding belongs to the row before it.
-        rows: number of each row in the caller's list; a dummy micro-batch has none, and one row of padding.
-        learn_at: index of the token before each learned one, whose output gives its log-probability, int64 [n].
+        starts: where each row begins, int32 [b + 1]; the last entry is s. Padding belongs to the
+            row before it.
+        rows: number of each row in the caller's list; a dummy micro-batch has none, and one row of
+            padding.
+        learn_at: index of the token before each learned one, whose output gives its
+            log-probability, int64 [n].
         learned: ids of the learned tokens, int64 [n].
         predict_at: index of the last token of each anchor, int64 [m].
         data: what the losses need of the learned tokens and anchors.
@@ -102,7 +106,8 @@ def make_batch(
     _refuse_first_token(indices, chosen)
     starts = np.array(micro_batch.starts)
     tokens, position = _sequence(chosen, starts)
-    # Where each token of a row lies in the sequence, row after row without the padding between them.
+    # Where each token of a row lies in the sequence, row after row without the padding between
+    # them.
     pairs = zip(starts[:-1], chosen, strict=False)
     at = _flat((start + np.arange(len(row.tokens)) for start, row in pairs), np.int64)
     learned = at[_flat((row.learn for row in chosen), np.bool_)]
@@ -173,11 +178,11 @@ def _token_data(
 def _groups(
     chosen: Sequence[Row], learn: NDArray[np.bool_], total: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the sequence and of the turn of every learned token, [n] each, from 0 without gaps for turns."""
+    """Numbers of the sequence and of the turn of every learned token, [n] each."""
     numbers = (np.full(len(row.tokens), number) for number, row in enumerate(chosen))
     sequence = _flat(numbers, np.int64)[learn]
-    # A row does not store its turns. But each turn that it learns from, unless it is the terminal one,
-    # ends in an anchor of the row: the anchors before a token number its turn.
+    # A row does not store its turns. But each turn that it learns from, unless it is the terminal
+    # one, ends in an anchor of the row: the anchors before a token number its turn.
     anchors_before = (np.cumsum(row.predict) - row.predict for row in chosen)
     before = _flat(anchors_before, np.int64)[learn]
     _, turn = np.unique(sequence * total + before, return_inverse=True)

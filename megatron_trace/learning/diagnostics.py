@@ -1,4 +1,4 @@
-"""Diagnostics beside the loss: sums over tokens, which add up over micro-batches and ranks, and their means."""
+"""Diagnostics beside the loss: sums over tokens, and their means over micro-batches and ranks."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def token_sums(
     entropy: Tensor,
     masked: Tensor,
 ) -> dict[str, Tensor]:
-    """Sums over the n tokens, from which `token_metrics` computes the diagnostics; every value is a scalar.
+    """Sums over the n tokens, scalars, from which `token_metrics` computes the diagnostics.
 
     The names depend on the settings alone.
 
@@ -79,7 +79,8 @@ def token_metrics(sums: dict[str, float], tokens: int, updates: int = 1) -> dict
         logprob_gap: mean |Δ log-probability| between trainer and sampler, in nats.
         kl, kl_sampler: of the updates so far, and of trainer against sampler, in nats per token.
         kl_reference: of the policy against the reference, in nats per token.
-        clip_low_fraction, clip_high_fraction, dual_clip_fraction: shares of tokens whose gradient the clip removes.
+        clip_low_fraction, clip_high_fraction, dual_clip_fraction: shares of tokens whose gradient
+            the clip removes.
         importance_truncated: share of tokens whose weight exceeds the cap.
         importance_masked, sequence_masked: shares of tokens left out.
         effective_sample_size: (Σw)²/(n·Σw²) of the untruncated weights, in (0, 1]; 1 on policy.
@@ -101,8 +102,8 @@ def step_metrics(
     """The metrics of a training step on `rows`.
 
     Args:
-        sums: of each update, over all micro-batches and ranks: those of `objective` and `predictor_sums`,
-            and computed, the number of tokens computed with padding.
+        sums: of each update, over all micro-batches and ranks: those of `objective` and
+            `predictor_sums`, and computed, the number of tokens computed with padding.
         epochs: passes over the rows.
 
     Returns:

@@ -1,8 +1,8 @@
 """Advantage estimators: each is a file of `advantages/`, or any other file that defines `estimate`.
 
-`estimate(tree, settings)` returns the advantage of every turn of one task's tree, [turns], float64; the
-root's is 0. It must not change the tree. An estimator with settings of its own defines a dataclass
-`Options`, and takes an instance of it as a third argument.
+`estimate(tree, settings)` returns the advantage of every turn of one task's tree, [turns], float64;
+the root's is 0. It must not change the tree. An estimator with settings of its own defines a
+dataclass `Options`, and takes an instance of it as a third argument.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,9 @@ ESTIMATORS: PluginKind[Callable[..., NDArray[np.float64]]] = PluginKind(
 """All estimators."""
 
 DEFAULT = "trace"
-"""The estimator where `learning.advantage.name` is null and no strategy stands behind it: tools, tests."""
+"""The estimator where `learning.advantage.name` is null and no strategy stands behind it: tools,
+tests.
+"""
 
 
 def make_estimator(settings: AdvantageConfig) -> Estimator:

@@ -1,4 +1,4 @@
-"""What estimators share: rewards compared within a group, and leaves' values carried to the turns above them."""
+"""What estimators share: rewards compared within a group, leaves' values carried up the tree."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def leaf_rewards(tree: RolloutTree) -> tuple[list[int], NDArray[np.float64]]:
 
 
 def normalised(values: NDArray[np.float64], *, std: bool) -> NDArray[np.float64]:
-    """(x − mean) / (σ + 1e-6) of every value of a group [n], with σ the population's standard deviation.
+    """(x − mean) / (σ + 1e-6) of each value of a group [n]; σ is the population's deviation.
 
     Exactly 0 where the group has no contrast.
 
@@ -36,17 +36,19 @@ def normalised(values: NDArray[np.float64], *, std: bool) -> NDArray[np.float64]
 def mean_below(
     tree: RolloutTree, leaves: Sequence[int], values: NDArray[np.float64], *, discount: float = 1.0
 ) -> NDArray[np.float64]:
-    """For every turn the mean of `values` [leaves] over the leaves below it [turns]; 0 for the root.
+    """The mean of `values` [leaves] over the leaves below each turn [turns]; 0 for the root.
 
-    Papers train on whole rollouts. There a turn that several rollouts share is learned from once for each of
-    them, with that rollout's value. Here it is learned from once, with the mean of the values.
+    Papers train on whole rollouts. There a turn that several rollouts share is learned from once
+    for each of them, with that rollout's value. Here it is learned from once, with the mean of the
+    values.
 
     Args:
         discount: factor of a leaf's value for each turn between the leaf and the turn above.
     """
     total, count = np.zeros(len(tree.turns)), np.zeros(len(tree.turns))
     total[leaves], count[leaves] = values, 1.0
-    # A turn comes after its parent in `tree.turns`, so backwards every turn is complete when it is used.
+    # A turn comes after its parent in `tree.turns`, so backwards every turn is complete when it is
+    # used.
     for index in range(len(tree.turns) - 1, ROOT, -1):
         parent = tree.turns[index].parent
         total[parent] += discount * total[index]

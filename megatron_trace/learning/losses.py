@@ -1,7 +1,7 @@
 """The terms of the loss, a short function each: pure functions of per-token tensors.
 
-Each returns its term for each of the n learned tokens, [n]; `objective` weights the terms and adds them up.
-Only the predictor's is a sum, over m anchors.
+Each returns its term for each of the n learned tokens, [n]; `objective` weights the terms and adds
+them up. Only the predictor's is a sum, over m anchors.
 """
 
 import torch
@@ -20,9 +20,9 @@ def clipped_surrogate(
 ) -> Tensor:
     """min(ρA, clip(ρ, 1 − clip_low, 1 + clip_high)·A) of every token, to be maximised [n].
 
-    PPO (arXiv 1707.06347, eq. 7) with two separate bounds, as in DAPO (arXiv 2503.14476, eq. 10). With
-    `dual_clip` c, it is at least c·A where A < 0 (arXiv 1912.09729): this bounds what is learned from a bad
-    token that has become likely.
+    PPO (arXiv 1707.06347, eq. 7) with two separate bounds, as in DAPO (arXiv 2503.14476, eq. 10).
+    With `dual_clip` c, it is at least c·A where A < 0 (arXiv 1912.09729): this bounds what is
+    learned from a bad token that has become likely.
 
     Args:
         ratio: ρ, with the gradient [n].
@@ -36,9 +36,10 @@ def clipped_surrogate(
 
 
 def k3(log_ratios: Tensor) -> Tensor:
-    """Per-token estimate exp(x) − 1 − x ≥ 0 of KL(earlier ‖ later), x = later − earlier on earlier's samples.
+    """Estimate exp(x) − 1 − x ≥ 0 of KL(earlier ‖ later) at each token, x = later − earlier.
 
-    Source: J. Schulman, "Approximating KL divergence" (2020), the estimator k3. Shape [n].
+    The tokens are sampled from `earlier`. Source: J. Schulman, "Approximating KL divergence"
+    (2020), the estimator k3. Shape [n].
     """
     return torch.expm1(log_ratios) - log_ratios
 

@@ -18,11 +18,12 @@ def objective(
     logprob: Tensor,
     entropy: Tensor,
 ) -> tuple[Tensor, Sums]:
-    """This micro-batch's share of the policy's loss, to be summed over micro-batches and data-parallel ranks.
+    """This micro-batch's share of the policy's loss, to be summed over micro-batches and ranks.
 
     L = Σ_t weight_t·(−w_t·surrogate_t + reference_kl·KL_t − entropy_bonus·H_t)
 
-    with w the importance weight, 0 where sequence masking leaves the token out (docs/optimisation.md).
+    with w the importance weight, 0 where sequence masking leaves the token out
+    (docs/optimisation.md).
 
     Args:
         logprob: of the learned tokens under the current policy, with gradient [n].
@@ -30,15 +31,16 @@ def objective(
             `learning.loss.entropy_bonus` is not 0.
 
     Returns:
-        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of `diagnostics.token_sums`,
-        policy_loss (the weighted surrogate's part of the loss) and, with a reference, kl_reference.
+        the loss, a scalar, and sums for `diagnostics.token_metrics`: those of
+        `diagnostics.token_sums`, policy_loss (the weighted surrogate's part of the loss) and, with
+        a reference, kl_reference.
 
     Raises:
-        ValueError: `learning.loss.reference_kl` is set and there are no reference log-probabilities, or
-            `learning.loss.entropy_bonus` and the entropy has no gradient.
+        ValueError: `learning.loss.reference_kl` is set and there are no reference
+            log-probabilities, or `learning.loss.entropy_bonus` and the entropy has no gradient.
     """
-    # With one update a step the old policy is the current one. The ratio is then 1, but its gradient is
-    # that of log π, so the detached copy has to stand in its place.
+    # With one update a step the old policy is the current one. The ratio is then 1, but its
+    # gradient is that of log π, so the detached copy has to stand in its place.
     old = logprob.detach() if tokens.old_logprob is None else tokens.old_logprob
     ratio = policy_ratio(settings, tokens, logprob, old)
     masked = sequence_masked(settings, tokens, logprob, old)

@@ -6,16 +6,17 @@ from megatron_trace.tree import RolloutTree
 
 
 def overlong_penalty(length: int, *, longest: int, buffer: int) -> float:
-    """Soft overlong punishment in [−1, 0] of a history of `length` tokens (DAPO, arXiv 2503.14476, eq. 13).
+    """Soft overlong punishment in [−1, 0] of a history of `length` tokens.
 
-    0 up to `longest − buffer` tokens, then falling linearly to −1 at `longest`.
+    Source: DAPO, arXiv 2503.14476, eq. 13. It is 0 up to `longest − buffer` tokens, then falling
+    linearly to −1 at `longest`.
     """
     share = (length - (longest - buffer)) / buffer
     return -min(max(share, 0.0), 1.0)
 
 
 def shape_rewards(tree: RolloutTree, *, longest: int, buffer: int, penalty: float) -> RolloutTree:
-    """A copy of `tree` with the terminal rewards r + penalty·overlong_penalty of the whole history's length.
+    """A copy of `tree` with the terminal rewards r + penalty·overlong_penalty(whole history).
 
     Use the copy for advantages alone.
     """

@@ -1,4 +1,4 @@
-"""Which rows share a micro-batch: packed end to end, and balanced over ranks and micro-batches by cost."""
+"""Which rows share a micro-batch: packed end to end, balanced over ranks by cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ class Packing:
 
     Attributes:
         capacity: most tokens of a micro-batch, padding included.
-        row_multiple: every row is padded to a multiple of this many tokens (context parallelism cuts it up).
+        row_multiple: every row is padded to a multiple of this many tokens (context parallelism
+            cuts it up).
         total_multiple: so is the micro-batch as a whole (sequence parallelism, FP8).
         count_multiple: every rank has a multiple of this many micro-batches (interleaved pipeline).
-        attention_scale: tokens of history at which attention costs as much as everything else; a row of
-            l tokens costs l·(1 + l / (2·attention_scale)).
+        attention_scale: tokens of history at which attention costs as much as everything else; a
+            row of l tokens costs l·(1 + l / (2·attention_scale)).
     """
 
     capacity: int
@@ -69,8 +70,8 @@ class MicroBatch:
 
     Attributes:
         rows: indices of b rows; none for a dummy.
-        starts: where each row begins, and as the last entry the tokens of the whole, [b + 1]. A dummy is
-            one row of padding.
+        starts: where each row begins, and as the last entry the tokens of the whole, [b + 1]. A
+            dummy is one row of padding.
     """
 
     rows: list[int]
@@ -124,10 +125,11 @@ def lay_out(
 def plan_micro_batches(
     lengths: Sequence[int], selected: Sequence[int], *, ranks: int, packing: Packing
 ) -> list[list[list[int]]]:
-    """Which rows each data-parallel rank computes in which micro-batch: `plan[rank][micro_batch] -> rows`.
+    """Rows of each micro-batch of each data-parallel rank: `plan[rank][micro_batch] -> rows`.
 
-    All ranks get equally many micro-batches, and as few as hold all rows; an empty one is a dummy. Call it
-    once for the rows that teach the policy and once for the rest, which need no backward pass.
+    All ranks get equally many micro-batches, and as few as hold all rows; an empty one is a dummy.
+    Call it once for the rows that teach the policy and once for the rest, which need no backward
+    pass.
 
     Args:
         lengths: tokens of every row.
@@ -170,9 +172,10 @@ def _pack(
 ) -> list[list[int]] | None:
     """The rows in `count` bins; None where they do not fit.
 
-    Each row goes to the bin of the least cost that has room. The costliest rows come first: they are the
-    hardest to place, and small rows even the bins out at the end. Cost is balanced rather than length,
-    since ranks wait for each other and attention makes long rows dearer than their tokens.
+    Each row goes to the bin of the least cost that has room. The costliest rows come first: they
+    are the hardest to place, and small rows even the bins out at the end. Cost is balanced rather
+    than length, since ranks wait for each other and attention makes long rows dearer than their
+    tokens.
     """
     bins: list[list[int]] = [[] for _ in range(count)]
     used, cost = [0] * count, [0.0] * count

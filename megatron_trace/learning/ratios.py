@@ -1,12 +1,12 @@
-"""Ratios between policies, and what is left out because of them: pure functions of per-token tensors.
+"""Ratios between policies, and what is left out because of them; on per-token tensors.
 
-Three policies meet: the *sampler* drew the tokens, *old* is the trainer before its first update on them, and
-*current* is being updated. Sampler and old differ by arithmetic (vLLM, Megatron) and staleness; old and
-current differ by the updates between them.
+Three policies meet: the *sampler* drew the tokens, *old* is the trainer before its first update on
+them, and *current* is being updated. Sampler and old differ by arithmetic (vLLM, Megatron) and
+staleness; old and current differ by the updates between them.
 
-All tensors hold one value for each of the n learned tokens of a micro-batch, [n]; `sequence` [n] numbers the
-sequence of each token, out of `sequences`. A sequence is what one rollout sampled itself; a group is a
-sequence or a turn of one.
+All tensors hold one value for each of the n learned tokens of a micro-batch, [n]; `sequence` [n]
+numbers the sequence of each token, out of `sequences`. A sequence is what one rollout sampled
+itself; a group is a sequence or a turn of one.
 """
 
 import torch
@@ -16,11 +16,11 @@ from megatron_trace.config import Importance, LossConfig, Ratio
 from megatron_trace.learning.tokens import TokenData
 
 LARGEST_LOG_RATIO = 20.0
-"""Bound of log-ratios. Beyond it something is broken, whatever the value; the bound keeps metrics finite."""
+"""Bound of log-ratios: a larger one means that something is broken. Keeps metrics finite."""
 
 
 def policy_ratio(settings: LossConfig, tokens: TokenData, logprob: Tensor, old: Tensor) -> Tensor:
-    """Current to old policy as `learning.loss.ratio` asks: of each token, its turn or its sequence [n]."""
+    """Current to old policy of each token, its turn or its sequence (`learning.loss.ratio`) [n]."""
     match settings.ratio:
         case Ratio.token:
             return token_ratio(logprob, old)
@@ -55,7 +55,7 @@ def importance_weight(settings: LossConfig, old: Tensor, sampler: Tensor) -> Ten
 
 
 def log_ratio(later: Tensor, earlier: Tensor) -> Tensor:
-    """`later - earlier` log-probabilities [n], bounded to ±20 so that its exponential stays finite."""
+    """`later - earlier` log-probabilities [n], bounded to ±20 so that exp() stays finite."""
     return (later - earlier).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
 
 
@@ -74,12 +74,13 @@ def token_ratio(current: Tensor, old: Tensor) -> Tensor:
 def mean_ratio(current: Tensor, old: Tensor, group: Tensor, groups: int) -> Tensor:
     """s = exp(mean over the group of log π/π_old), given to each of its tokens [n].
 
-    Over sequences this is GSPO (arXiv 2507.18071) in the form with an advantage for each token, eq. 13
-    and 14: s_t = sg[s]·π(t)/sg[π(t)] has the value of the sequence and the gradient of the token. Where all
-    advantages of a sequence are equal, the gradient is that of s itself (eq. 5 and 7). Over turns, which
-    have one advantage each, it is the ratio of AT²PO (arXiv 2601.04767).
+    Over sequences this is GSPO (arXiv 2507.18071) in the form with an advantage for each token, eq.
+    13 and 14: s_t = sg[s]·π(t)/sg[π(t)] has the value of the sequence and the gradient of the
+    token. Where all advantages of a sequence are equal, the gradient is that of s itself (eq. 5 and
+    7). Over turns, which have one advantage each, it is the ratio of AT²PO (arXiv 2601.04767).
     """
-    # sg is the stop-gradient: the detached mean gives the value, the last two terms only the gradient.
+    # sg is the stop-gradient: the detached mean gives the value, the last two terms only the
+    # gradient.
     mean = group_mean(log_ratio(current, old).detach(), group, groups)
     return (mean + current - current.detach()).exp()
 
@@ -106,11 +107,11 @@ def drifted(
     sequences: int,
     threshold: float,
 ) -> Tensor:
-    """Tokens that sequence masking leaves out, bool [n]: those with A < 0 in sequences that have drifted.
+    """Tokens that sequence masking leaves out, bool [n]: A < 0 in sequences that have drifted.
 
-    A sequence has drifted when mean(log π_old − log π) over its tokens exceeds `threshold`, in nats. Such
-    a rollout is bad and no longer likely. Learning from it would only push it further away (ARLArena, arXiv
-    2602.21534; DeepSeek-V3.2, arXiv 2512.02556).
+    A sequence has drifted when mean(log π_old − log π) over its tokens exceeds `threshold`, in
+    nats. Such a rollout is bad and no longer likely. Learning from it would only push it further
+    away (ARLArena, arXiv 2602.21534; DeepSeek-V3.2, arXiv 2512.02556).
     """
     drift = group_mean(log_ratio(old, current).detach(), sequence, sequences)
     return (advantage < 0) & (drift > threshold)

@@ -1,4 +1,4 @@
-"""Training rows: trees laid out as token sequences. A token that rollouts share is learned from once."""
+"""Training rows: trees as token sequences, in which a shared token is learned from once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +30,16 @@ class Row:
 
     Attributes:
         tokens: token ids, int64.
-        learn: True where token t was sampled and no earlier row of the tree learns from it. These are the
-            tokens that the row's own rollout sampled.
+        learn: True where token t was sampled and no earlier row of the tree learns from it. These
+            are the tokens that the row's own rollout sampled.
         advantage: advantage of token t's turn; 0 where not `learn`.
-        sampler_logprob: log-probability of token t under the policy that sampled it; 0 where not `learn`.
-        predict: True where the history ending with token t is an anchor that no earlier row predicts.
+        sampler_logprob: log-probability of token t under the policy that sampled it; 0 where not
+            `learn`.
+        predict: True where the history ending with token t is an anchor that no earlier row
+            predicts.
         target: the predictor's target at t, the backed-up success rate; 0 where not `predict`.
-        filtered: the tree has no contrast and its tokens have no weight in the loss; they are only measured.
+        filtered: the tree has no contrast and its tokens have no weight in the loss; they are only
+            measured.
     """
 
     tokens: NDArray[np.int64]
@@ -54,9 +57,9 @@ def rows_from_tree(
     """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
 
     Args:
-        settings: how advantages and targets are computed; None: the defaults. With `filter_groups` a tree
-            without both a success and a failure teaches only the predictor. `overlong_buffer` changes
-            advantages alone.
+        settings: how advantages and targets are computed; None: the defaults. With `filter_groups`
+            a tree without both a success and a failure teaches only the predictor.
+            `overlong_buffer` changes advantages alone.
         longest: rollout.max_history_tokens, where the overlong buffer ends.
 
     Raises:
@@ -84,8 +87,8 @@ def rows_from_trees(
 def _rows(
     tree: RolloutTree, settings: AdvantageConfig, estimate: Estimator, longest: int | None
 ) -> list[Row]:
-    # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and whether the
-    # tree has a contrast, are facts about the task.
+    # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and
+    # whether the tree has a contrast, are facts about the task.
     advantages = estimate(_shaped(tree, settings, longest))
     _, success, deviation = leaf_statistics(tree)
     if settings.backup is Backup.unbiased:

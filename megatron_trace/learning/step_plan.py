@@ -1,7 +1,7 @@
 """Which rows go into which optimizer update and which micro-batch, with which weights.
 
-Pure functions on plain data: no model and no process group. Every rank makes the same plan of the whole
-step and keeps its own part, so the ranks need not talk to agree.
+Pure functions on plain data: no model and no process group. Every rank makes the same plan of the
+whole step and keeps its own part, so the ranks need not talk to agree.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def plan_step(
 
 
 def split_updates(count: int, updates: int, generator: Generator) -> list[list[int]]:
-    """Indices 0…count−1 dealt at random into at most `updates` non-empty parts of equal size (±1)."""
+    """0…count−1 dealt at random into at most `updates` non-empty parts of equal size (±1)."""
     if updates <= 1 or count <= 1:
         return [list(range(count))]
     order = generator.permutation(count).tolist()
@@ -84,16 +84,17 @@ def plan_update(
 ) -> Update:
     """Plan the optimizer update on the rows `selected`.
 
-    Rows that give the policy no gradient are computed in a pass of their own, which is cheaper: they are
-    needed only for the predictor and the metrics.
+    Rows that give the policy no gradient are computed in a pass of their own, which is cheaper:
+    they are needed only for the predictor and the metrics.
     """
     weights = row_weights(rows, selected, loss)
     teaching = [index for index in selected if teaches_policy(rows[index], loss)]
     rest = sorted(set(selected) - set(teaching))
     passes = []
     if rest:
-        # Forward-only passes come before the gradients. After gradients are reduced, Megatron gathers
-        # the updated weights in the next forward pass, which must be that of the next update.
+        # Forward-only passes come before the gradients. After gradients are reduced, Megatron
+        # gathers the updated weights in the next forward pass, which must be that of the next
+        # update.
         passes.append(plan_pass(rows, rest, layout, backward=False))
     # With no teaching rows this pass is a dummy: every rank takes part in the collectives, and Adam
     # still takes a step.

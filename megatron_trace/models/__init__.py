@@ -1,1 +1,1 @@
-"""Model families: their architecture, weight tables, folders and predictor. Facts, apart from any framework."""
+"""Model families: architecture, weight tables, folders, predictor. Facts, without a framework."""

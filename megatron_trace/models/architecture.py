@@ -1,4 +1,4 @@
-"""Facts about a model from its Hugging Face config.json, and which models are refused. Imports without torch."""
+"""Facts about a model from its config.json, and refused models. Imports without torch."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ ARCHITECTURES = {
 """Class in config.json's `architectures` -> its `model_type`."""
 
 VOCABULARY_MULTIPLE = 1024
-"""Vocabulary tables are padded to a multiple of this in every layout, so that one checkpoint fits all layouts."""
+"""Vocabulary tables are padded to a multiple of this, so a checkpoint fits every layout."""
 
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -21,8 +21,8 @@ ROPE_TYPES: dict[str, tuple[str, ...]] = {
 }
 """Kinds of rotary embeddings, and the numbers that config.json must give for each."""
 
-# Key in config.json -> the only supported value, which an absent key means as well, and the families that
-# read the key. A key that a family does not read may have any value.
+# Key in config.json -> the only supported value, which an absent key means as well, and the
+# families that read the key. A key that a family does not read may have any value.
 _QWEN3 = ("qwen3", "qwen3_moe")
 _ONLY: dict[str, tuple[Any, tuple[str, ...]]] = {
     "hidden_act": ("silu", tuple(ARCHITECTURES.values())),
@@ -89,7 +89,8 @@ def _check_experts(hf: dict[str, Any]) -> None:
             f"config.json: num_experts_per_tok={chosen} must be 1 to num_experts ({experts})"
         )
     if chosen == 1 and hf.get("norm_topk_prob", False):
-        # The one chosen expert's share of itself is 1: the router would never learn, and Megatron refuses it.
+        # The one chosen expert's share of itself is 1: the router would never learn, and Megatron
+        # refuses it.
         raise ValueError(
             "config.json: norm_topk_prob=True with num_experts_per_tok=1 is not supported"
         )
@@ -124,7 +125,7 @@ def number_of_experts(hf: dict[str, Any]) -> int:
 
 
 def head_width(hf: dict[str, Any]) -> int:
-    """Width of one attention head; without `head_dim` in config.json the value that `transformers` assumes."""
+    """Width of one attention head; without `head_dim` what `transformers` assumes."""
     assumed = 128 if hf["model_type"] == "qwen3" else hf["hidden_size"] // hf["num_attention_heads"]
     return hf.get("head_dim") or assumed
 
@@ -135,5 +136,5 @@ def key_value_heads(hf: dict[str, Any]) -> int:
 
 
 def padded_vocabulary(vocab_size: int) -> int:
-    """Rows of Megatron's vocabulary tables: `vocab_size` and zero rows up to a multiple of `VOCABULARY_MULTIPLE`."""
+    """Rows of Megatron's vocabulary tables: `vocab_size` and zero rows to fill the multiple."""
     return -(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE

@@ -1,7 +1,8 @@
 """Arithmetic between Hugging Face tensors, whole Megatron tensors and their tensor-parallel shards.
 
-A rule is one kind of parameter. The families' tables (`weight_map.py`) name a rule for each parameter;
-loading, weight sync, conversion and export apply the rules, so none of them can disagree.
+A rule is one kind of parameter. The families' tables (`weight_map.py`) name a rule for each
+parameter; loading, weight sync, conversion and export apply the rules, so none of them can
+disagree.
 """
 
 from collections.abc import Sequence
@@ -83,15 +84,16 @@ class VocabularyTable(ColumnParallel):
 
 
 class QueryKeyValue(ColumnParallel):
-    """q, k, v <-> for each key-value group its query heads, its key and its value: [q…, k, v] repeated.
+    """q, k, v <-> for each key-value group its query heads, key and value: [q…, k, v] repeated.
 
     Works on weights [outputs, hidden] and on biases [outputs].
     """
 
     def merge(self, parts: Sequence[Tensor], shape: Shape) -> Tensor:
         """Interleave by group."""
-        # Megatron shards the merged matrix in equal slices. Only with whole groups side by side does
-        # such a slice hold the query heads together with the key and the value that they attend to.
+        # Megatron shards the merged matrix in equal slices. Only with whole groups side by side
+        # does such a slice hold the query heads together with the key and the value that they
+        # attend to.
         grouped = []
         for part in parts:
             rest = part.shape[1:]

@@ -1,4 +1,4 @@
-"""Attention over packed rows through PyTorch's fused kernel, for machines without Transformer Engine."""
+"""Attention over packed rows with PyTorch's fused kernel, without Transformer Engine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,10 @@ from megatron_trace.policy.context import gathered_order, own_tokens
 
 
 class PackedAttention(MegatronModule):
-    """Takes the place of Megatron's `DotProductAttention`, which materialises every [s, s] score matrix.
+    """Replaces Megatron's `DotProductAttention`, which materialises every [s, s] score matrix.
 
-    With context parallelism every rank gathers all keys and values and attends from its own queries.
+    With context parallelism every rank gathers all keys and values and attends from its own
+    queries.
     """
 
     def __init__(
@@ -27,10 +28,11 @@ class PackedAttention(MegatronModule):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
     ) -> Tensor:
-        """Attention output [s, 1, heads·head_dim] from query [s, 1, heads, head_dim] and key, value [s, 1, groups, …].
+        """Attention output [s, 1, heads·head_dim] from query, key, value [s, 1, ·, head_dim].
 
         Args:
-            attention_mask: not a mask but `Batch.starts`, int32 [b + 1]; Megatron passes it through unchanged.
+            attention_mask: not a mask but `Batch.starts`, int32 [b + 1]; Megatron passes it through
+                unchanged.
         """
         starts, size = attention_mask, self.config.context_parallel_size
         lengths = starts.diff()
@@ -46,8 +48,8 @@ class PackedAttention(MegatronModule):
             positions = in_row.split(own_lengths.tolist())
         queries = _by_row(query, own_lengths)
         keys, values = _by_row(key, lengths), _by_row(value, lengths)
-        # One kernel call for each row: none computes scores between rows, which a mask over the whole
-        # sequence would compute and throw away.
+        # One kernel call for each row: none computes scores between rows, which a mask over the
+        # whole sequence would compute and throw away.
         mixed = [_attend(*row) for row in zip(queries, keys, values, positions, strict=True)]
         return torch.cat(mixed, dim=2).permute(2, 0, 1, 3).flatten(2)
 

@@ -1,4 +1,4 @@
-"""Megatron distributed checkpoints of policy, predictor and optimizer: written in the background, loaded anywhere."""
+"""Checkpoints of policy, predictor and optimizer: written in the background, in any layout."""
 
 import atexit
 import gc
@@ -21,7 +21,8 @@ from torch.distributed.checkpoint import CheckpointException
 from megatron_trace.policy.manifest import note_checksums
 
 CONTENT = {
-    # One entry for each parameter, whatever layout wrote it, so the checkpoint loads in any other layout.
+    # One entry for each parameter, whatever layout wrote it, so the checkpoint loads in any other
+    # layout.
     "distrib_optim_sharding_type": "fully_reshardable",
     "chained_optim_avoid_prefix": True,
     "singleton_local_shards": False,
@@ -29,7 +30,8 @@ CONTENT = {
 # Megatron warns of every folder that is not empty, and ours already holds the run's state.
 logging.getLogger("megatron.core.dist_checkpointing.serialization").setLevel(logging.ERROR)
 
-# Megatron 0.19 would by default choose another library for the writing, which is not installed everywhere.
+# Megatron 0.19 would by default choose another library for the writing, which is not installed
+# everywhere.
 ASYNC = (
     {"async_strategy": "mcore"}
     if "async_strategy" in signature(dist_checkpointing.save).parameters
@@ -41,7 +43,7 @@ WRITERS = 2
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time while training goes on. Every method is collective over all train ranks."""
+    """Writes one checkpoint at a time during training. Every method is collective."""
 
     def __init__(self, chunks: Sequence[Any], optimizer: Any) -> None:
         """For the wrapped `chunks` and the `Optimizer` of this rank."""
@@ -52,8 +54,8 @@ class CheckpointWriter:
             "torch_dist", 1, thread_count=WRITERS, cached_metadata=True
         )
         self._validated = False
-        # Megatron collects garbage in every save. Frozen objects, which live as long as the process, are
-        # then not walked each time.
+        # Megatron collects garbage in every save. Frozen objects, which live as long as the
+        # process, are then not walked each time.
         gc.collect()
         gc.freeze()
         # Libraries that count their objects at exit would take the frozen ones for leaks.
@@ -89,8 +91,8 @@ class CheckpointWriter:
             wait: until they have.
 
         Returns:
-            None while the checkpoint is being written (or there is none), "" when it is complete, or
-            what went wrong.
+            None while the checkpoint is being written (or there is none), "" when it is complete,
+            or what went wrong.
         """
         try:
             return "" if self._calls.maybe_finalize_async_calls(blocking=wait) else None
@@ -102,13 +104,14 @@ class CheckpointWriter:
 
 
 def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: int = 0) -> None:
-    """Fill model, predictor and, where one is given, optimizer from `folder`. Collective over all train ranks.
+    """Fill model, predictor and, if given, optimizer from `folder`. Collective.
 
     Args:
         updates: optimizer updates done when it was written.
 
     Raises:
-        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
+        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has
+            another shape.
     """
     state = dist_checkpointing.load(sharded_state(chunks, optimizer, loading=True), str(folder))
     for number, chunk in enumerate(chunks):
@@ -118,14 +121,15 @@ def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: in
 
 
 def load_start(chunks: Sequence[Any], folder: Path) -> None:
-    """Fill the model from a checkpoint that a run starts from: converted, or another run's, its predictor included.
+    """Fill model and predictor from a checkpoint to start from: converted, or another run's.
 
-    What the checkpoint may lack stays as it was initialised: the predictor, and Transformer Engine's FP8
-    statistics.
+    What the checkpoint may lack stays as it was initialised: the predictor, and Transformer
+    Engine's FP8 statistics.
 
     Raises:
         DamagedCheckpoint: a file is not what was written.
-        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has another shape.
+        megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has
+            another shape.
     """
     metadata = load_sharded_metadata(str(folder))
     names = {getattr(entry, "key", key) for key, entry in metadata.items()}
@@ -133,8 +137,8 @@ def load_start(chunks: Sequence[Any], folder: Path) -> None:
         state = {}
         for name, entry in sharded_state(chunks, None, loading=True)["model"][number].items():
             optional = name.startswith("predictor.") or "_extra_state" in name
-            # Megatron raises for an entry that it cannot find, so only those that are there, or must
-            # be there, are asked for.
+            # Megatron raises for an entry that it cannot find, so only those that are there, or
+            # must be there, are asked for.
             if entry is None or entry.key in names or not optional:
                 state[name] = entry
         chunk.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
@@ -160,10 +164,11 @@ def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool
 def _write_and_sum(
     write: Callable[..., None], folder: Path, rank: int, *arguments: Any, **options: Any
 ) -> None:
-    """Write this rank's files and their checksums, in the writing process, so that nobody reads them again."""
+    """Write this rank's files and note their checksums; runs in the writing process."""
     # Training has priority over the writing.
     os.nice(5)
     write(*arguments, **options)
-    # `write` has reported a full disk. Missing checksums alone can be computed later from the files.
+    # `write` has reported a full disk. Missing checksums alone can be computed later from the
+    # files.
     with suppress(OSError):
         note_checksums(folder, rank, sorted(folder.glob(f"__{rank}_*.distcp")))

@@ -1,7 +1,8 @@
 """Lets Megatron-Core run on a machine without CUDA: the same code paths over gloo.
 
-Megatron-Core asks for "cuda" by name in factories, random states and type checks. `install()` answers these
-with the CPU. It changes torch for the whole process, so only train ranks call it, before `megatron.core` is used.
+Megatron-Core asks for "cuda" by name in factories, random states and type checks. `install()`
+answers these with the CPU. It changes torch for the whole process, so only train ranks call it,
+before `megatron.core` is used.
 """
 
 import contextlib
@@ -105,7 +106,7 @@ class _Stream:
 
 
 def _patch_token_dispatcher() -> None:
-    """Megatron's dispatcher of tokens to experts copies its counts to the host on a separate CUDA stream."""
+    """Megatron's dispatcher of tokens to experts copies counts on a separate CUDA stream."""
     from megatron.core.transformer.moe import token_dispatcher
 
     torch.cuda.Stream = _Stream  # type: ignore[misc,assignment]
@@ -114,7 +115,8 @@ def _patch_token_dispatcher() -> None:
     move = token_dispatcher.maybe_move_tensor_to_cpu
 
     def to_host(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
-        # Megatron converts what it moves; here nothing has to move, and collectives take no tensors as sizes.
+        # Megatron converts what it moves; here nothing has to move, and collectives take no tensors
+        # as sizes.
         return tensor.numpy() if as_numpy and torch.is_tensor(tensor) else move(tensor, as_numpy)
 
     token_dispatcher.maybe_move_tensor_to_cpu = to_host
@@ -123,8 +125,8 @@ def _patch_token_dispatcher() -> None:
 def _patch_unequal_slices() -> None:
     """Exchange slices of unequal length through sums.
 
-    Tensor-parallel ranks exchange such slices for their experts, which gloo's gather refuses. Adding up
-    tensors that are 0 outside the own slice gives the same.
+    Tensor-parallel ranks exchange such slices for their experts, which gloo's gather refuses.
+    Adding up tensors that are 0 outside the own slice gives the same.
     """
     from megatron.core.tensor_parallel import mappings
 

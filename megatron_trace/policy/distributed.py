@@ -13,7 +13,7 @@ from megatron_trace.policy import cpu_adapter
 
 @dataclass(frozen=True)
 class ParallelState:
-    """This train rank's coordinates in the parallel layout, read once from Megatron's `parallel_state`.
+    """This train rank's coordinates in the parallel layout, from Megatron's `parallel_state`.
 
     Attributes:
         device: device of the rank's tensors.
@@ -48,14 +48,14 @@ class ParallelState:
     def is_output_rank(self) -> bool:
         """Whether this rank reports results.
 
-        All tensor- and context-parallel ranks of the last stage compute the same scores. Exactly one
-        of them reports, or sums over ranks would count the scores several times.
+        All tensor- and context-parallel ranks of the last stage compute the same scores. Exactly
+        one of them reports, or sums over ranks would count the scores several times.
         """
         return self.last_stage and self.tensor == 0 and self.context == 0
 
 
 def start(config: ParallelConfig, seed: int) -> ParallelState:
-    """Join the train ranks of this run (torchrun's environment, or a single process) and lay them out."""
+    """Join the train ranks of this run (torchrun's, or a single process) and lay them out."""
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))

@@ -31,8 +31,8 @@ def _write(
     predictor: dict[str, Tensor] = {}
 
     def model_only() -> Iterator[tuple[str, Tensor]]:
-        # The stream can be walked once, on all ranks together. So the predictor's tensors, which go to
-        # a file of their own, are put aside as they pass.
+        # The stream can be walked once, on all ranks together. So the predictor's tensors, which go
+        # to a file of their own, are put aside as they pass.
         for name, tensor in everything:
             if name in NAMES:
                 predictor[name] = tensor

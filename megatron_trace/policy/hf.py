@@ -62,7 +62,7 @@ class HFReader:
         return name, DTYPES[dtype], tuple(view.get_shape())
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
-        """Rows `start` to `stop` of a tensor (default: all), on the CPU. May be a view of the mapped file."""
+        """Rows `start` to `stop` of a tensor (default: all) on the CPU, maybe a view of the file."""
         # Pages of a mapped file count as this process's memory until the file is closed: otherwise
         # reading a large model tensor by tensor would end up holding all of it.
         if self._mapped > MAPPED_BYTES:

@@ -25,7 +25,7 @@ ASSETS = (
     "NOTICE*",
     "additional_chat_templates/*.jinja",
 )
-"""Files copied with the weights: configuration, tokenizer, chat templates, generation config, licence."""
+"""Files copied with the weights: configuration, tokenizer, chat templates, licence."""
 
 _SAFETENSORS_NAME = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -43,16 +43,16 @@ def write_folder(
     config_dtype: torch.dtype | None = None,
     max_shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write an HF folder that `AutoModelForCausalLM` loads; `path` is replaced only when all is on disk.
+    """Write an HF folder that `AutoModelForCausalLM` loads; `path` is replaced at the end.
 
     Args:
         path: the folder to make or replace.
         source: the folder whose configuration and tokenizer are copied.
-        tensors: the model's tensors in the order of `metadata`. A tensor may come in several pieces,
-            with its rows in order. One piece is held in memory at a time.
+        tensors: the model's tensors in the order of `metadata`. A tensor may come in several
+            pieces, with its rows in order. One piece is held in memory at a time.
         metadata: names, dtypes and shapes of the same tensors. Pieces of another dtype are cast.
-        extra: further safetensors files by name. Their contents are read after the last of `tensors`,
-            so the stream of `tensors` may fill them.
+        extra: further safetensors files by name. Their contents are read after the last of
+            `tensors`, so the stream of `tensors` may fill them.
         config_dtype: dtype that config.json shall state; None: config.json is copied unchanged.
         max_shard_bytes: largest size of a weight file. A file of a single tensor may be larger.
 
@@ -117,8 +117,8 @@ def _write_shards(
 def _plan_shards(metadata: Sequence[TensorMeta], max_shard_bytes: int) -> list[list[TensorMeta]]:
     """The tensors of each file, in the order of `metadata`.
 
-    (huggingface_hub's planner puts a tensor that is too large for a file ahead of those before it. A
-    stream cannot be written in that order.)
+    (huggingface_hub's planner puts a tensor that is too large for a file ahead of those before it.
+    A stream cannot be written in that order.)
     """
     shards: list[list[TensorMeta]] = [[]]
     room = max_shard_bytes

@@ -34,8 +34,9 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
             attention.q_layernorm = attention.k_layernorm = TorchRMSNorm
         # A ModuleSpec in Megatron 0.16, a partial in 0.19.
         if (getattr(layer.mlp, "module", None) or layer.mlp.func) is moe_layer.MoELayer:
-            # In checkpoints this spec would name the norm before the experts as if it were fused into a
-            # dense layer's linear. Transformer Engine's spec does not, and checkpoints must be the same.
+            # In checkpoints this spec would name the norm before the experts as if it were fused
+            # into a dense layer's linear. Transformer Engine's spec does not, and checkpoints must
+            # be the same.
             layer.sharded_state_dict_keys_map = {
                 "input_layernorm.": "self_attention.linear_qkv.layer_norm_"
             }
@@ -43,7 +44,7 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
 
 
 def _define_missing_names() -> None:
-    """Define names that Megatron uses but does not define where Transformer Engine is not installed."""
+    """Define names that Megatron uses but defines only with Transformer Engine installed."""
     no_fp8 = SimpleNamespace(is_fp8_enabled=lambda: False)
     for module, name, stand_in in (
         (moe_utils, "te_general_gemm", None),

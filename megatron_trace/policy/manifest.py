@@ -1,4 +1,4 @@
-"""A checkpoint's manifest: size and checksum of every file, so that a truncated or changed file is noticed."""
+"""A checkpoint's manifest: size and checksum of every file, to notice a changed file."""
 
 import json
 import zlib
@@ -31,7 +31,9 @@ def checksum(path: Path) -> Entry:
 
 
 def note_checksums(folder: Path, rank: int, files: Iterable[Path]) -> None:
-    """Leave the entries of `files`, which train rank `rank` has just written, for `written_checksums`."""
+    """Leave the entries of `files`, which train rank `rank` has just written, for
+    `written_checksums`.
+    """
     entries = {str(path.relative_to(folder)): checksum(path) for path in files}
     (folder / NOTES.format(rank=rank)).write_text(json.dumps(entries), encoding="utf-8")
 
@@ -63,10 +65,12 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
     """Compare the files of `folder` with its manifest.
 
     Args:
-        part, parts: read only every `parts`-th file, starting with number `part`, so that ranks share the work.
+        part, parts: read only every `parts`-th file, starting with number `part`, so that ranks
+            share the work.
 
     Raises:
-        DamagedCheckpoint: there is no manifest, a file is missing, or a file is not what was written.
+        DamagedCheckpoint: there is no manifest, a file is missing, or a file is not what was
+            written.
     """
     try:
         files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
@@ -87,7 +91,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
 
 
 def shared_verify(folder: Path) -> str:
-    """What is wrong with the files of `folder`, or "". Collective: the train ranks share the reading."""
+    """What is wrong with the files of `folder`, or . The ranks share the reading. Collective."""
     own = ""
     try:
         verify(folder, distributed.get_rank(), distributed.get_world_size())

@@ -1,4 +1,4 @@
-"""Our settings and config.json as Megatron's own configuration, one to one (docs/parallelism.md has the table)."""
+"""Settings and config.json as Megatron's own configuration (table in docs/parallelism.md)."""
 
 from typing import Any
 
@@ -50,8 +50,8 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
         perform_initialization=False,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
-        # The fused SwiGLU saves only its input for the backward pass. Its kernels are compiled, which is
-        # worth the wait only on GPUs.
+        # The fused SwiGLU saves only its input for the backward pass. Its kernels are compiled,
+        # which is worth the wait only on GPUs.
         bias_activation_fusion=torch.cuda.is_available(),
         **_parallel(config),
         **_recompute(config),
@@ -123,10 +123,12 @@ def _experts(hf: dict[str, Any], config: Config) -> dict[str, Any]:
     return {
         "num_moe_experts": number_of_experts(hf),
         "moe_ffn_hidden_size": hf["moe_intermediate_size"],
-        # Given a list, Megatron takes the layers for different ones and does not stack them in checkpoints.
+        # Given a list, Megatron takes the layers for different ones and does not stack them in
+        # checkpoints.
         "moe_layer_freq": 1 if all(sparse) else [int(layer) for layer in sparse],
         "moe_router_topk": hf["num_experts_per_tok"],
-        # Whether the softmax that weighs the chosen experts runs over all experts or over the chosen ones.
+        # Whether the softmax that weighs the chosen experts runs over all experts or over the
+        # chosen ones.
         "moe_router_pre_softmax": not hf.get("norm_topk_prob", False),
         "moe_router_load_balancing_type": "none",
         "moe_router_dtype": "fp32",

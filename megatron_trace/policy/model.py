@@ -1,4 +1,4 @@
-"""The policy as a Megatron-Core model: this rank's layers of the transformer, and the predictor on the last stage."""
+"""The policy as a Megatron-Core model: this rank's layers, and the predictor on the last stage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +44,11 @@ class Scores:
 
     Attributes:
         logprob: of the learned tokens, with gradient, float32 [n].
-        entropy: of the policy at these tokens in nats, float32 [n]; with gradient where there is an entropy bonus.
+        entropy: of the policy at these tokens in nats, float32 [n]; with gradient where there is an
+            entropy bonus.
         prediction: the predictor's logits at the anchors, without gradient, float32 [m].
-        hidden: the final hidden states there, from which the predictor learns; without gradient, float32 [m, hidden].
+        hidden: the final hidden states there, from which the predictor learns; without gradient,
+            float32 [m, hidden].
     """
 
     logprob: Tensor
@@ -69,15 +71,16 @@ class PolicyModel(GPTModel):
         self.real_vocabulary, self.temperature = real_vocabulary, temperature
         self.context = parallel_state.get_context_parallel_group()
         if self.config.sequence_parallel and self.post_process:
-            # Megatron's output layer would gather the sequence itself. Here `forward` gathers it and picks
-            # positions, so the layer sees the same input on all tensor-parallel ranks.
+            # Megatron's output layer would gather the sequence itself. Here `forward` gathers it
+            # and picks positions, so the layer sees the same input on all tensor-parallel ranks.
             self.output_layer.sequence_parallel, self.output_layer.allreduce_dgrad = False, True
 
     def forward(self, batch: Batch) -> Scores | Tensor:  # type: ignore[override]
-        """Run this stage on a micro-batch; stages before the last return hidden states [s, 1, hidden].
+        """Run this stage on a micro-batch. Stages before the last return states [s, 1, hidden].
 
-        Only hidden states before a learned token reach the output layer, and only those at an anchor reach
-        the predictor. With context parallelism each rank runs its own tokens, and all get all scores.
+        Only hidden states before a learned token reach the output layer, and only those at an
+        anchor reach the predictor. With context parallelism each rank runs its own tokens, and all
+        get all scores.
         """
         own = own_tokens(batch.starts, self.context.rank(), self.context.size())
         hidden = super().forward(
@@ -118,7 +121,8 @@ class PolicyModel(GPTModel):
     def _states(self, hidden: Tensor, local: Tensor) -> Tensor:
         """The hidden states [m, hidden] at `local` [m], float32.
 
-        With context parallelism they come from whichever rank has them; `local` is −1 on the others.
+        With context parallelism they come from whichever rank has them; `local` is −1 on the
+        others.
         """
         states = torch.where(local[:, None] >= 0, hidden[local].float(), 0.0)
         if self.context.size() == 1:
@@ -128,10 +132,11 @@ class PolicyModel(GPTModel):
     def _everywhere(
         self, local: Tensor, score: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """The scores of this rank's hidden states and, with context parallelism, of the other ranks'.
+        """The scores of this rank's hidden states and, with context parallelism, of other ranks'.
 
         Args:
-            local: index of the hidden state that each of the n scores comes from, [n]; −1 for another rank's.
+            local: index of the hidden state that each of the n scores comes from, [n]; −1 for
+                another rank's.
             score: scores from such indices, and from the numbers of these scores among the n.
         """
         if self.context.size() == 1:
@@ -141,13 +146,13 @@ class PolicyModel(GPTModel):
             values.new_zeros(len(local)).index_put((chosen,), values)
             for values in score(local[chosen], chosen)
         ]
-        # Each score is set on one rank, so the sum gathers them. This function passes the gradient on
-        # unreduced. That is right here: every rank computes the same loss from all scores, so each rank
-        # already has the whole gradient of its own scores.
+        # Each score is set on one rank, so the sum gathers them. This function passes the gradient
+        # on unreduced. That is right here: every rank computes the same loss from all scores, so
+        # each rank already has the whole gradient of its own scores.
         return reduce_from_tensor_model_parallel_region(torch.stack(parts), self.context).unbind()
 
     def _logprob(self, before: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of the tokens `learned` [n], from the hidden states before them [n, hidden]."""
+        """Log-probability and entropy of `learned` [n] from the states before, [n, hidden]."""
         weight = (
             self.shared_embedding_or_output_weight()
             if self.share_embeddings_and_output_weights
@@ -193,7 +198,7 @@ def build_model(config: Config, parallel: ParallelState) -> tuple[list[PolicyMod
 def make_model(
     hf: dict[str, Any], config: Config, parallel: ParallelState, chunk: int
 ) -> PolicyModel:
-    """Part `chunk` of this rank's pipeline stage of the model that `hf` (config.json) describes, without weights."""
+    """Part `chunk` of this rank's pipeline stage of the model of config.json, without weights."""
     megatron = transformer_config(hf, config, family_of(hf["model_type"]))
     frequencies, factor = rotary_frequencies(hf)
     scale_rotation(megatron, factor)
@@ -228,6 +233,6 @@ def _add_predictor(model: PolicyModel, config: Config, parallel: ParallelState) 
     hidden = model.config.hidden_size
     head = PredictorHead(hidden, config.learning.predictor.hidden, config.run.seed)
     model.predictor = head.to(parallel.device)
-    # `PredictorOptimizer` trains the head. Megatron's wrapper and optimizer leave out parameters without
-    # gradients.
+    # `PredictorOptimizer` trains the head. Megatron's wrapper and optimizer leave out parameters
+    # without gradients.
     head.requires_grad_(False)

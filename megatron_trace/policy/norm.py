@@ -10,6 +10,6 @@ class TorchRMSNorm(torch.nn.RMSNorm):
 
     def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__(hidden_size, eps=eps)
-        # Sequence parallelism needs only this mark: every tensor-parallel rank sees a part of the tokens,
-        # so Megatron must sum the weight's gradients over these ranks.
+        # Sequence parallelism needs only this mark: every tensor-parallel rank sees a part of the
+        # tokens, so Megatron must sum the weight's gradients over these ranks.
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]

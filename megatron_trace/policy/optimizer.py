@@ -1,4 +1,4 @@
-"""Megatron's data-parallel wrapper and distributed optimizer. What differs between Megatron versions is here."""
+"""Megatron's data-parallel wrapper and distributed optimizer, and how its versions differ."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -91,7 +91,8 @@ class Optimizer:
             metadata: for Megatron.
         """
         if loading:
-            # torch's Adam has no state before its first step, and there would be nothing to load into.
+            # torch's Adam has no state before its first step, and there would be nothing to load
+            # into.
             for part in self._parts():
                 if not part.optimizer.state:
                     part._init_optimizer_states_with_dummy_values()
@@ -107,7 +108,7 @@ class Optimizer:
         }
 
     def load(self, state: dict[str, Any], updates: int) -> None:
-        """Take over what a checkpoint of `updates` updates filled in; the settings stay this run's."""
+        """Take over a checkpoint of `updates` updates; the settings stay this run's."""
         for part, found in zip(self._parts(), state["policy"], strict=True):
             own = part.state_dict()
             for group in own["optimizer"]["param_groups"]:
@@ -117,7 +118,8 @@ class Optimizer:
                 own | {"param_state": found, "param_state_sharding_type": "fully_reshardable"}
             )
             for moments in part.optimizer.state.values():
-                # Megatron lets all parameters share one counter, which each of them would then advance.
+                # Megatron lets all parameters share one counter, which each of them would then
+                # advance.
                 if "step" in moments:
                     moments["step"] = moments["step"].clone()
         # Megatron matches groups by their multipliers alone, and so has mixed up their max_lr.
@@ -128,7 +130,7 @@ class Optimizer:
         self.updates = updates
 
     def _parts(self) -> list[Any]:
-        """Megatron's optimizers of this rank: one, and one for the experts where they are spread over ranks."""
+        """Megatron's optimizers of this rank: one, and one for experts spread over ranks."""
         # A pipeline stage without experts has an optimizer for them that holds nothing.
         return [
             part
@@ -141,7 +143,7 @@ class Optimizer:
         self.megatron.zero_grad()
 
     def step(self) -> float:
-        """One update with the accumulated gradients. Returns the policy's gradient norm before clipping.
+        """One update with the accumulated gradients. Returns the gradient norm before clipping.
 
         Raises:
             FloatingPointError: a gradient is not finite.
@@ -160,8 +162,8 @@ class Optimizer:
     def gather_weights(self) -> None:
         """Bring all updated weights to every rank now.
 
-        With `overlap_param_gather` Megatron leaves that to the next forward pass. But between two steps
-        the weights are read: for the samplers, exports and checkpoints.
+        With `overlap_param_gather` Megatron leaves that to the next forward pass. But between two
+        steps the weights are read: for the samplers, exports and checkpoints.
         """
         for chunk in self._chunks:
             if chunk.ddp_config.overlap_param_gather:

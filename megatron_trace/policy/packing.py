@@ -20,7 +20,7 @@ def layout(config: Config, hf: dict[str, Any], parallel: ParallelState) -> Layou
 
 
 def packing(config: Config, hf: dict[str, Any]) -> Packing:
-    """How the rows of a step are packed for the settings and the model that `hf` (config.json) describes."""
+    """How the rows of a step are packed, for the settings and the model of config.json `hf`."""
     parallel = config.parallel
     row, total = padding(config)
     return Packing(
@@ -35,8 +35,8 @@ def packing(config: Config, hf: dict[str, Any]) -> Packing:
 def attention_scale(hf: dict[str, Any]) -> float:
     """Tokens of history at which a layer's attention costs a token as much as its matrices.
 
-    A history of t tokens costs 4·t·heads·head_dim operations, and P weights cost 2·P. Both are equal at
-    t = P / (2·heads·head_dim).
+    A history of t tokens costs 4·t·heads·head_dim operations, and P weights cost 2·P. Both are
+    equal at t = P / (2·heads·head_dim).
     """
     hidden, queries = hf["hidden_size"], hf["num_attention_heads"] * head_width(hf)
     attention = 2 * hidden * (queries + key_value_heads(hf) * head_width(hf))

@@ -22,7 +22,7 @@ Arrays = list[NDArray[np.float32]]
 
 
 class Policy:
-    """One train rank's part. Every method is collective: all train ranks call it with the same arguments."""
+    """One train rank's part. Every method is collective, with the same arguments on all ranks."""
 
     def __init__(self, config: Config) -> None:
         """Join the other train ranks (torchrun's environment, or alone) and load `model.path`.
@@ -50,8 +50,8 @@ class Policy:
             if problem := self.verify_checkpoint(folder):
                 raise DamagedCheckpoint(problem)
             load_start(self._chunks, folder)
-        # From here on the weights are the start policy's. The reference copies them, and the optimizer
-        # makes its float32 weights from them.
+        # From here on the weights are the start policy's. The reference copies them, and the
+        # optimizer makes its float32 weights from them.
         reference = Reference(self._chunks) if config.learning.loss.reference_kl else None
         self._optimizer = Optimizer(self._chunks, config.learning)
         self._checkpoint = CheckpointWriter(self._chunks, self._optimizer)
@@ -62,14 +62,14 @@ class Policy:
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """One training step: `learning.batching.epochs` times over `rows`, each in
-        `learning.batching.updates_per_step` updates. Then the predictor learns from the hidden states of
-        the last epoch.
+        `learning.batching.updates_per_step` updates. Then the predictor learns from the hidden
+        states of the last epoch.
 
         Returns:
-            metrics, the same on every rank: policy_loss, predictor_loss and prediction (the mean) before
-            the predictor learns, gradient_norm (the policy's, the largest of the updates),
-            learned_tokens, predicted_anchors, updates, padding (share of the computed tokens) and those
-            of `learning.diagnostics.token_metrics`.
+            metrics, the same on every rank: policy_loss, predictor_loss and prediction (the mean)
+            before the predictor learns, gradient_norm (the policy's, the largest of the updates),
+            learned_tokens, predicted_anchors, updates, padding (share of the computed tokens) and
+            those of `learning.diagnostics.token_metrics`.
 
         Raises:
             ValueError: there are no rows, or one exceeds learning.batching.micro_batch_tokens.
@@ -78,7 +78,7 @@ class Policy:
         return self._step.train_on(rows)
 
     def logprobs(self, rows: Sequence[Row]) -> Arrays:
-        """The trainer's log-probability [length] of every learned token of every row; 0 elsewhere."""
+        """For every row the log-probability of its learned tokens [length]; 0 elsewhere."""
         return self._score(rows)[0]
 
     def predictions(self, rows: Sequence[Row]) -> Arrays:
@@ -92,19 +92,19 @@ class Policy:
         return score(self._chunks, rows, planned, self.parallel)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights as whole HF tensors, for the samplers, on every rank, in the order of `weight_metadata`.
+        """All weights as whole HF tensors, on every rank, in the order of `weight_metadata`.
 
-        The predictor's tensors are among them, and lm_head.weight also where it is tied to the embedding.
-        All ranks must use the iterator up, or the others wait for ever.
+        The predictor's tensors are among them, and lm_head.weight also where it is tied to the
+        embedding. All ranks must use the iterator up, or the others wait for ever.
         """
         return self._weights.stream(with_tied_head=True, with_predictor=True)
 
     def weight_metadata(self) -> list[TensorMeta]:
-        """Name, dtype and shape of what `weights` yields, element for element, without moving any."""
+        """Name, dtype and shape of what `weights` yields, element for element. Moves no data."""
         return self._weights.metadata(with_tied_head=True, with_predictor=True)
 
     def save_hf(self, path: Path) -> None:
-        """Write the policy as an HF folder with its tokenizer and predictor; it appears whole or not at all."""
+        """Write the policy as an HF folder with tokenizer and predictor; it appears whole."""
         export(self._weights, self._assets, path)
 
     def begin_checkpoint(self, folder: Path) -> None:

@@ -21,7 +21,7 @@ def uses_transformer_engine(dtype: torch.dtype) -> bool:
 
 
 def plain(parameter: Tensor) -> Tensor:
-    """The values of a parameter as an ordinary tensor; those of an FP8 parameter are dequantised."""
+    """The values of a parameter as an ordinary tensor; FP8 values are dequantised."""
     from megatron.core.fp8_utils import is_float8tensor
 
     detached = parameter.detach()
@@ -32,8 +32,8 @@ def fill(parameter: Tensor, values: Tensor) -> None:
     """Set a parameter to `values`."""
     with torch.no_grad():
         parameter.copy_(values.to(parameter.device))
-    # Transformer Engine sets this on FP8 parameters. The optimizer makes its float32 copy from it, and so
-    # from the values before they were rounded to FP8.
+    # Transformer Engine sets this on FP8 parameters. The optimizer makes its float32 copy from it,
+    # and so from the values before they were rounded to FP8.
     if hasattr(parameter, "get_high_precision_init_val"):
         parameter._high_precision_init_val = values.to("cpu", copy=True)
 

@@ -1,8 +1,9 @@
-"""Learning of the predictor: several passes over a step's anchors, on hidden states of the policy's update.
+"""Learning of the predictor from a step's hidden states: several passes over its anchors.
 
-The updates of the head do not change the hidden states below it, so they cost no forward pass through the
-policy. The head that predicts is an exponential average over the heads of the last steps. One step has a
-few dozen tasks, and a head that has just learned them by heart predicts the next ones less well.
+The updates of the head do not change the hidden states below it, so they cost no forward pass
+through the policy. The head that predicts is an exponential average over the heads of the last
+steps. One step has a few dozen tasks, and a head that has just learned them by heart predicts the
+next ones less well.
 """
 
 from typing import Any
@@ -21,10 +22,10 @@ KEY = "optimizer.predictor"
 
 
 class PredictorOptimizer:
-    """AdamW on a copy of the head, the learner, in float32 and without weight decay; the head is its moving average.
+    """AdamW on a float32 copy of the head, the learner; the head is its moving average.
 
-    All ranks of the last pipeline stage hold the head. The first of them learns and sends the head to the
-    others. So the heads are the same to the last bit, and no update waits for a collective.
+    All ranks of the last pipeline stage hold the head. The first of them learns and sends the head
+    to the others. So the heads are the same to the last bit, and no update waits for a collective.
     """
 
     def __init__(self, head: PredictorHead, settings: PredictorConfig, group: Any) -> None:
@@ -49,14 +50,15 @@ class PredictorOptimizer:
     def learn(
         self, hidden: Tensor, target: Tensor, generator: np.random.Generator, factor: float
     ) -> None:
-        """`learning.predictor.epochs` passes over m anchors. Collective over the ranks of the last stage.
+        """`learning.predictor.epochs` passes over m anchors. Collective over the last stage.
 
-        Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at most
-        `learning.predictor.batch`. Then θ ← a·θ + (1 − a)·θ', the head's weights by the learner's, with
-        a = `learning.predictor.average`.
+        Each update takes the gradient of the mean of (σ(logit) − target)² over a mini-batch of at
+        most `learning.predictor.batch`. Then θ ← a·θ + (1 − a)·θ', the head's weights by the
+        learner's, with a = `learning.predictor.average`.
 
         Args:
-            hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and 0 on all others.
+            hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and
+                0 on all others.
             target: [m], on every rank.
             generator: orders the anchors, the same whatever the layout.
             factor: of the learning rate.
@@ -90,7 +92,7 @@ class PredictorOptimizer:
             parameter.lerp_(learned, 1.0 - self._settings.average)
 
     def sharded_state(self) -> dict[str, Any]:
-        """Where learner and moments lie within a checkpoint: whole tensors, written by the rank that learns."""
+        """Learner and moments in a checkpoint: whole tensors, written by the rank that learns."""
         tensors = {"step": torch.tensor([self._steps])}
         for name, parameter in self._parameters.items():
             tensors[f"weight.{name}"] = parameter.detach()

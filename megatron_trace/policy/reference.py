@@ -1,4 +1,4 @@
-"""The reference policy: the start policy's weights in host memory, put in the policy's place for a forward pass."""
+"""The reference policy: the start policy's weights in host memory, swapped in for a pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from megatron_trace.policy.precision import plain
 
 
 class Reference:
-    """Two copies of this rank's weights in host memory: the reference's, and room for the policy's."""
+    """Copies of this rank's weights in host memory: the reference's, and room for the policy's."""
 
     def __init__(self, chunks: Sequence[Any]) -> None:
         """The weights that `chunks`, this rank's parts of the model, have now."""

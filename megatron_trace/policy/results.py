@@ -1,4 +1,4 @@
-"""What the policy leaves behind of each micro-batch that it learns from, and its totals over all ranks."""
+"""What is kept of each micro-batch that the policy learns from, and totals over all ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

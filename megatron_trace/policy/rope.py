@@ -1,7 +1,7 @@
 """Rotary position embeddings as `transformers` computes them, put into Megatron's.
 
-Implementations read `rope_scaling` differently. So the frequencies, and YaRN's factor on cosine and sine, are
-taken from `transformers` itself, which also reads both notations of config.json.
+Implementations read `rope_scaling` differently. So the frequencies, and YaRN's factor on cosine and
+sine, are taken from `transformers` itself, which also reads both notations of config.json.
 """
 
 import math
@@ -29,7 +29,7 @@ def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
 
 
 class RotaryByPosition(nn.Module):
-    """Replaces Megatron's `RotaryEmbedding`, which counts from the begin of the sequence, not of the row."""
+    """Replaces Megatron's `RotaryEmbedding`, which counts from the sequence's begin."""
 
     def __init__(self, frequencies: Tensor) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class RotaryByPosition(nn.Module):
 def scale_rotation(config: Any, factor: float) -> None:
     """Make a model that is built from Megatron's `config` multiply cosine and sine by `factor`.
 
-    Megatron's attention has no setting for the factor. It computes the factor from its settings for YaRN:
-    1 + 0.1·m·ln(scale), divided by the same with `yarn_mscale_all_dim` for m. With scale = e,
+    Megatron's attention has no setting for the factor. It computes the factor from its settings for
+    YaRN: 1 + 0.1·m·ln(scale), divided by the same with `yarn_mscale_all_dim` for m. With scale = e,
     m = 10·(factor − 1) and `yarn_mscale_all_dim` = 0 the result is `factor`.
     """
     if factor != 1.0:
@@ -63,7 +63,8 @@ def put_into(model: Any, frequencies: Tensor, *, by_position: bool) -> None:
     """Make a GPTModel rotate with `frequencies`. Before its first pass.
 
     Args:
-        by_position: by `RotaryByPosition`; else by Megatron's own for sequences packed for Transformer Engine.
+        by_position: by `RotaryByPosition`; else by Megatron's own for sequences packed for
+            Transformer Engine.
     """
     if by_position:
         model.rotary_pos_emb = RotaryByPosition(frequencies)

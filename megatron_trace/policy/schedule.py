@@ -1,4 +1,4 @@
-"""One pass over rows through Megatron's pipeline schedule: forward, and backward where it is planned."""
+"""One pass over rows through Megatron's pipeline schedule: forward, and backward if planned."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -52,8 +52,9 @@ def _forward_backward(
 
     def finish(batch: Batch, scores: Scores) -> tuple[Tensor, Tensor, Any]:
         total, kept = loss(batch, scores)
-        # Megatron divides the loss by the number of tokens that is returned here. The weights in the
-        # loss already divide by the whole update's tokens, so it must see 0 and leave the sum as it is.
+        # Megatron divides the loss by the number of tokens that is returned here. The weights in
+        # the loss already divide by the whole update's tokens, so it must see 0 and leave the sum
+        # as it is.
         no_tokens = torch.zeros((), dtype=torch.int, device=total.device)
         return total, no_tokens, kept
 

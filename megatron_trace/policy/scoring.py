@@ -28,8 +28,8 @@ def score(
     """Score all rows. Collective over all train ranks.
 
     Returns:
-        for every row the log-probability of each learned token and the predicted success probability at
-        each anchor, [length] each and 0 elsewhere; the same on every rank.
+        for every row the log-probability of each learned token and the predicted success
+        probability at each anchor, [length] each and 0 elsewhere; the same on every rank.
     """
     results = run_pass(chunks, rows, planned, LossInputs(), _keep_scores, parallel.device)
     starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
@@ -54,8 +54,8 @@ def logprobs_before(
     """The log-probabilities that the loss compares with, taken before a step's first update.
 
     Args:
-        several_updates: the step makes more than one update. A single one starts from the old policy, so
-            its own log-probabilities are the old ones and need no pass.
+        several_updates: the step makes more than one update. A single one starts from the old
+            policy, so its own log-probabilities are the old ones and need no pass.
         reference: the reference policy, or None.
     """
     policies: dict[str, AbstractContextManager[None]] = {}

@@ -1,4 +1,4 @@
-"""Which train rank holds which part of each row of the weight map, and which rows are gathered together."""
+"""Which train rank holds which part of each parameter, and which are gathered together."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ from megatron_trace.models.weight_rules import WeightRow
 from megatron_trace.policy.distributed import ParallelState
 
 BLOCK_BYTES = 256 << 20
-"""Experts are gathered in blocks of about this size: one collective for each expert would be slow."""
+"""Experts are gathered in blocks of about this size, as one collective each would be slow."""
 
 LAYER = re.compile(r"^(decoder\.layers\.)(\d+)")
 EXPERT = re.compile(r"(\.mlp\.experts\.(?:local_experts\.|linear_fc[12]\.weight))(\d+)")
@@ -107,7 +107,8 @@ def survey(
                 dtype=dtype,
             )
         )
-    # With tied embeddings on several stages the last holds a copy of the embedding as its output layer.
+    # With tied embeddings on several stages the last holds a copy of the embedding as its output
+    # layer.
     allowed = {HEAD} if tied else set()
     for name in sorted(found.keys() - matched - allowed):
         raise ValueError(f"the model's parameter {name} has no row in its family's weight map")

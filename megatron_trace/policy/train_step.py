@@ -1,4 +1,4 @@
-"""One training step of the policy: the planned passes, optimizer updates, the predictor, diagnostics."""
+"""One training step of the policy: planned passes, optimizer updates, predictor, metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from megatron_trace.policy.scoring import logprobs_before
 
 @dataclass
 class TrainStep:
-    """Takes training steps with one train rank's part of the policy. Collective over all train ranks.
+    """Takes training steps with one train rank's part of the policy. Collective.
 
     Attributes:
         chunks: this rank's parts of the model in their data-parallel wrappers.
@@ -58,7 +58,8 @@ class TrainStep:
         loss_function = partial(loss_and_result, loss)
         norms, sums = [], []
         for updates in plan.epochs:
-            # Only those of the last epoch are kept: the predictor learns from the newest hidden states.
+            # Only those of the last epoch are kept: the predictor learns from the newest hidden
+            # states.
             newest: list[Result] = []
             for update in updates:
                 self._zero_gradients()

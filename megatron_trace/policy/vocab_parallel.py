@@ -13,10 +13,10 @@ LOWEST = -1e30
 
 
 class VocabParallelLogprob(torch.autograd.Function):
-    """log softmax(logits / temperature)[target], and the entropy, from each rank's slice of the vocabulary.
+    """log softmax(logits / temperature)[target] and entropy, over a vocabulary split by rank.
 
-    Only three numbers a token are sent between the ranks. The backward pass recomputes the softmax from the
-    logits, so no float32 copy of the logits is kept.
+    Only three numbers a token are sent between the ranks. The backward pass recomputes the softmax
+    from the logits, so no float32 copy of the logits is kept.
     """
 
     @staticmethod
@@ -33,7 +33,8 @@ class VocabParallelLogprob(torch.autograd.Function):
         """See `vocab_parallel_logprob`."""
         local = target - start
         here = (local >= 0) & (local < logits.shape[1])
-        # The clamp only keeps the index valid; `here` removes what is picked for other ranks' tokens.
+        # The clamp only keeps the index valid; `here` removes what is picked for other ranks'
+        # tokens.
         column = local.clamp(0, logits.shape[1] - 1)[:, None]
         picked = logits.gather(1, column).squeeze(1).float() / temperature
         real = min(max(vocabulary - start, 0), logits.shape[1])
@@ -50,8 +51,8 @@ class VocabParallelLogprob(torch.autograd.Function):
             sums[rows, 0], sums[rows, 1] = weight.sum(1), (weight * scaled).sum(1)
         largest = own_largest.clone()
         _reduce(largest, group, distributed.ReduceOp.MAX)
-        # The ranks' sums are relative to their own largest logit, and are made comparable before they are
-        # added.
+        # The ranks' sums are relative to their own largest logit, and are made comparable before
+        # they are added.
         sums[:, :2] *= (own_largest - largest).exp()[:, None]
         _reduce(sums, group, distributed.ReduceOp.SUM)
         log_total = largest + sums[:, 0].log()

@@ -1,4 +1,4 @@
-"""The weights of a model spread over train ranks, under Hugging Face's names: loading and gathering."""
+"""The weights of a model spread over train ranks, under HF names: loading and gathering."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -86,8 +86,8 @@ class ModelWeights:
         """Fill this rank's parameters, without the predictor's, from the HF folder.
 
         Raises:
-            ValueError: the folder lacks a tensor, holds one that the model has no place for, or one of
-                another shape; the message names it.
+            ValueError: the folder lacks a tensor, holds one that the model has no place for, or one
+                of another shape; the message names it.
         """
         rows = [row for row in self._rows() if row.row.hf[0] not in PREDICTOR]
         self._check_names(reader, rows)
@@ -175,8 +175,8 @@ class ModelWeights:
         """The whole Megatron tensors of a block's rows, on every rank.
 
         One collective for each kind of parallelism: first the tensor-parallel shards, then the
-        experts of all expert-parallel ranks, within the stage that holds them; then that stage sends
-        the result to the other stages.
+        experts of all expert-parallel ranks, within the stage that holds them; then that stage
+        sends the result to the other stages.
         """
         first, parallel = block[0], self.parallel
         of_experts = first.expert_rank is not None
@@ -211,6 +211,6 @@ def _gathered(flat: Tensor, size: int, group: Any) -> Tensor:
 
 
 def drain(tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Use up a stream of tensors without keeping any, on ranks that only take part in the gathering."""
+    """Use up a stream of tensors without keeping any, to take part in its collectives."""
     for _ in tensors:
         pass

@@ -1,5 +1,5 @@
-"""Advantage estimators, one in each file: what credit a turn gets from the terminal rewards of its tree.
+"""Advantage estimators, one in each file: the credit of a turn for its tree's terminal rewards.
 
-Every file defines `estimate` (see `learning/estimator.py`), and is found by its name. An estimator sees
-one task's tree, whatever strategy grew it. docs/advantages.md compares them.
+Every file defines `estimate` (see `learning/estimator.py`), and is found by its name. An estimator
+sees one task's tree, whatever strategy grew it. docs/advantages.md compares them.
 """

@@ -1,9 +1,10 @@
 """AT²PO: a turn is worth what follows it, the less certain followers weighing more.
 
-Agentic Turn-based Policy Optimization via Tree Search, arXiv 2601.04767. Leaf rewards are normalised within
-the tree. A turn's value is the mean of its children's values, weighted by the softmax of the children's mean
-surprisal −log π over their sampled tokens. The value itself is the advantage. Use it with
-`learning.loss.ratio: turn`. Ours to decide: the deviation is the population's, as everywhere here.
+Agentic Turn-based Policy Optimization via Tree Search, arXiv 2601.04767. Leaf rewards are
+normalised within the tree. A turn's value is the mean of its children's values, weighted by the
+softmax of the children's mean surprisal −log π over their sampled tokens. The value itself is the
+advantage. Use it with `learning.loss.ratio: turn`. Ours to decide: the deviation is the
+population's, as everywhere here.
 """
 
 import numpy as np
@@ -15,9 +16,11 @@ from megatron_trace.tree import ROOT, RolloutTree
 
 
 def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
-    """A(n) = V(n) = Σ_c softmax_c(H(c))·V(c) over the children c of n, H their mean surprisal in nats [turns].
+    """A(n) = V(n) = Σ_c softmax_c(H(c))·V(c) over the children c of n, H their mean surprisal in
+    nats [turns].
 
-    At a leaf V = (r − mean) / (σ + 1e-6) over the tree's leaves; `learning.advantage.std: false` leaves σ out.
+    At a leaf V = (r − mean) / (σ + 1e-6) over the tree's leaves; `learning.advantage.std: false`
+    leaves σ out.
     """
     leaves, rewards = leaf_rewards(tree)
     values = np.zeros(len(tree.turns))

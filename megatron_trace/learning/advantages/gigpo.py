@@ -1,8 +1,9 @@
 """GiGPO: a rollout against the others, and a turn against those that start from the same state.
 
-Group-in-Group Policy Optimization, arXiv 2505.10978, eq. 3 to 8. Two turns start from the same state if the
-observation before them is the same, whatever came earlier. Ours to decide: a turn that several rollouts share
-is one step, and its return is the mean of theirs; only terminal rewards count.
+Group-in-Group Policy Optimization, arXiv 2505.10978, eq. 3 to 8. Two turns start from the same
+state if the observation before them is the same, whatever came earlier. Ours to decide: a turn that
+several rollouts share is one step, and its return is the mean of theirs; only terminal rewards
+count.
 """
 
 from collections import defaultdict
@@ -35,8 +36,8 @@ class Options:
 def estimate(tree: RolloutTree, settings: AdvantageConfig, options: Options) -> NDArray[np.float64]:
     """A = A_E + ω·A_S [turns].
 
-    A_E is GRPO's. A_S = (R − mean) / (σ + 1e-6) over the turns of the tree with the same observation before them, with
-    the return R = γ^k·r of a turn k turns before the end.
+    A_E is GRPO's. A_S = (R − mean) / (σ + 1e-6) over the turns of the tree with the same
+    observation before them, with the return R = γ^k·r of a turn k turns before the end.
     `learning.advantage.std: false` leaves out both σ.
     """
     returns = mean_below(tree, *leaf_rewards(tree), discount=options.discount)

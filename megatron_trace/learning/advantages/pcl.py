@@ -1,8 +1,8 @@
 """PCL: a rollout against what the predictor expected of its task.
 
-Prompt Curriculum Learning, arXiv 2510.01135. The baseline is learned, so a single rollout teaches, and so does a
-group of one outcome. Ours to decide: p is the prediction that came with the rollouts; a turn shared by
-several rollouts gets their mean.
+Prompt Curriculum Learning, arXiv 2510.01135. The baseline is learned, so a single rollout teaches,
+and so does a group of one outcome. Ours to decide: p is the prediction that came with the rollouts;
+a turn shared by several rollouts gets their mean.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from megatron_trace.tree import ROOT, RolloutTree
 
 
 def estimate(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
-    """A = r − p, p the predicted success probability of the root [turns]; nothing is divided by a deviation.
+    """A = r − p, p the predicted success probability of the root [turns]; not normalised.
 
     Raises:
         ValueError: the tree has rollouts, and its root no prediction.

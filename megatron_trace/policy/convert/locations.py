@@ -1,11 +1,11 @@
-"""Where the parameters of a model lie in a Megatron distributed checkpoint, whatever layout wrote it.
+"""Where the parameters of a model lie in a Megatron distributed checkpoint.
 
-Megatron-Core stacks the same parameter of all layers into one tensor, with an axis for the layers before
-the parameter's own axes, and likewise for the experts:
-`decoder.layers.mlp.experts.experts.linear_fc1.weight` has the shape [layers, experts, 2·width, hidden].
-A model that has both dense and sparse layers is not stacked: its layers have names of their own, under
-`decoder.layers.3.…`. Source: `sharded_state_dict` of megatron/core/transformer/transformer_block.py
-and moe/experts.py.
+Megatron-Core stacks the same parameter of all layers into one tensor, with an axis for the layers
+before the parameter's own axes, and likewise for the experts:
+`decoder.layers.mlp.experts.experts.linear_fc1.weight` has the shape [layers, experts, 2·width,
+hidden]. A model that has both dense and sparse layers is not stacked: its layers have names of
+their own, under `decoder.layers.3.…`. Source: `sharded_state_dict` of
+megatron/core/transformer/transformer_block.py and moe/experts.py.
 """
 
 import re
@@ -45,7 +45,7 @@ class Location:
 
 
 def layer_of(row: WeightRow) -> int | None:
-    """Number of the layer that the row belongs to; None for embedding, final norm and output layer."""
+    """The row's layer, counted from 0; None for embedding, final norm and output layer."""
     match = _LAYER.fullmatch(row.megatron[0])
     return int(match[1]) if match else None
 
@@ -85,8 +85,8 @@ def locate(row: WeightRow, hf: dict[str, Any], *, stacked: bool) -> Location:
 
 def _megatron_shape(row: WeightRow, hf: dict[str, Any]) -> tuple[int, ...]:
     """The shape of the row's whole Megatron parameter."""
-    # Every rule concatenates its parts along the first axis. Applying the rule itself to meta tensors
-    # would import torch's compiler.
+    # Every rule concatenates its parts along the first axis. Applying the rule itself to meta
+    # tensors would import torch's compiler.
     parts = [hf_shape(name, hf) for name in row.hf]
     shape = (sum(part[0] for part in parts), *parts[0][1:])
     if row.rule is VOCABULARY:
@@ -97,8 +97,9 @@ def _megatron_shape(row: WeightRow, hf: dict[str, Any]) -> tuple[int, ...]:
 def empty_states(locations: Iterable[Location]) -> set[str]:
     """Names of the empty objects that a model requires beside the tensors of its modules.
 
-    Megatron's modules ask for the `_extra_state` of linear layers; Transformer Engine's ask for those
-    of norms and attention as well. FP8 scales would be there. None stands for "there are none" in both.
+    Megatron's modules ask for the `_extra_state` of linear layers; Transformer Engine's ask for
+    those of norms and attention as well. FP8 scales would be there. None stands for "there are
+    none" in both.
     """
     modules = set()
     for location in locations:

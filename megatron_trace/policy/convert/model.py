@@ -1,4 +1,4 @@
-"""A model to convert, as its config.json describes it, and what both directions of a conversion share."""
+"""A model to convert, as its config.json describes it; used by both directions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from megatron_trace.policy.convert.locations import Location, layer_of, locate, 
 from megatron_trace.policy.hf import read_config
 
 OnProgress = Callable[[int, int], None]
-"""Called after each layer with the number of finished parts (embedding, layers, output) and of all parts."""
+"""Called after each layer: how many parts (embedding, layers, output) are done, of how many."""
 
 Located = tuple[WeightRow, Location]
 """A row of the weight map, and where its parameter lies in the checkpoint."""
@@ -56,7 +56,8 @@ class Model:
         """Read `folder`/config.json.
 
         Raises:
-            ValueError: the model is not supported, or config.json lacks a size; the message says which.
+            ValueError: the model is not supported, or config.json lacks a size; the message says
+                which.
         """
         config = read_config(folder)
         try:

@@ -1,4 +1,4 @@
-"""A Megatron distributed checkpoint -> a Hugging Face folder, tensor by tensor, never in memory as a whole."""
+"""A Megatron checkpoint -> a Hugging Face folder, tensor by tensor, never whole in memory."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,8 +43,10 @@ def to_hf(
         max_shard_bytes: largest size of a file of weights.
 
     Raises:
-        megatron_trace.policy.manifest.DamagedCheckpoint: `checkpoint` is none, is incomplete or was changed.
-        ValueError: it holds another model than its hf/config.json describes; the message names the tensor.
+        megatron_trace.policy.manifest.DamagedCheckpoint: `checkpoint` is none, is incomplete or was
+            changed.
+        ValueError: it holds another model than its hf/config.json describes; the message names the
+            tensor.
         OSError: something cannot be read or written.
     """
     with ThreadPoolExecutor(1) as pool:

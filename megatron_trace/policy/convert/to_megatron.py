@@ -1,11 +1,12 @@
-"""A Hugging Face folder -> a Megatron distributed checkpoint, tensor by tensor, never in memory as a whole.
+"""A Hugging Face folder -> a Megatron checkpoint, tensor by tensor, never whole in memory.
 
-    <checkpoint>/.metadata, *.distcp, common.pt, metadata.json   megatron.core.dist_checkpointing's files
-    <checkpoint>/hf/                                             configuration, tokenizer, chat template
-    <checkpoint>/manifest.json                                   size and checksum of all other files
+    <checkpoint>/.metadata, *.distcp, common.pt, metadata.json   megatron.core.dist_checkpointing's
+    files <checkpoint>/hf/                                             configuration, tokenizer,
+    chat template <checkpoint>/manifest.json                                   size and checksum of
+    all other files
 
-The families' weight maps say which tensors belong together, `locations.py` where they lie. Megatron-Core
-itself is not needed.
+The families' weight maps say which tensors belong together, `locations.py` where they lie.
+Megatron-Core itself is not needed.
 """
 
 import json
@@ -55,8 +56,9 @@ def to_megatron(source: Path, out: Path, progress: OnProgress) -> Converted:
     """Write the checkpoint `out` of the HF folder `source`; it loads in any layout.
 
     Raises:
-        ValueError: the family is not supported; or a tensor is missing, has no place in the model, or
-            differs in shape or dtype from what the checkpoint's tensor needs. The message names it.
+        ValueError: the family is not supported; or a tensor is missing, has no place in the model,
+            or differs in shape or dtype from what the checkpoint's tensor needs. The message names
+            it.
         OSError: something cannot be read or written.
     """
     model = Model.of(source)
@@ -119,8 +121,8 @@ def _check_folder(reader: HFReader, model: Model) -> dict[str, TensorMeta]:
 def _check_tied_head(reader: HFReader) -> None:
     """Refuse a tied model whose output layer differs from its embedding.
 
-    transformers does not tie two tables that differ, whatever config.json says, so the model that it
-    would compute cannot be expressed by one table.
+    transformers does not tie two tables that differ, whatever config.json says, so the model that
+    it would compute cannot be expressed by one table.
     """
     head, embedding = reader.meta(HF_HEAD), reader.meta(HF_EMBEDDING)
     same = head[1:] == embedding[1:]

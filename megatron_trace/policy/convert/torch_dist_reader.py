@@ -1,4 +1,4 @@
-"""Reads the tensors of a torch.distributed.checkpoint piece by piece, in one process, without a model."""
+"""Reads tensors of a torch.distributed.checkpoint piece by piece, without a model."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Writes the tensors of a torch.distributed.checkpoint block by block, in one process, without a model."""
+"""Writes a torch.distributed.checkpoint block by block in one process, without a model."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +32,8 @@ class TensorBlock:
         shape: of the whole tensor.
         offset, sizes: the block within the tensor.
         dtype: of the tensor.
-        read: returns the block, in any shape with the same number of elements. It is called once, and
-            the memory of what it returns may be released afterwards.
+        read: returns the block, in any shape with the same number of elements. It is called once,
+            and the memory of what it returns may be released afterwards.
     """
 
     key: str
@@ -96,7 +96,8 @@ def write_checkpoint(
     Returns:
         size and checksum of every file of tensors, by name.
     """
-    # Copying ahead, which torch's writer does where there is a GPU, would change the order of writing.
+    # Copying ahead, which torch's writer does where there is a GPU, would change the order of
+    # writing.
     writer = FileSystemWriter(folder, sync_files=False, per_thread_copy_ahead=0)
     writer.set_up_storage_writer(True)
     planner = _LazySave(prefetched(_read(groups)))
@@ -104,7 +105,8 @@ def write_checkpoint(
     items[-1] += [WriteItem(MetadataIndex(name), WriteItemType.BYTE_IO) for name in sorted(empty)]
     plans, metadata = create_default_global_save_plan([SavePlan(group) for group in items])
     results = []
-    # Checksums are taken while the file is still in the page cache, and while the next one is written.
+    # Checksums are taken while the file is still in the page cache, and while the next one is
+    # written.
     with ThreadPoolExecutor(1) as pool:
         sums = {}
         for number, plan in enumerate(writer.prepare_global_plan(plans), start=1):
