@@ -26,21 +26,6 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
     """
     dtype = parameter_dtype(config.precision)
     return TransformerConfig(
-        num_layers=hf["num_hidden_layers"],
-        hidden_size=hf["hidden_size"],
-        ffn_hidden_size=hf["intermediate_size"],
-        num_attention_heads=hf["num_attention_heads"],
-        num_query_groups=key_value_heads(hf),
-        kv_channels=head_width(hf),
-        layernorm_epsilon=hf.get("rms_norm_eps", 1e-6),
-        normalization="RMSNorm",
-        qk_layernorm=family.qk_layernorm,
-        add_qkv_bias=family.qkv_bias,
-        add_bias_linear=False,
-        gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
         params_dtype=dtype,
         pipeline_dtype=dtype,
         bf16=dtype is torch.bfloat16,
@@ -53,6 +38,7 @@ def transformer_config(hf: dict[str, Any], config: Config, family: Family) -> Tr
         # The fused SwiGLU saves only its input for the backward pass. Its kernels are compiled,
         # which is worth the wait only on GPUs.
         bias_activation_fusion=torch.cuda.is_available(),
+        **_architecture(hf, family),
         **_parallel(config),
         **_recompute(config),
         **_fp8(config),
@@ -70,6 +56,26 @@ def ddp_config(config: Config) -> DistributedDataParallelConfig:
         fp8_param_gather=config.precision.train is Precision.fp8
         and config.precision.fp8_param_gather,
     )
+
+
+def _architecture(hf: dict[str, Any], family: Family) -> dict[str, Any]:
+    return {
+        "num_layers": hf["num_hidden_layers"],
+        "hidden_size": hf["hidden_size"],
+        "ffn_hidden_size": hf["intermediate_size"],
+        "num_attention_heads": hf["num_attention_heads"],
+        "num_query_groups": key_value_heads(hf),
+        "kv_channels": head_width(hf),
+        "layernorm_epsilon": hf.get("rms_norm_eps", 1e-6),
+        "normalization": "RMSNorm",
+        "qk_layernorm": family.qk_layernorm,
+        "add_qkv_bias": family.qkv_bias,
+        "add_bias_linear": False,
+        "gated_linear_unit": True,
+        "activation_func": torch.nn.functional.silu,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+    }
 
 
 def _parallel(config: Config) -> dict[str, Any]:
