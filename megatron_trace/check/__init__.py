@@ -1,1 +1,1 @@
-"""What is refused before a run starts: every function names the setting, its value and what would be right."""
+"""What is refused before a run starts; every error names the setting, its value and a remedy."""

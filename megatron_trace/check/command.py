@@ -1,4 +1,4 @@
-"""From the command line to a checked `Config`: every mistake is one line, before anything expensive starts."""
+"""From the command line to a checked `Config`; every mistake is one line."""
 
 import argparse
 import dataclasses
@@ -109,7 +109,8 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
     """Defaults, then `file`, then `overrides`.
 
     Raises:
-        SettingError: the file is missing or no YAML mapping, a key is unknown, or a value has the wrong type.
+        SettingError: the file is missing or no YAML mapping, a key is unknown, or a value has the
+            wrong type.
     """
     layers: list[DictConfig] = []
     if file is not None:
@@ -136,6 +137,7 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
             raise SettingError(name, value, "is not YAML; close its brackets and quotes") from None
     merged = OmegaConf.structured(Config)
     for layer in layers:
+        # Before merging: OmegaConf would call an old name unknown, or take a section for a value.
         refuse_moved(layer)
         try:
             merged = OmegaConf.merge(merged, layer)
@@ -176,7 +178,8 @@ def _closest(name: str, known: Sequence[str]) -> str | None:
     """The known setting that a user most likely meant: by its whole name, or by its last part."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     last = name.rpartition(".")[2]
-    # A setting may have been looked for in the wrong section, `learning.clip_hihg`: its last part tells.
+    # A setting may have been looked for in the wrong section, `learning.clip_hihg`. Then whole names are
+    # far apart, and only the last part says what was meant.
     by_last = {known_name.rpartition(".")[2]: known_name for known_name in reversed(known)}
     same = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.8)
     if same and not close:
@@ -220,7 +223,7 @@ def check_settings(config: Config, *, world_size: int) -> None:
 
 
 def check_apart_from_layout(config: Config) -> None:
-    """Those of `check_settings` that no layout of train ranks changes.
+    """The checks of `check_settings` whose result depends on no layout of train ranks.
 
     Raises:
         SettingError: at the first setting that cannot work.
@@ -236,9 +239,9 @@ def check_apart_from_layout(config: Config) -> None:
 
 
 def problems_here(config: Config) -> list[str]:
-    """What stands in the way of a run on this machine, which another may not have: GPUs, data, weights, folders.
+    """What this machine lacks for the run: GPUs, data, weights, folders.
 
-    The settings have passed `check_settings`.
+    The settings have passed `check_settings`, so another machine may still run them.
     """
     problems = []
     for check in (*ON_THIS_MACHINE, check_weights):

@@ -1,4 +1,4 @@
-"""What `--help` lists: every setting, and every option of a plug-in, with default, bounds and meaning."""
+"""What `--help` lists: all settings and options with default, bounds and meaning."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ LONGEST_DEFAULT = 80
 
 
 def settings_help(config: Config) -> str:
-    """All settings with their defaults; `config` only says which files of the user's are plug-ins.
+    """All settings with their defaults. `config` only says which FILE.py are plug-ins.
 
     Raises:
         SettingError: such a file is no plug-in.

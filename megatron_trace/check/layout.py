@@ -9,7 +9,9 @@ from megatron_trace.config import Config
 
 
 def check_layout(config: Config, hf: dict[str, Any], world_size: int) -> None:
-    """Refuse settings with which `world_size` train ranks cannot train the model that `hf` (config.json) describes.
+    """Refuse settings with which `world_size` train ranks cannot train the model.
+
+    `hf` is the model's config.json.
 
     Reads no file and imports no torch.
 

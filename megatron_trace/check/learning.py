@@ -1,4 +1,4 @@
-"""Settings of learning that must agree with each other. Bounds of single settings stand beside them."""
+"""Settings of learning that must agree. Bounds of single settings stand beside the settings."""
 
 from megatron_trace.config import (
     AdvantageConfig,
@@ -46,7 +46,8 @@ def _check_aggregation(loss: LossConfig) -> None:
 def _check_importance(loss: LossConfig) -> None:
     if loss.importance is not Importance.mask:
         return
-    # Trainer and sampler agree on most tokens, where the weight is 1: a range without 1 masks them all.
+    # Trainer and sampler agree on most tokens, and there the weight is 1. A range without 1 would mask
+    # nearly all tokens, and the run would learn from the few on which the two disagree.
     reason = (
         "learning.loss.importance = mask leaves out every token on which trainer and sampler agree"
     )

@@ -23,7 +23,9 @@ from megatron_trace.models.layout import padding
 
 
 def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:
-    """Refuse a layout of `world_size` train ranks that cannot train the model that `hf` (config.json) describes.
+    """Refuse a layout of `world_size` train ranks that cannot train the model.
+
+    `hf` is the model's config.json.
 
     Raises:
         SettingError: at the first setting that cannot work.

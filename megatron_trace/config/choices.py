@@ -28,7 +28,7 @@ class FP8Format(Enum):
 
 
 class Recompute(Enum):
-    """Which activations the backward pass computes anew."""
+    """Which activations the backward pass recomputes."""
 
     none = "none"
     selective = "selective"

@@ -1,4 +1,4 @@
-"""The options of a plug-in: read from plain data into its `Options`, with one line for every mistake."""
+"""The options of a plug-in, read from plain data; every mistake is one line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +39,7 @@ def _explained(
     name, value = f"{section}.{option}", given.get(option)
     if isinstance(error, MissingMandatoryValue):
         return SettingError(name, None, "must be set")
+    # OmegaConf says neither which section an option is in nor what would be right.
     known = {one.name: one for one in all_settings(options_class)}
     if option in known and not isinstance(error, ConfigKeyError):
         return SettingError(name, value, f"must be {known[option].type_words()}")

@@ -1,4 +1,4 @@
-"""One door for what a user brings: a strategy of allocation, an advantage estimator, an environment.
+"""One way to bring a strategy of allocation, an advantage estimator or an environment.
 
 A setting names a file of one folder of the package, or FILE.py. No table lists the files. The file
 may define `Options`, a dataclass whose fields are the plug-in's own settings.
@@ -57,7 +57,8 @@ class PluginKind(Generic[T]):
         """The plug-in of that name, or of the file `name`.
 
         Raises:
-            SettingError: there is none, its file cannot be imported, or the file does not define exactly one.
+            SettingError: there is none, its file cannot be imported, or the file does not define
+                exactly one.
         """
         found = self.definitions(self._module(name))
         if len(found) != 1:
@@ -70,6 +71,7 @@ class PluginKind(Generic[T]):
         Raises:
             SettingError: see `find`; or `Options` is no dataclass.
         """
+        # A class inherits the empty `Options` of its base, so what the file defines comes first.
         in_class = getattr(self.find(name), "Options", NoOptions)
         options = getattr(self._module(name), "Options", in_class)
         if not dataclasses.is_dataclass(options):
@@ -83,12 +85,14 @@ class PluginKind(Generic[T]):
             given: the whole section, plug-in -> options. The others' options are checked too.
 
         Raises:
-            SettingError: the section names an unknown plug-in, or an option is unknown, of the wrong type or out
-                of bounds.
+            SettingError: the section names an unknown plug-in, or an option is unknown, of the wrong
+                type or out of bounds.
         """
         names = self.names()
         chosen = option_name(name)
         for other, values in given.items():
+            # A config may give options of strategies that only some of its runs choose. A wrong name among
+            # them would otherwise show only in the run that chooses that strategy.
             if other != chosen and other not in names:
                 remedy = f"no such {self.word}; {did_you_mean(other, names)}"
                 raise SettingError(f"{self.section}.{other}", values, remedy)
@@ -99,7 +103,7 @@ class PluginKind(Generic[T]):
         )
 
     def settings(self, name: str, given: Mapping[str, Any]) -> list[NamedSetting]:
-        """The options of the plug-in `name` with their dotted names and the values that `options` reads.
+        """The options of the plug-in `name` with their dotted names and their values.
 
         Raises:
             SettingError: see `options`.
@@ -137,6 +141,7 @@ def classes_of(base: type[T]) -> Callable[[ModuleType], list[type[T]]]:
 
     def definitions(module: ModuleType) -> list[type[T]]:
         classes = [value for value in vars(module).values() if isinstance(value, type)]
+        # The base class and helpers are imported into the file, and are no plug-ins of it.
         own = [one for one in classes if one.__module__ == module.__name__]
         return [one for one in own if issubclass(one, base)]
 
@@ -153,14 +158,15 @@ def functions_called(name: str) -> Callable[[ModuleType], list[Callable[..., Any
     return definitions
 
 
-# A file is looked up several times, by checks and by what uses it. Loaded each time, its classes would differ.
+# A file is looked up several times, by the checks and by its users. Loaded each time, its classes
+# would differ, and a step would run the file once for each of its lookups.
 @functools.cache
 def _load(path: Path, module_name: str, modified_ns: int) -> ModuleType:
     """The module of a file; a file that has been modified since is loaded again."""
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and OmegaConf look a class's annotations up in its module, which they find here only.
+    # Dataclasses and OmegaConf resolve annotations in the class's module, and look for it in sys.modules.
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module
@@ -170,6 +176,7 @@ def _place_of(error: Exception, path: Path) -> str:
     """The error in one line, with the last line of the file that was being run."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    # A file that does not parse was never run: it is in no frame.
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)
     where = f"line {lines[-1]}: " if lines else ""

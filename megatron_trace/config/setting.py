@@ -1,4 +1,4 @@
-"""`setting(...)`: a dataclass field with its meaning and its bounds, and the check of all bounds."""
+"""`setting(...)`: a dataclass field with its meaning and bounds, and the check of all bounds."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ class Bounds:
     reason: str = ""
 
     def words(self) -> str:
-        """The bounds as `--help` and errors show them, such as "above 0 and at most 1"; "" without any."""
+        """The bounds as `--help` and errors show them, such as "above 0 and at most 1"."""
         limits = {
             "above": self.above,
             "at least": self.at_least,
@@ -66,13 +66,13 @@ def setting(
     reason: str = "",
     files: bool = False,
 ) -> Any:
-    """A dataclass field with its meaning, which `--help` prints, and its bounds, which `check_bounds` checks.
+    """A dataclass field with its meaning and its bounds.
 
-    The bounds are those of `Bounds`.
+    `--help` prints both, and `check_bounds` checks the bounds, which are those of `Bounds`.
 
     Args:
-        files: the value is a pattern of files that must exist. It says where they are, not what they are:
-            a continued run may find them elsewhere.
+        files: the value is a pattern of files that must exist. It says where they are, not what they
+            are: a continued run may find them elsewhere.
     """
     bounds = Bounds(above, at_least, below, at_most, one_of, reason)
     metadata = {"meaning": meaning, "bounds": bounds, "files": files}
@@ -111,7 +111,7 @@ class NamedSetting:
         return self.field.metadata.get("files", False)
 
     def type_words(self) -> str:
-        """What a value must be, for messages: "one of bf16, fp8" for an enum, else "of type int"."""
+        """What a value must be, such as "of type int", or "one of bf16, fp8" for an enum."""
         kind = self.field.type
         if not isinstance(kind, type):
             return "of type " + str(kind).replace("typing.", "")

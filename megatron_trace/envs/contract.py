@@ -1,4 +1,4 @@
-"""The contract of an environment as a test that one runs on one's class; see docs/environments.md."""
+"""A test of the contract of an environment, for any class; see docs/environments.md."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,11 @@ def check_contract(
     snapshots: list[str] = []
     results: list[StepResult] = []
     for action in actions:
+        # As text: a snapshot travels between processes as JSON, and must not change with later steps.
         snapshots.append(json.dumps(episode.snapshot()))
         results.append(episode.step(action))
         _check_result(results[-1], last=len(results) == len(actions))
+    # TRACE continues a rollout from any of its turns, in a new episode of any worker.
     for number, text in enumerate(snapshots):
         _check_fork(make(), json.loads(text), actions[number:], results[number:])
 

@@ -1,4 +1,4 @@
-"""`Environment`: text in, text out, forkable at every turn. docs/environments.md explains the contract."""
+"""`Environment`: text in, text out, forkable at every turn. See docs/environments.md."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Environment:
             They are given as `environment.options.NAME.OPTION`.
         options: an instance of `Options`, within its bounds.
         max_turns: an episode must end with this turn at the latest (`environment.max_turns`).
-        shared: what `load` returned. Episodes run in threads, so using `shared` must be thread-safe.
+        shared: what `load` returned. Episodes run in threads: it must be safe to use from several.
     """
 
     stop: ClassVar[tuple[str, ...]]
@@ -46,12 +46,14 @@ class Environment:
 
     @classmethod
     def load(cls, options: Any) -> Any:
-        """What all episodes of a worker share, such as a search index. Called once in every worker."""
+        """What the episodes of a worker share, such as an index. Called once in every worker."""
         return None
 
     @classmethod
     def maker(cls, options: Any, max_turns: int) -> Callable[[], Self]:
         """A function that makes an episode whenever it is called."""
+        # Here and not in each episode: an index may take minutes and gigabytes, and a step makes hundreds
+        # of episodes.
         shared = cls.load(options)
         return lambda: cls(options, max_turns, shared)
 
