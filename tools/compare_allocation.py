@@ -1,15 +1,17 @@
-"""Compare strategies of allocation at equal sampling cost: strategies x budgets x seeds, a table and a page.
+"""Compare strategies of allocation at equal sampling cost: strategies x budgets x seeds, a table
+and a page.
 
-    python tools/compare_allocation.py --strategies uniform trace vip --seeds 0-4 --config configs/geo_hop_cpu.yaml
-    python tools/compare_allocation.py --strategies uniform trace --seeds 0-9 --simulate --world spread=0.6
-    python tools/compare_allocation.py --strategies uniform \\
+    python tools/compare_allocation.py --strategies uniform trace vip --seeds 0-4 --config
+    configs/geo_hop_cpu.yaml python tools/compare_allocation.py --strategies uniform trace --seeds
+    0-9 --simulate --world spread=0.6 python tools/compare_allocation.py --strategies uniform \\
         --variant big=allocation.strategy=uniform,allocation.group=16
     python tools/compare_allocation.py --report-only --results docs/results/geo_hop
 
-Each trial of the grid is a run of the program, as a user would start it, or a simulation. A finished trial is one small
-JSON file in --results and is never run again. A run that was cut off continues where it stopped. So Ctrl-C loses
-nothing: give the same command again. The table and the page are made from all JSON files in --results. Settings for
-all trials stand after --. docs/comparison.md says more.
+Each trial of the grid is a run of the program, as a user would start it, or a simulation. A
+finished trial is one small JSON file in --results and is never run again. A run that was cut off
+continues where it stopped. So Ctrl-C loses nothing: give the same command again. The table and the
+page are made from all JSON files in --results. Settings for all trials stand after --.
+docs/comparison.md says more.
 
 Exit code 0; 1 where a trial failed; 2 for a wrong setting; 130 after Ctrl-C.
 """
@@ -165,7 +167,8 @@ def sweep_of(args: argparse.Namespace, overrides: Sequence[str]) -> Sweep:
     """What all trials share.
 
     Raises:
-        SettingError: a number has the wrong sign, a knob of the world cannot be, or a setting is the comparison's own.
+        SettingError: a number has the wrong sign, a knob of the world cannot be, or a setting is
+            the comparison's own.
     """
     refuse_own(overrides, OWN)
     for name in ("jobs", "ranks", "repeats", "step_size", "total"):
@@ -202,7 +205,8 @@ def run(args: argparse.Namespace, sweep: Sweep, out: Console) -> dict[str, str]:
         Interrupted: the comparison was asked to end.
     """
     trials = grid_of(args, sweep)
-    # Before the first trial starts: a grid takes hours, and its last variant may have a wrong setting.
+    # Before the first trial starts: a grid takes hours, and its last variant may have a wrong
+    # setting.
     check_trials(trials, sweep)
     check_baseline(args.baseline, trials, read_records(sweep.results))
     missing = [trial for trial in trials if not sweep.result_file(trial).exists()]
@@ -247,7 +251,8 @@ def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -
     """Table, notes and page, of all records there are.
 
     Raises:
-        SettingError: the folder of results holds something else, or results that cannot be compared.
+        SettingError: the folder of results holds something else, or results that cannot be
+            compared.
     """
     records = read_records(sweep.results)
     if not records:
@@ -272,6 +277,7 @@ def report(args: argparse.Namespace, sweep: Sweep, out: Console, command: str) -
     out.print(Text(str(page)))
 
 
-# Simulations are spawned processes, which import this file: without the guard each would start the whole grid.
+# Simulations are spawned processes, which import this file: without the guard each would start the
+# whole grid.
 if __name__ == "__main__":
     sys.exit(main())

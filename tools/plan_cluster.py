@@ -25,12 +25,12 @@ from megatron_trace.config import Config, SettingError
 from megatron_trace.plan.assumptions import Assumptions, check_assumptions
 from megatron_trace.plan.layout import train_gpus
 from megatron_trace.plan.machines import GPUS, Cluster, cpu_share
+from megatron_trace.plan.notation import flag
 from megatron_trace.plan.picture import picture
 from megatron_trace.plan.planner import make_plan
 from megatron_trace.plan.search import search
 from megatron_trace.plan.search_table import print_search
 from megatron_trace.plan.tables import print_plan
-from megatron_trace.plan.words import flag
 from megatron_trace.report.words import console
 
 

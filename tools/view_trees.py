@@ -1,7 +1,8 @@
-"""Look at the rollout trees of a step: a table of them all, one in the terminal, or one as a picture.
+"""Look at the rollout trees of a step: a table of them all, one in the terminal, or one as a
+picture.
 
-python tools/view_trees.py runs/trace --step 12
-python tools/view_trees.py runs/trace --step 12 --task geo_hop/train/3/00042 --svg tree.svg
+python tools/view_trees.py runs/trace --step 12 python tools/view_trees.py runs/trace --step 12
+--task geo_hop/train/3/00042 --svg tree.svg
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Before a grid starts: every trial can work, and fits the runs and results that are already there."""
+"""Before a grid starts: every trial can work, and fits the runs and results already there."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,8 @@ def check_trials(trials: Sequence[Trial], sweep: Sweep) -> None:
     """Refuse a grid with a trial that cannot work, or that meets a run or result of other settings.
 
     Raises:
-        SettingError: at the first such trial; its name stands before the setting's where the setting is the trial's.
+        SettingError: at the first such trial; its name stands before the setting's where the
+            setting is the trial's.
     """
     records = read_records(sweep.results)
     check_kind(sweep.results, records, sweep.kind)
@@ -35,8 +36,9 @@ def check_trials(trials: Sequence[Trial], sweep: Sweep) -> None:
     planned: dict[tuple[Variant, int], Record] = {}
     for trial in trials:
         there = trial.name in finished or has_begun(trial, sweep)
-        # Seeds differ in nothing that could be wrong, and a check on the real stack reads files: the first one stands
-        # for all. A seed with a result or a run is looked at, since these may be of other settings.
+        # Seeds differ in nothing that could be wrong, and a check on the real stack reads files:
+        # the first one stands for all. A seed with a result or a run is looked at, since these may
+        # be of other settings.
         if (trial.variant, trial.budget) in planned and not there:
             continue
         config = trial_config(trial, sweep)
@@ -96,7 +98,7 @@ def _check_unfinished_run(trial: Trial, sweep: Sweep, now: dict[str, Any]) -> No
 
 
 def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first setting that differs, with both values, in words; nothing where all are the same."""
+    """The first setting that differs, with both values, in words; nothing if all are the same."""
     for found in differences(then, now, absent=DEFAULT):
         return f"{found.name} ({found.first} there, {found.second} now)"
     return ""

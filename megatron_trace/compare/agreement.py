@@ -1,4 +1,6 @@
-"""What results must have in common to be compared: world, total, model, data, and how they are evaluated."""
+"""What results must have in common to be compared: world, total, model, data, and how they are
+evaluated.
+"""
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -31,12 +33,14 @@ def check_kind(folder: Path, records: Sequence[Record], kind: str) -> None:
 def check_agreement(folder: Path, records: Sequence[Record]) -> None:
     """Refuse results that cannot be compared.
 
-    They have different worlds, totals, models, data or evaluations, or one variant has different settings.
+    They have different worlds, totals, models, data or evaluations, or one variant has different
+    settings.
 
     Raises:
         SettingError: at the first setting that differs, with two values.
     """
-    # What all share, what those of one budget share, and what the seeds of one variant share: everything.
+    # What all share, what those of one budget share, and what the seeds of one variant share:
+    # everything.
     _compare(folder, records, lambda record: None, _common)
     _compare(folder, records, lambda record: record.budget, _of_one_budget)
     _compare(folder, records, lambda record: (record.variant, record.budget), _all_but_the_seed)
@@ -49,7 +53,8 @@ def _compare(
     part: Callable[[Record], dict[str, Any]],
 ) -> None:
     """Compare a part of each record's settings with that of the first record of its group."""
-    # Equality is transitive: with the first of its group is enough, and the message names two files to look at.
+    # Equality is transitive: with the first of its group is enough, and the message names two files
+    # to look at.
     firsts: dict[Hashable, Record] = {}
     for record in records:
         first = firsts.setdefault(group(record), record)
@@ -66,7 +71,8 @@ def _common(record: Record) -> dict[str, Any]:
     for name, value in record.settings.items():
         if name.startswith(COMMON) and name != "evaluation.every":
             found[name] = value
-    # A budget in tokens has no setting for the total: it is the number of steps times a step's budget.
+    # A budget in tokens has no setting for the total: it is the number of steps times a step's
+    # budget.
     if record.settings.get("allocation.unit") == BudgetUnit.tokens.value:
         steps = record.settings.get("run.steps", Config().run.steps)
         found["the total of tokens"] = steps * record.budget

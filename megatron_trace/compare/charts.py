@@ -23,7 +23,9 @@ Palette = Mapping[str, str]
 
 
 def palette_of(summaries: Sequence[VariantSummary], baseline: str) -> Palette:
-    """Grey for the baseline, blue for trace, then one colour after the other, and paler the second time."""
+    """Grey for the baseline, blue for trace, then one colour after the other, and paler the second
+    time.
+    """
     palette = {one.name: "var(--bare)" for one in summaries if one.variant == baseline}
     names = [one.name for one in summaries if one.variant != baseline]
     # By name, not by rank: a variant keeps its colour when new results change who leads.
@@ -60,13 +62,16 @@ def ratio_chart(summaries: Sequence[VariantSummary], palette: Palette) -> str:
 def charts_against_baseline(
     summaries: Sequence[VariantSummary], palette: Palette, baseline: str
 ) -> list[str]:
-    """A small chart for each variant with its band, the baseline of the same budget and seeds beside it."""
+    """A small chart for each variant with its band, the baseline of the same budget and seeds
+    beside it.
+    """
     baselines = {one.budget: one for one in summaries if one.variant == baseline}
     charts = []
     for one in summaries:
         if one.variant == baseline or one.budget not in baselines:
             continue
-        # A baseline with more seeds would be another mean than the one that the variant is tested against.
+        # A baseline with more seeds would be another mean than the one that the variant is tested
+        # against.
         other = baselines[one.budget]
         beside = replace(other, records=pick(other.records, one.records) or other.records)
         series = [_success_series(shown, palette, "rollouts") for shown in (beside, one)]

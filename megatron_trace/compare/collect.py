@@ -91,7 +91,7 @@ def _evaluations(history: History) -> Columns:
 
 def _sampled_before(history: History, *metrics: str) -> dict[int, float]:
     """Step -> sum of the metrics over all steps up to it."""
-    # An evaluation of the start policy has step 0, which is no row of its own.
+    # An evaluation of the start policy has step 0, which has no step row.
     totals = {0: 0.0}
     total = 0.0
     for row in history.rows:

@@ -41,7 +41,8 @@ def write_comparison(
     simulated = records[0].kind == "simulated"
     palette = palette_of(summaries, baseline)
     where = "in the simulator" if simulated else "on the real stack"
-    # Simulations with a budget in tokens train nothing: their page has only what the start policy showed.
+    # Simulations with a budget in tokens train nothing: their page has only what the start policy
+    # showed.
     has_training = trained(summaries) or not simulated
     return write_page(
         path,
@@ -89,7 +90,9 @@ def _seeds(summaries: Sequence[VariantSummary]) -> str:
 
 
 def _tiles(summaries: Sequence[VariantSummary], baseline: str) -> list[Tile]:
-    """How early the first variant, or trace where it is there, came how far, and with how much contrast."""
+    """How early the first variant, or trace where it is there, came how far, and with how much
+    contrast.
+    """
     compared = [one for one in summaries if one.success_test is not None]
     if not compared:
         return []
@@ -120,8 +123,11 @@ def _success_tile(summary: VariantSummary, baseline: str) -> Tile:
 
 
 def _origin(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """(title, text): settings that all results share, those that tell the variants apart, machines, versions."""
-    # What the first record leaves out is at its default there: so only its own settings can be shared.
+    """(title, text): settings that all results share, those that tell the variants apart, machines,
+    versions.
+    """
+    # What the first record leaves out is at its default there: so only its own settings can be
+    # shared.
     shared = {}
     for name, value in records[0].settings.items():
         if all(record.settings.get(name) == value for record in records):

@@ -37,9 +37,12 @@ def step_curves(records: Mapping[int, Record], metric: str) -> list[Curve]:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean x, mean y and standard error of y over seeds, at each point that all have; no error for one seed."""
+    """Mean x, mean y and standard error of y over seeds, at each point that all have; no error for
+    one seed.
+    """
     mean = Curve([], [])
-    # A seed that is still running has fewer evaluations. A mean over other seeds than before would jump there.
+    # A seed that is still running has fewer evaluations. A mean over other seeds than before would
+    # jump there.
     for n in range(min((len(curve.y) for curve in curves), default=0)):
         column = [curve.y[n] for curve in curves]
         mean.x.append(mean_of([curve.x[n] for curve in curves]))
@@ -50,7 +53,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def mean_height(curve: Curve) -> float:
-    """Area below the broken line through the points over its width; NaN for fewer than two points."""
+    """Mean height of the broken line through the points; NaN for fewer than two points."""
     x, y = curve.x, curve.y
     if len(y) < 2 or x[-1] <= x[0]:
         return math.nan

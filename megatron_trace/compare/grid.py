@@ -26,7 +26,9 @@ OWN_OF_VARIANTS = OWN | {
     "allocation.budget": "give the budgets with --budgets",
     "allocation.unit": "must be the same for all; set it after --",
 }
-"""The same where one variant is meant; for all trials, steps and budget are what --total and --budgets begin with."""
+"""The same where one variant is meant; for all trials, steps and budget are what --total and
+--budgets begin with.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def make_grid(
     for name in names:
         if names.count(name) > 1:
             raise SettingError("--variant", name, "is there twice; give each its own name")
-    # Seeds outermost: whenever the grid is stopped, the seeds that are there have all variants to compare.
+    # Seeds outermost: whenever the grid is stopped, the seeds that are there have all variants to
+    # compare.
     return [
         Trial(variant, budget, seed)
         for seed in dict.fromkeys(seeds)

@@ -28,5 +28,6 @@ class Job(Protocol):
 
 def start(trial: Trial, sweep: Sweep) -> Job:
     """Begin a trial."""
-    # Both kinds are processes: several trials run at once, and one that crashes takes no other with it.
+    # Both kinds are processes: several trials run at once, and one that crashes takes no other with
+    # it.
     return ProgramJob(trial, sweep) if sweep.world is None else SimulationJob(trial, sweep)

@@ -81,14 +81,15 @@ def relative_measures(record: Record, baseline: Record) -> dict[str, float]:
         found["reach"] = reach_share(record, baseline)
     own = measures(record).get("effective_ratio", math.nan)
     other = measures(baseline).get("effective_ratio", math.nan)
-    # The baseline is 1.00 times itself in every seed: a column of its own numbers would say nothing.
+    # The baseline is 1.00 times itself in every seed: the column would say nothing.
     if record is not baseline and math.isfinite(own) and other > 0:
         found["ratio_times"] = own / other
     return found
 
 
 def reach_share(record: Record, baseline: Record) -> float:
-    """Share of the baseline's rollouts after which `record` came to the baseline's final success; NaN if never.
+    """Share of the baseline's rollouts after which `record` came to the baseline's final success;
+    NaN if never.
 
     Between two evaluations success is taken to change linearly.
     """

@@ -34,7 +34,8 @@ class ProgramJob:
         self._exit = sweep.log_file(trial, "exit")
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._exit.unlink(missing_ok=True)
-        # Kept beside the log, so that a later sitting sees whether the strategy's file was edited in between.
+        # Kept beside the log, so that a later sitting sees whether the strategy's file was edited
+        # in between.
         if STRATEGY_HASH in self._settings:
             strategy = sweep.log_file(trial, "strategy")
             strategy.write_text(self._settings[STRATEGY_HASH], encoding="utf-8")
@@ -48,7 +49,8 @@ class ProgramJob:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"TRACE_EXIT_FILE": str(self._exit.resolve())},
-                # In the terminal's session a Ctrl-C would reach the run directly, and a second time by `interrupt`.
+                # In the terminal's session a Ctrl-C would reach the run directly, and a second time
+                # by `interrupt`.
                 start_new_session=True,
             )
 

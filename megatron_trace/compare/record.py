@@ -1,4 +1,6 @@
-"""The record of a finished trial: one small JSON file, from which table and page can be made at any time."""
+"""The record of a finished trial: one small JSON file, from which table and page can be made at any
+time.
+"""
 
 import json
 import math
@@ -23,10 +25,12 @@ class Record:
     Attributes:
         kind: `real`, or `simulated`.
         variant, budget, seed: which trial it is.
-        settings: of the run, by dotted name, where they differ from the defaults; exactly as they are.
-        steps: of a real run, a value for each step: `rollouts`, `tokens` and `seconds` of that step, and metrics.
-        evaluations: of a real run, a value for each evaluation: `rollouts` and `tokens` sampled before it, `success`
-            and its `error`, and the success on each held-out set.
+        settings: of the run, by dotted name, where they differ from the defaults; exactly as they
+            are.
+        steps: of a real run, a value for each step: `rollouts`, `tokens` and `seconds` of that
+            step, and metrics.
+        evaluations: of a real run, a value for each evaluation: `rollouts` and `tokens` sampled
+            before it, `success` and its `error`, and the success on each held-out set.
         numbers: of a simulated trial, what was measured.
         versions, host: what it was made with and on.
     """

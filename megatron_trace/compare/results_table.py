@@ -61,7 +61,9 @@ def terminal_table(
     tests: bool = True,
     title: str = "",
 ) -> Table:
-    """The same for a terminal, narrower: seeds stand below the name, and one p-value below the other."""
+    """The same for a terminal, narrower: seeds stand below the name, and one p-value below the
+    other.
+    """
     table = Table(
         title=title, title_justify="left", highlight=False, box=box.SIMPLE, pad_edge=False
     )

@@ -68,7 +68,8 @@ def _end(working: Sequence[Job], progress: SweepProgress) -> None:
     """Interrupt the jobs, and wait at most `PATIENCE_S` until they have saved."""
     if not working:
         return
-    # First the signals, then the messages: after SIGHUP the terminal is gone, and printing raises OSError.
+    # First the signals, then the messages: after SIGHUP the terminal is gone, and printing raises
+    # OSError.
     for job in working:
         job.interrupt()
     until = time.monotonic() + PATIENCE_S
@@ -89,8 +90,8 @@ def _end(working: Sequence[Job], progress: SweepProgress) -> None:
 @contextmanager
 def _record_signals() -> Iterator[list[int]]:
     """The signals that have come: Ctrl-C, SIGTERM, or SIGHUP where it is not ignored (nohup)."""
-    # A handler that raises could interrupt `start` after the process began and before the job was noted: the process
-    # would stay behind. So the handler only takes note.
+    # A handler that raises could interrupt `start` after the process began and before the job was
+    # noted: the process would stay behind. So the handler only takes note.
     received: list[int] = []
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -1,4 +1,6 @@
-"""A trial in the simulator: training as a run would go, and measurements with the policy held still."""
+"""A trial in the simulator: training as a run would go, and measurements with the policy held
+still.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,14 +21,16 @@ from megatron_trace.simulate.config import check_world
 
 
 def record_of_simulation(trial: Trial, sweep: Sweep, say: Callable[[str], None]) -> Record:
-    """Train in the world of the trial's seed, and measure its start policy; `say` is called with each phase.
+    """Train in the world of the trial's seed, and measure its start policy; `say` is called with
+    each phase.
 
     Raises:
         SettingError: the world or the strategy cannot work with its settings.
     """
     config, world = trial_config(trial, sweep), make_world(world_config(trial, sweep))
     rows: list[dict[str, float]] = []
-    # The simulated training counts rollouts; with a budget in tokens only the start policy is measured.
+    # The simulated training counts rollouts; with a budget in tokens only the start policy is
+    # measured.
     if config.run.rollouts is not None:
         say("training")
         simulation = Simulation(
@@ -66,7 +70,8 @@ def parse_world(texts: Sequence[str]) -> dict[str, Any]:
     """`name=value` of each knob.
 
     Raises:
-        SettingError: there is no such knob, its value has the wrong type, or no world can be made of them.
+        SettingError: there is no such knob, its value has the wrong type, or no world can be made
+            of them.
     """
     knobs: dict[str, Any] = {}
     for text in texts:

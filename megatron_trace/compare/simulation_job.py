@@ -18,7 +18,8 @@ class SimulationJob:
 
     def __init__(self, trial: Trial, sweep: Sweep) -> None:
         self.trial = trial
-        # Spawn, not fork: a child forked from a process with threads (the progress display, numpy) can hang.
+        # Spawn, not fork: a child forked from a process with threads (the progress display, numpy)
+        # can hang.
         spawn = multiprocessing.get_context("spawn")
         self._messages, send_end = spawn.Pipe(duplex=False)
         self._process = spawn.Process(target=_simulate, args=(trial, sweep, send_end), daemon=True)

@@ -13,7 +13,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 
 EXACT_PAIRS = 16
-"""Up to this number of pairs all ways to flip their signs are counted; beyond, RESAMPLES of them are drawn."""
+"""Up to this number of pairs all ways to flip their signs are counted; beyond, RESAMPLES of them
+are drawn.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Paired:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and percentile-bootstrap interval (Efron 1979) at 95 %, the same at every call; NaN values are left out."""
+    """Mean and percentile-bootstrap interval (Efron 1979) at 95 %, the same at every call; NaN
+    values are left out.
+    """
     kept = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
     if len(kept) < 2:
         mean = float(kept[0]) if len(kept) else math.nan
@@ -68,7 +72,8 @@ def paired(variant: Sequence[float], baseline: Sequence[float]) -> Paired:
     differences = differences[np.isfinite(differences)]
     if len(differences) < 2:
         return Paired(interval(differences.tolist()), math.nan, math.nan)
-    # For nearly equal differences scipy warns of lost precision, on the terminal of whoever made the table.
+    # For nearly equal differences scipy warns of lost precision, on the terminal of whoever made
+    # the table.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         t = (
@@ -80,9 +85,12 @@ def paired(variant: Sequence[float], baseline: Sequence[float]) -> Paired:
 
 
 def _sign_flip_p(differences: NDArray[np.float64]) -> float:
-    """p of the sign-flip test of `differences` [pairs]: the share of flips whose sum is at least as large."""
-    # Success rates are multiples of one over the number of tasks, so different flips often have equal sums. Added up
-    # in another order, these differ in the last bits: without the rounding they would count as smaller.
+    """p of the sign-flip test of `differences` [pairs]: the share of flips whose sum is at least as
+    large.
+    """
+    # Success rates are multiples of one over the number of tasks, so different flips often have
+    # equal sums. Added up in another order, these differ in the last bits: without the rounding
+    # they would count as smaller.
     scaled = differences / max(np.abs(differences).sum(), np.finfo(np.float64).tiny)
 
     def size_of_sum(sample: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -102,6 +110,8 @@ def _sign_flip_p(differences: NDArray[np.float64]) -> float:
 
 
 def smallest_flip(pairs: int) -> float:
-    """The smallest p that the sign-flip test can give for this number of pairs: 2 / 2^pairs where it is exact."""
+    """The smallest p that the sign-flip test can give for this number of pairs: 2 / 2^pairs where
+    it is exact.
+    """
     # All signs as they are, and all signs turned around: two flips always have the largest sum.
     return 2.0 / 2.0**pairs if pairs <= EXACT_PAIRS else 1.0 / (1 + RESAMPLES)

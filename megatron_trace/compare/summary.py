@@ -1,4 +1,4 @@
-"""From records to what is shown: each variant at each budget over its seeds, with intervals and a test."""
+"""From records to what is shown: each variant at each budget, over its seeds."""
 
 import math
 from collections import defaultdict
@@ -23,10 +23,12 @@ class VariantSummary:
         records: by seed.
         values: measure -> the seeds' values, in the order of the seeds.
         intervals: of the same.
-        success_test: comparison of success with the baseline at the same budget; None for the baseline itself.
-        reached: number of seeds that came to the baseline's final success within the baseline's rollouts.
-        reach_of_means: share of the baseline's rollouts after which the mean curve came to the baseline's mean final
-            success, over the seeds that both have; NaN where it never did.
+        success_test: comparison of success with the baseline at the same budget; None for the
+            baseline itself.
+        reached: number of seeds that came to the baseline's final success within the baseline's
+            rollouts.
+        reach_of_means: share of the baseline's rollouts after which the mean curve came to the
+            baseline's mean final success, over the seeds that both have; NaN where it never did.
     """
 
     name: str
@@ -41,7 +43,9 @@ class VariantSummary:
 
 
 def summarise(records: Sequence[Record], baseline: str) -> list[VariantSummary]:
-    """A summary for each variant and budget: by budget, the baseline first, the others by their success."""
+    """A summary for each variant and budget: by budget, the baseline first, the others by their
+    success.
+    """
     groups: dict[tuple[int, str], dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.seed):
         groups[record.budget, record.variant][record.seed] = record
@@ -65,7 +69,9 @@ def summarise(records: Sequence[Record], baseline: str) -> list[VariantSummary]:
 
 
 def trained(summaries: Sequence[VariantSummary]) -> bool:
-    """Whether any record is of training: with a budget in tokens, simulated ones only measure the start policy."""
+    """Whether any record is of training: with a budget in tokens, simulated ones only measure the
+    start policy.
+    """
     records = [record for summary in summaries for record in summary.records.values()]
     return any(record.steps.get("rollouts") for record in records)
 
@@ -86,8 +92,9 @@ def _measure(summary: VariantSummary, baseline: Mapping[int, Record]) -> None:
     for row in rows:
         if "reach" not in row:
             continue
-        # A seed that never reached the mark has NaN, one that did after the baseline's end more than 1. Both count as
-        # the whole cost: leaving them out would make a variant look the better the more of its seeds fail.
+        # A seed that never reached the mark has NaN, one that did after the baseline's end more
+        # than 1. Both count as the whole cost: leaving them out would make a variant look the
+        # better the more of its seeds fail.
         summary.reached += row["reach"] <= 1.0
         row["reach"] = min(row["reach"], 1.0) if math.isfinite(row["reach"]) else 1.0
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -97,7 +104,8 @@ def _measure(summary: VariantSummary, baseline: Mapping[int, Record]) -> None:
 
 
 def _compare_mean_curves(summary: VariantSummary, baseline: Mapping[int, Record]) -> None:
-    # Only seeds that both have: otherwise a baseline with luckier seeds would set a mark that is too high.
+    # Only seeds that both have: otherwise a baseline with luckier seeds would set a mark that is
+    # too high.
     shared = summary.records.keys() & baseline.keys()
     own = _mean_success(summary.records, shared)
     other = _mean_success(baseline, shared)

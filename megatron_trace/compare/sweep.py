@@ -1,4 +1,4 @@
-"""`Sweep`: what all trials of a comparison share. From it follow the settings of each trial's run."""
+"""`Sweep`: what all trials of a comparison share, and from it the settings of each run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,10 @@ from megatron_trace.compare.grid import Trial
 from megatron_trace.config import BudgetUnit, Config, SettingError
 
 SPARE_STEPS = 4
-"""How many times the steps that its total pays for a run may take: some strategies leave part of a budget unspent."""
+"""A run may take this many times the steps that its total pays for.
+
+Some strategies leave part of a step's budget unspent, and then need more steps.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Sweep:
         return self.out / "runs" / trial.name
 
     def log_file(self, trial: Trial, suffix: str) -> Path:
-        """A file beside the runs: the trial's `log`, its `exit` code, or the hash of its `strategy` file."""
+        """A file beside the runs: the trial's `log`, its `exit` code, or the hash of its `strategy`
+        file.
+        """
         return self.out / "logs" / f"{trial.name}.{suffix}"
 
     def result_file(self, trial: Trial) -> Path:
@@ -64,11 +69,13 @@ def trial_overrides(trial: Trial, sweep: Sweep) -> list[str]:
     """The dotted settings of a trial's run, after those of the configuration file.
 
     Raises:
-        SettingError: the file or the common overrides cannot be read, or the total is no multiple of the budget.
+        SettingError: the file or the common overrides cannot be read, or the total is no multiple
+            of the budget.
     """
     common = common_config(sweep)
-    # Later settings win. A user may change what the comparison prefers (the first lines). A variant may change what is
-    # common. Nobody may change what makes this trial the one that its name says (the last lines).
+    # Later settings win. A user may change what the comparison prefers (the first lines). A variant
+    # may change what is common. Nobody may change what makes this trial the one that its name says
+    # (the last lines).
     return [
         "run.save_trees=false",
         "run.loggers=[]",

@@ -12,7 +12,9 @@ from megatron_trace.report.words import seconds_text
 
 
 class SweepProgress:
-    """Bars of the grid and of the trials at work; without a terminal, a line for each trial that ends."""
+    """Bars of the grid and of the trials at work; without a terminal, a line for each trial that
+    ends.
+    """
 
     def __init__(self, total: int, console: Console) -> None:
         self._console = console

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from megatron_trace.config import SettingError
-from megatron_trace.plan.words import flag
+from megatron_trace.plan.notation import flag
 
 SHARE_SUFFIXES = ("_utilisation", "_fullness", "_share", "_depth")
 """How the names of shares end; all other assumptions are sizes and times."""

@@ -10,9 +10,9 @@ from megatron_trace.config import Config, Precision, WeightBackend
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layout import engine_places, smallest_world
 from megatron_trace.plan.machines import GPUS, Cluster, Gpu, cpu_share
+from megatron_trace.plan.notation import gib
 from megatron_trace.plan.planner import Plan, make_plan
 from megatron_trace.plan.tables import headline, train_table
-from megatron_trace.plan.words import gib
 from megatron_trace.report.words import console
 
 GPUS_PER_NODE = 8

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from megatron_trace.plan.machines import GIB
 from megatron_trace.plan.memory import StageMemory
+from megatron_trace.plan.notation import spans
 from megatron_trace.plan.planner import Plan
-from megatron_trace.plan.words import spans
 from megatron_trace.report.axes import heading, legend
 from megatron_trace.report.svg import SOFT, document, label, rect
 from megatron_trace.report.text_fitting import fit

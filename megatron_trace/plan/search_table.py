@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
+from megatron_trace.plan.notation import gib
 from megatron_trace.plan.planner import Plan
 from megatron_trace.plan.search import Found, overrides
-from megatron_trace.plan.words import gib
 
 SHOWN_REFUSALS = 3
 """Refusals that are printed where no layout passed."""

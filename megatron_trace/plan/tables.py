@@ -7,8 +7,8 @@ from rich.table import Table
 
 from megatron_trace.config import Precision
 from megatron_trace.plan.assumptions import Assumptions
+from megatron_trace.plan.notation import flag, gib, spans, verdict
 from megatron_trace.plan.planner import Plan
-from megatron_trace.plan.words import flag, gib, spans, verdict
 from megatron_trace.report.words import counted
 
 

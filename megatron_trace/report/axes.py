@@ -40,7 +40,8 @@ _STYLE = """
 class Frame:
     """From data to pixels: ranges of x and y, the chart's size, and the room beside the plot."""
 
-    # Charts with names at the left or right of the plot take more room there; above and below all are alike.
+    # Charts with names at the left or right of the plot take more room there; above and below all
+    # are alike.
     x_low: float
     x_high: float
     y_low: float

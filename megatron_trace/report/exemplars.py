@@ -91,7 +91,9 @@ def kind_of(tree: RolloutTree) -> str | None:
 def _best(
     files: Sequence[StepFile], kinds: Sequence[str], taken: Sequence[Exemplar]
 ) -> Exemplar | None:
-    """The most telling tree: by the order of `kinds`, then of `files`, then the most comfortable size."""
+    """The most telling tree: by the order of `kinds`, then of `files`, then the most comfortable
+    size.
+    """
     best: Exemplar | None = None
     best_rank = len(kinds)
     for step, path in files:

@@ -40,7 +40,9 @@ class History:
         return [row["step"] for row in self.rows]
 
     def series(self, key: str, default: float | None = None) -> tuple[list[int], list[float]]:
-        """Steps and values of `key`; steps without it are left out, or take `default` where one is given."""
+        """Steps and values of `key`; steps without it are left out, or take `default` where one is
+        given.
+        """
         steps, values = [], []
         for row in self.rows:
             value = row.get(key, default)
@@ -84,7 +86,9 @@ class History:
         return [name for name in names if name != "mean"]
 
     def evaluation(self, name: str) -> list[float]:
-        """Success on a held-out set, or their `mean`, at each evaluated step; NaN where it is missing."""
+        """Success on a held-out set, or their `mean`, at each evaluated step; NaN where it is
+        missing.
+        """
         return [_score(row["evaluation"], name) for row in self.evaluations]
 
     def evaluation_errors(self) -> list[float]:

@@ -9,7 +9,9 @@ from megatron_trace.report.svg import circle, joined, label, name_style, path, p
 from megatron_trace.report.text_fitting import text_width
 
 NAME_SIZE = 12.6
-"""Font size at which the names at the lines' ends are measured, a little above that at which they are drawn."""
+"""Font size at which the names at the lines' ends are measured, a little above that at which they
+are drawn.
+"""
 
 NAME_DISTANCE = 15.0
 """Least vertical distance between two names in pixels."""
@@ -24,8 +26,8 @@ class Series:
         x, y: the points; points that are not finite are left out.
         color: a CSS colour, mostly one of the variables in `svg.STYLE`.
         error: standard errors; drawn as a band of ± 1 around the points.
-        window: the line is the running mean over this many points, which stay visible as dots. A series of fewer than
-            three windows is not smoothed.
+        window: the line is the running mean over this many points, which stay visible as dots. A
+            series of fewer than three windows is not smoothed.
         dashed: a reference rather than a result.
     """
 
@@ -136,7 +138,9 @@ def _line(one: Series, frame: Frame) -> str:
 
 
 def _dots(one: Series, frame: Frame, x_name: str) -> str:
-    """A dot with a tooltip at each point, pale and small where the line is smoothed; none on a reference."""
+    """A dot with a tooltip at each point, pale and small where the line is smoothed; none on a
+    reference.
+    """
     if one.dashed:
         return ""
     smoothed = one.window > 1

@@ -1,6 +1,8 @@
-"""TensorBoard, Weights & Biases and MLflow behind one protocol of two methods; adding one is a class and a row.
+"""TensorBoard, Weights & Biases and MLflow behind one protocol of two methods; adding one is a
+class and a row.
 
-Each imports its library only when it is opened. Their own environment variables hold (docs/logging.md).
+Each imports its library only when it is opened. Their own environment variables hold
+(docs/logging.md).
 """
 
 import math
@@ -66,7 +68,9 @@ class TensorBoard:
 
 
 class WandB:
-    """A run at Weights & Biases; in `wandb/` of the run's folder, for `wandb sync`, where no account is set up."""
+    """A run at Weights & Biases; in `wandb/` of the run's folder, for `wandb sync`, where no
+    account is set up.
+    """
 
     def __init__(self, run: RunFacts) -> None:
         import wandb
@@ -83,7 +87,8 @@ class WandB:
                 silent=True, console="off", finish_timeout=5.0, init_timeout=20.0
             ),
         )
-        # W&B's own count of steps only grows: it would refuse an evaluation beside its step, and a repeated step.
+        # W&B's own count of steps only grows: it would refuse an evaluation beside its step, and a
+        # repeated step.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -94,7 +99,7 @@ class WandB:
 
 
 def _wandb_mode() -> Any:
-    """Without a key W&B would ask for one at the terminal, and wait; then the run is kept offline."""
+    """Without a key W&B would ask for one at the terminal and wait: the run is then kept offline."""
     if "WANDB_MODE" in os.environ:
         return os.environ["WANDB_MODE"]
     from requests.utils import get_netrc_auth
@@ -104,7 +109,9 @@ def _wandb_mode() -> Any:
 
 
 class MLflow:
-    """A run at `MLFLOW_TRACKING_URI`; in `mlflow.db` beside the runs' folders where that is not set."""
+    """A run at `MLFLOW_TRACKING_URI`; in `mlflow.db` beside the runs' folders where that is not
+    set.
+    """
 
     def __init__(self, run: RunFacts) -> None:
         from mlflow.entities import Param
@@ -150,7 +157,9 @@ BACKENDS: dict[str, Callable[[RunFacts], Logger]] = {
 
 
 def _remembered(file: Path, make: Callable[[], str]) -> str:
-    """The id in `file`, by which a continued run finds its own; made and written there the first time."""
+    """The id in `file`, by which a continued run finds its own; made and written there the first
+    time.
+    """
     if not file.exists():
         file.write_text(make())
     return file.read_text().strip()

@@ -1,4 +1,7 @@
-"""Where a run's numbers go beside `metrics.jsonl`. A logger that fails or hangs is switched off; training goes on."""
+"""Where a run's numbers go beside `metrics.jsonl`.
+
+A logger that fails or hangs is switched off; training continues.
+"""
 
 import time
 import warnings
@@ -68,14 +71,15 @@ class DetachedLogger:
     def _tell(self) -> None:
         if self._problem and not self._told:
             self._told = True
-            warnings.warn(f"{self.name} is off, training goes on: {self._problem}", stacklevel=3)
+            warnings.warn(f"{self.name} is off, training continues: {self._problem}", stacklevel=3)
 
 
 def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedLogger]:
     """Open every logger of `run.loggers`, each in its own thread.
 
     Args:
-        run_dir: the run's folder, which exists; what names the run elsewhere (the id at W&B, at MLflow) is kept there.
+        run_dir: the run's folder, which exists; what names the run elsewhere (the id at W&B, at
+            MLflow) is kept there.
         done: steps finished before, when the run is continued.
     """
     facts = RunFacts(config.run.name, run_dir, flat_settings(config), done)

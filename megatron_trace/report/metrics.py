@@ -15,18 +15,20 @@ Bin = tuple[float, float, int]
 
 
 def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """Numbers about one step's trees. What cannot be measured (no continuations, one class only) has no key.
+    """Numbers about one step's trees. What cannot be measured (no continuations, one class only)
+    has no key.
 
-    `success_rate` and `effective_ratio_bare` look at the bare rollouts alone. `turns_per_rollout` and the
-    history lengths follow each rollout from the root; `tokens_per_rollout` is only what it sampled itself.
-    `continuation_flip_rate` is the share of continuations that ended otherwise than the rollout they branch
-    from, and `predicted_flip_rate` what the predictor expected of it. For the rest see `predictor_metrics`.
+    `success_rate` and `effective_ratio_bare` look at the bare rollouts alone. `turns_per_rollout`
+    and the history lengths follow each rollout from the root; `tokens_per_rollout` is only what it
+    sampled itself. `continuation_flip_rate` is the share of continuations that ended otherwise than
+    the rollout they branch from, and `predicted_flip_rate` is the share that the predictor
+    expected. The other metrics are those of `predictor_metrics`.
     """
     rollouts = sum(len(tree.rollouts) for tree in trees)
     if not rollouts:
         return {"active_tasks": float(len(trees)), "bare_rollouts": 0.0, "continuations": 0.0}
-    # Success is that of the bare rollouts: continuations start where the predictor expects another outcome, so their
-    # success says more about the choice of anchors than about the policy.
+    # Success is that of the bare rollouts: continuations start where the predictor expects another
+    # outcome, so their success says more about the choice of anchors than about the policy.
     bare = [reward for tree in trees for reward in bare_rewards(tree)]
     tokens = _sampled_tokens(trees)
     sampled = sum(tokens.values())
@@ -84,13 +86,16 @@ def _history_lengths(trees: Sequence[RolloutTree]) -> list[int]:
 
 
 def _flips(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """How many continuations ended otherwise than the rollout they branch from, and how many were expected to."""
+    """How many continuations ended otherwise than the rollout they branch from, and how many were
+    expected to.
+    """
     observed: list[float] = []
     predicted: list[float] = []
     for tree in trees:
         rewards = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
         for number, rollout in enumerate(tree.rollouts):
-            # What starts at the root continues no rollout: there is nothing that it could have flipped.
+            # What starts at the root continues no rollout: there is nothing that it could have
+            # flipped.
             if rollout.stage != "continuation" or rollout.anchor == ROOT:
                 continue
             anchor = tree.turns[rollout.anchor]
@@ -104,7 +109,9 @@ def _flips(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
 
 def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
-    """How good the raw predictions of roots and of prefixes were: `predictor_<score>_<kind>`; see `scores`."""
+    """How good the raw predictions of roots and of prefixes were: `predictor_<score>_<kind>`; see
+    `scores`.
+    """
     metrics: dict[str, float] = {}
     for kind in ("root", "prefix"):
         found = scores(outcomes(trees, roots=kind == "root"))
@@ -113,7 +120,7 @@ def predictor_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
 
 def calibration_bins(trees: Sequence[RolloutTree]) -> list[Bin]:
-    """The anchors in each tenth of the predictions that has any, in the order of the predictions."""
+    """The anchors in each tenth of the predictions that has any, the lowest tenth first."""
     roots, prefixes = outcomes(trees, roots=True), outcomes(trees, roots=False)
     prediction = np.concatenate([roots.prediction, prefixes.prediction])
     success = np.concatenate([roots.success, prefixes.success])

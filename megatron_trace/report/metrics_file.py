@@ -14,7 +14,9 @@ from megatron_trace.report.loggers import DetachedLogger, close_all
 FILE = "metrics.jsonl"
 
 Row = dict[str, Any]
-"""One line of `metrics.jsonl`: a step's numbers, or an evaluation where it has the key `evaluation`."""
+"""One line of `metrics.jsonl`: a step's numbers, or an evaluation where it has the key
+`evaluation`.
+"""
 
 
 class MetricsWriter:
@@ -26,7 +28,10 @@ class MetricsWriter:
     def __init__(
         self, run_dir: Path | str, *, done: int = 0, loggers: Sequence[DetachedLogger] = ()
     ) -> None:
-        """Open the file, in a new folder where needed. Rows after step `done` are removed, earlier ones stay."""
+        """Open the file, in a new folder where needed.
+
+        Rows after step `done` are removed, earlier ones stay.
+        """
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         _drop_rows(run_dir / FILE, done)
@@ -60,7 +65,7 @@ class MetricsWriter:
 
 
 def read_metrics(run_dir: Path | str) -> list[Row]:
-    """All rows in order. A torn last line is left out. A run without metrics gives an empty list."""
+    """All rows in order, without a torn last line. A run without metrics gives an empty list."""
     path = Path(run_dir) / FILE
     if not path.exists():
         return []

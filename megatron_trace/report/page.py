@@ -24,7 +24,8 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
     Args:
         template: name of a file in `templates/`.
-        values: what the template names. Texts are escaped, except where the template marks a drawing as safe.
+        values: what the template names. Texts are escaped, except where the template marks a
+            drawing as safe.
 
     Raises:
         jinja2.UndefinedError: the template names a value that is not there.

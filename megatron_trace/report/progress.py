@@ -1,4 +1,6 @@
-"""What a person sees while a run trains: a live display in a terminal, one plain line per step in a log file."""
+"""What a person sees while a run trains: a live display in a terminal, one plain line per step in a
+log file.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +18,8 @@ from megatron_trace.report.words import seconds_text
 class RunProgress:
     """Shows the step, the phase within it and the latest metrics. A context manager.
 
-    On a terminal the display stays at the bottom and messages scroll above it. Elsewhere there are only plain
-    lines without control characters: one for each finished step, and the messages.
+    On a terminal the display stays at the bottom and messages scroll above it. Elsewhere there are
+    only plain lines without control characters: one for each finished step, and the messages.
     """
 
     def __init__(
@@ -28,7 +30,8 @@ class RunProgress:
         console: Console | None = None,
         beat: Callable[[str], None] = lambda phase: None,
     ) -> None:
-        """Show a run of `steps` steps, numbered from 1, of which `done` were done before it started.
+        """Show a run of `steps` steps, numbered from 1, of which `done` were done before it
+        started.
 
         `beat` is called with the phase's name whenever something was done in it.
         """
@@ -59,7 +62,9 @@ class RunProgress:
             )
 
     def phase(self, name: str, total: int | None = None) -> None:
-        """Begin phase `name`, of `total` units where that is known (rollouts, tasks, micro-batches)."""
+        """Begin phase `name`, of `total` units where that is known (rollouts, tasks,
+        micro-batches).
+        """
         self._phase = name
         self._beat(name)
         self._phase_began = time.monotonic()
@@ -112,7 +117,8 @@ class RunProgress:
             self._console.print(Text(text))
 
     def _plain(self, text: str) -> None:
-        # Past rich, which would wrap the line at the console's width: a log has one line for each step.
+        # Past rich, which would wrap the line at the console's width: a log has one line for each
+        # step.
         self._console.file.write(" ".join(text.split()) + "\n")
         self._console.file.flush()
 

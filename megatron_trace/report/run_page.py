@@ -1,4 +1,4 @@
-"""`report.html`: what a run did, in one file that needs nothing else, readable in light and dark."""
+"""`report.html`: what a run did, in one file that needs nothing else, for light and dark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class DrawnTree:
 
 
 def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
-    """Write `<run_dir>/report.html` from a run's metrics, settings and trees; what is missing is left out.
+    """Write `<run_dir>/report.html` from a run's metrics, settings and trees; what is missing is
+    left out.
 
     Args:
         run_dir: folder of the run, finished or not.
@@ -33,7 +34,8 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
     """
     run_dir = Path(run_dir)
     history = read_history(run_dir)
-    # A run that was killed at once has no rows at all: every part below is empty then, and left out by the template.
+    # A run that was killed at once has no rows at all: every part below is empty then, and left out
+    # by the template.
     return write_page(
         run_dir / "report.html",
         "run.html.j2",

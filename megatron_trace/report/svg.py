@@ -1,10 +1,11 @@
-"""The SVG elements that charts and trees share: shapes and texts, and one theme for light and dark."""
+"""The SVG elements that charts and trees share, and one theme for light and dark."""
 
 import html
 import re
 from collections.abc import Sequence
 
-# A drawing inside a page and one in a file of documentation follow the same rules, so each brings them along.
+# A drawing inside a page and one in a file of documentation follow the same rules, so each brings
+# them along.
 STYLE = """
 .mt{--ink:#1d2530;--soft:#5d6775;--faint:#dfe3e8;--card:#ffffff;--bare:#8a94a1;--blue:#2467c9;--teal:#12857f;
 --orange:#c8661b;--violet:#7a4fc0;--rose:#bf3f6b;--good:#23864f;--bad:#c23b2e;
@@ -13,7 +14,10 @@ font-family:Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Ari
 --blue:#6ba5f7;--teal:#43bdb4;--orange:#ec9650;--violet:#b193ec;--rose:#ec7fa3;--good:#4fbb80;--bad:#ee7466}}
 .mt text{fill:var(--ink)}.mt .soft{fill:var(--soft)}.mt .card{fill:var(--card)}
 """
-"""CSS of every drawing. Colours are variables, so that a drawing follows the reader's light or dark theme."""
+"""CSS of every drawing.
+
+Colours are variables, so that a drawing follows the reader's light or dark theme.
+"""
 
 SOFT = 'class="soft"'
 SOFT_MIDDLE = 'class="soft" text-anchor="middle"'
@@ -21,7 +25,8 @@ SOFT_END = 'class="soft" text-anchor="end"'
 BOLD = 'font-weight="650"'
 """Attributes of texts: paler, centred, ending at x, and bold."""
 
-# XML has no way to write these characters, escaped or not: one of them makes the whole picture unreadable.
+# XML has no way to write these characters, escaped or not: one of them makes the whole picture
+# unreadable.
 _FORBIDDEN_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 _RED, _AMBER, _GREEN = (0xC2, 0x3B, 0x2E), (0xB9, 0x82, 0x14), (0x23, 0x86, 0x4F)
@@ -33,7 +38,9 @@ def printable(text: object) -> str:
 
 
 def escape(text: object) -> str:
-    """`text` for use in HTML and SVG, in elements and attributes; characters that XML forbids become �."""
+    """`text` for use in HTML and SVG, in elements and attributes; characters that XML forbids
+    become �.
+    """
     return html.escape(printable(text), quote=True)
 
 
@@ -56,7 +63,9 @@ def _mixed(start: Sequence[int], end: Sequence[int], share: float) -> str:
 
 
 def document(body: str, width: float, height: float, label: str, style: str = "") -> str:
-    """A complete SVG of that size, usable alone or inside a page; `label` is read by screen readers."""
+    """A complete SVG of that size, usable alone or inside a page; `label` is read by screen
+    readers.
+    """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="mt" role="img" aria-label="{escape(label)}" {size}>'

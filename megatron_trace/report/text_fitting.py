@@ -1,7 +1,7 @@
 """How wide a text is in a picture, and how it is cut where it is too wide.
 
-An SVG does not break lines, and nobody can ask the reader's browser for the width of its font. So widths are estimated
-for a wide sans-serif font: a text that fits here fits everywhere.
+An SVG does not break lines, and nobody can ask the reader's browser for the width of its font. So
+widths are estimated for a wide sans-serif font: a text that fits here fits everywhere.
 """
 
 import unicodedata

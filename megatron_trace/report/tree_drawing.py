@@ -1,4 +1,6 @@
-"""A rollout tree as a picture: what was sampled from where, how it ended, and what the predictor expected."""
+"""A rollout tree as a picture: what was sampled from where, how it ended, and what the predictor
+expected.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -81,8 +83,8 @@ class _Node:
 def draw_tree(tree: RolloutTree, decode: Decode) -> str:
     """The tree as a self-contained SVG, 1160 pixels wide or wider where it is deep.
 
-    Every turn is one `<g class="turn …">` with its full text as tooltip; its class also says `bare` or
-    `continuation`, `anchor` where it got continuations, and `leaf` where it is terminal.
+    Every turn is one `<g class="turn …">` with its full text as tooltip; its class also says `bare`
+    or `continuation`, `anchor` where it got continuations, and `leaf` where it is terminal.
     """
     sizes = columns(tree)
     header, top = _header(tree, decode, sizes.picture_width)
@@ -90,7 +92,8 @@ def draw_tree(tree: RolloutTree, decode: Decode) -> str:
     nodes = _nodes(tree, decode)
     has_continuations = any(node.continuations for node in nodes)
     parts = [header]
-    # Edges first: what comes later in an SVG lies above what came before, and boxes belong above edges.
+    # Edges first: what comes later in an SVG lies above what came before, and boxes belong above
+    # edges.
     for turn, node, box in zip(tree.turns, nodes, places, strict=True):
         if node.stage != "root":
             parts.append(_edge(places[turn.parent], box, node.stage))
@@ -152,7 +155,8 @@ def _header(tree: RolloutTree, decode: Decode, width: float) -> tuple[str, float
 
 def _edge(start: Box, end: Box, stage: str) -> str:
     """A curve that leaves `start` and arrives at `end` horizontally."""
-    # The two control points of a Bézier curve lie level with its ends: that makes it horizontal there.
+    # The two control points of a Bézier curve lie level with its ends: that makes it horizontal
+    # there.
     bend = COLUMN_GAP * 0.55
     control = joined([(start.right + bend, start.middle)])
     other_control = joined([(end.x - bend, end.middle)])

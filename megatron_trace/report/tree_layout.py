@@ -1,6 +1,7 @@
 """Where each turn of a rollout tree stands in its picture.
 
-A bare rollout runs from left to right in a straight line; the continuations of a turn hang below it.
+A bare rollout runs from left to right in a straight line; the continuations of a turn hang below
+it.
 """
 
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def _rows(tree: RolloutTree, top: float) -> tuple[list[float], float]:
     """Upper edge of each turn, and the lower edge of all: a turn is level with its first child."""
     children = tree.children()
     y = [top] * len(tree.turns)
-    # Depth first, and the first child before its siblings: so a rollout's leaf takes the next free row, and whatever
-    # branches from the rollout comes in the rows below.
+    # Depth first, and the first child before its siblings: so a rollout's leaf takes the next free
+    # row, and whatever branches from the rollout comes in the rows below.
     next_row = top
     stack = [ROOT]
     while stack:
@@ -87,7 +88,8 @@ def _rows(tree: RolloutTree, top: float) -> tuple[list[float], float]:
         if not children[index]:
             next_row += ROW_HEIGHT
         stack += reversed(children[index])
-    # A child has a higher index than its parent: from the last turn backwards, a child is in place before its parent.
+    # A child has a higher index than its parent: from the last turn backwards, a child is in place
+    # before its parent.
     for index in range(len(tree.turns) - 1, ROOT, -1):
         if children[index]:
             y[index] = y[children[index][0]]

@@ -15,7 +15,9 @@ _TAGGED = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
 
 
 def action_parts(text: str) -> tuple[str, str]:
-    """(kind, content) of an action: its last `<kind> content </kind>`, or ("text", all of it) without one."""
+    """(kind, content) of an action: its last `<kind> content </kind>`, or ("text", the whole text)
+    without a tag.
+    """
     # A thought before the action may quote a tag: what counts is the last one.
     tagged = _TAGGED.findall(text)
     return tagged[-1] if tagged and tagged[-1][1] else ("text", text.strip())

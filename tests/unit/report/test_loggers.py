@@ -1,4 +1,4 @@
-"""The numbers arrive where the run asks for, and whatever a logger does, training goes on."""
+"""The numbers arrive where the run asks for, and whatever a logger does, training continues."""
 
 import json
 import sys
@@ -61,7 +61,7 @@ def test_a_logger_that_does_not_start_is_off_with_one_warning(tmp_path: Path) ->
         raise SystemExit("no account")
 
     with pytest.warns(
-        UserWarning, match="here is off, training goes on: SystemExit: no account"
+        UserWarning, match="here is off, training continues: SystemExit: no account"
     ) as warned:
         writer = MetricsWriter(tmp_path, loggers=[DetachedLogger("here", start)])
         for step in (1, 2):
