@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Examine this node. The lines of $LOG_DIR/check/<node>: "failed <what>", "skipped <what>", "same <what> <value>" for
+# Examine this node. It writes lines into $LOG_DIR/check/<node>: "failed <what>", "skipped <what>", "same <what> <value>" for
 # what must be the same on all nodes, and "complete" at the end.
 set -euo pipefail
 # shellcheck source=examples/slurm/site.sh

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # The health check of all nodes, before anything starts. Part of common.sh.
 
-# Every node examines itself and writes what it found into a file (check_node.sh). A node is ill where the file names a
-# failure, is not complete, or differs from the first node's in what must be the same everywhere.
+# Every node examines itself and writes what it found into a file (check_node.sh). A node is ill if its file names a
+# failure, is not complete, or differs from the first node's file in what must be the same everywhere.
 check_nodes() {
     local node ill=()
     echo "$SLURM_JOB_ID" > "$LOG_DIR/check/.job"
@@ -17,7 +17,7 @@ check_nodes() {
     sed -n 's/^skipped /  not checked: /p' "$LOG_DIR/check/${TRAIN_HOSTS[0]}"
 }
 
-# is_well FILE FIRST: says what is not.
+# is_well FILE FIRST: prints what is wrong with the node of FILE, compared with the first node's file; fails if anything is.
 is_well() {
     local node=${1##*/} problems
     problems=$(sed -n 's/^failed //p' "$1" 2> /dev/null || true)
@@ -38,7 +38,7 @@ check_network() {
     sed -n 's/.*\(all-reduce over .*\)/\1/p' "$LOG_DIR"/network-*.log
 }
 
-# everywhere NAME SCRIPT ...: on every node, with logs of that name and for CHECK_S at most; fails if it does on one.
+# everywhere NAME SCRIPT ...: run SCRIPT on every node, with logs of that NAME, for at most CHECK_S; fails if one fails.
 everywhere() {
     local name=$1 kind step steps=() code=0
     shift

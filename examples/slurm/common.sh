@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the job scripts share: from lists of nodes to a run. They source it in the repository's root, then set
+# What the job scripts share: from lists of nodes to a run. They source this file in the repository's root, then set
 #   TRAIN_HOSTS, FLEET_HOSTS   nodes on which torchrun runs, and nodes whose GPUs are the fleet's
 #   TRAIN_GROUP, FLEET_GROUP   srun's option for their component of a heterogeneous job
-#   TRAIN_GPUS, FLEET_GPUS     ids of the GPUs for either, where they share one node
+#   TRAIN_GPUS, FLEET_GPUS     ids of the GPUs of each, where they share one node
 # and call run_job.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -35,10 +35,11 @@ prepare() {
     [[ -n $HEAD_ADDRESS ]] || die "${TRAIN_HOSTS[0]} has no address: see node_address in site.sh"
     LOG_DIR=$(realpath --canonicalize-missing "$LOG_ROOT")/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
     mkdir -p "$LOG_DIR/check"
-    # Whoever reaches Ray's port can run programs as this user, unless Ray asks for a token.
+    # Without a token, whoever reaches Ray's port can run programs as this user.
     (umask 077 && head -c 32 /dev/urandom | base64 > "$LOG_DIR/ray_token")
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$LOG_DIR/ray_token TRACE_EXIT_FILE=$LOG_DIR/exit_code
-    export RAY_LOG_TO_DRIVER=0 # every node keeps the logs of its own workers
+    # Every node keeps the logs of its workers; rank 0 does not print them too.
+    export RAY_LOG_TO_DRIVER=0
     export LOG_DIR HEAD_ADDRESS RANKS_PER_NODE=$ranks RAY_PORT JOIN_S NETWORK_GB_S
     echo "job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}; logs: $LOG_DIR"
     echo "  training: ${TRAIN_HOSTS[*]} ($ranks ranks each)"
@@ -53,13 +54,14 @@ at() {
         head) nodes=("${TRAIN_HOSTS[0]}") ;;
         fleet) nodes=("${FLEET_HOSTS[@]}") group=("${FLEET_GROUP[@]}") ;;
     esac
-    # Ray and torchrun share a node, so steps overlap; and no task is bound to a single core.
+    # Ray and torchrun share a node, so steps overlap. No task is bound to a single core.
     AT=(srun "${group[@]}" --overlap --cpu-bind=none --input=none --export=ALL --wait=0
         --nodes=${#nodes[@]} --ntasks=${#nodes[@]} --ntasks-per-node=1 --nodelist="$(IFS=, && echo "${nodes[*]}")"
         --output="$2" "${SRUN_FLAGS[@]}")
 }
 
-# Ray's head is where rank 0 is, which joins Ray there. It has no GPUs for the fleet unless the node is shared.
+# Ray's head is on rank 0's node, since rank 0 joins Ray there. The head has no GPUs for the fleet unless the node is
+# shared.
 start_ray() {
     at head "$LOG_DIR/ray-head-%N.log"
     "${AT[@]}" bash examples/slurm/ray_node.sh --head &
@@ -72,7 +74,8 @@ start_ray() {
     at head all
     "${AT[@]}" bash examples/slurm/node.sh python examples/slurm/wait_for_ray.py "${TRAIN_HOSTS[0]}" "${FLEET_HOSTS[@]}" &
     STEPS+=($!)
-    wait -n || die "Ray did not start; see $LOG_DIR/ray-*.log" # the first that ends: the wait, or a Ray that failed
+    # The first step to end is the wait for all nodes, or a Ray that failed.
+    wait -n || die "Ray did not start; see $LOG_DIR/ray-*.log"
 }
 
 # train ARGUMENTS OF THE PROGRAM
@@ -105,9 +108,9 @@ finish() {
     elif (( code != 75 )); then
         die "the run ended with exit code $code (see docs/checkpoints.md); the job is not queued again" "$code"
     elif (( ${SLURM_RESTART_COUNT:-0} >= MAX_REQUEUES )); then
-        die "the time was up once more after MAX_REQUEUES=$MAX_REQUEUES; submit again to go on" 75
+        die "the time was up once more after MAX_REQUEUES=$MAX_REQUEUES; submit again to continue" 75
     else
-        echo "the time was up; job $SLURM_JOB_ID is queued again and goes on from the newest checkpoint"
+        echo "the time was up; job $SLURM_JOB_ID is queued again and continues from the newest checkpoint"
         scontrol requeue "$SLURM_JOB_ID"
     fi
 }

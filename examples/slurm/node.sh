@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# node.sh PROGRAM ...: run a program on this node as the site wants it.
+# node.sh PROGRAM ...: run a program on this node in the site's environment.
 set -euo pipefail
 # shellcheck source=examples/slurm/site.sh
 source "${TRACE_SITE:-examples/slurm/site.sh}"

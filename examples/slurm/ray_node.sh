@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ray_node.sh [--head]: hold this node's Ray until it is told to end; its logs are kept.
+# ray_node.sh [--head]: run this node's Ray until it is asked to end, then keep its logs.
 set -euo pipefail
 # shellcheck source=examples/slurm/site.sh
 source "${TRACE_SITE:-examples/slurm/site.sh}"
@@ -16,7 +16,7 @@ elif [[ ${1:-} == --head || ${TRACE_CPU:-0} == 1 ]]; then
 fi
 address=(--address="$HEAD_ADDRESS:$RAY_PORT")
 if [[ ${1:-} == --head ]]; then
-    # No CPUs, so that Ray does not place what needs no GPU beside the train ranks.
+    # No CPUs, so that Ray places nothing beside the train ranks.
     address=(--head --node-ip-address="$HEAD_ADDRESS" --port="$RAY_PORT" --num-cpus=0 --include-dashboard=false)
 fi
 

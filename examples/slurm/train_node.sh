@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# train_node.sh "NODE ..." PROGRAM ...: torchrun of a program on this node, one of those; the first has rank 0.
+# train_node.sh "NODE ..." PROGRAM ...: torchrun a program on this node, one of NODE ...; the first node has rank 0.
 set -euo pipefail
 # shellcheck source=examples/slurm/site.sh
 source "${TRACE_SITE:-examples/slurm/site.sh}"
@@ -21,7 +21,7 @@ in_container torchrun --rdzv-backend=static --rdzv-id="$SLURM_JOB_ID" --master-a
     --nnodes="${#nodes[@]}" --node-rank="$rank" --nproc-per-node="$RANKS_PER_NODE" --max-restarts=0 \
     --shutdown-timeout="$SHUTDOWN_S" --log-dir="$logs" --tee=3 --local-ranks-filter=0 "$@" && code=0 || code=$?
 
-# SLURM ends what is left of a step; the guards need a moment more to clean up and to say what happened.
+# SLURM kills what is left when a step ends. The guards need a moment more to clean up and to say what happened.
 while pgrep -f "guard_process.*guard-$HEAD_ADDRESS-$TRAIN_PORT" > /dev/null; do sleep 0.5; done
 if (( code )) && [[ $rank == 0 ]]; then
     echo "the last lines of rank 0:"

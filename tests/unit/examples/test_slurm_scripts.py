@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain_trace import noted
+from megatron_trace.training.guarded_run import write_exit_code
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted((ROOT / "examples" / "slurm").glob("*.s*"))
@@ -49,5 +49,5 @@ def test_rank_0_alone_leaves_its_exit_code(
 ) -> None:
     monkeypatch.setenv("TRACE_EXIT_FILE", str(tmp_path / "code"))
     monkeypatch.setenv("RANK", rank)
-    assert noted(75) == 75
+    assert write_exit_code(75) == 75
     assert [file.name for file in tmp_path.iterdir() if file.read_text() == "75\n"] == left
