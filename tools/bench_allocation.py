@@ -1,9 +1,9 @@
-"""Time the exact solvers on 100,000 anchors and a budget of 1,000,000, and their distance from the bound.
+"""Time the exact solvers on 100,000 anchors and a budget of 1,000,000, and check the bound.
 
     python tools/bench_allocation.py
 
-For every case: seconds, and the value missing to the concave upper bound as a share of the largest gain of one
-rollout (at most 1 for a floor of 2 or 3, whose only loss is one leftover).
+For every case: seconds, and the value missing to the concave upper bound as a share of the largest
+gain of one rollout (at most 1 for a floor of 2 or 3, whose only loss is one leftover).
 """
 
 import argparse
@@ -32,7 +32,8 @@ def upper_bound(values: NDArray[np.float64], budget: int) -> tuple[float, float]
         values: value of each anchor by count, [anchors, counts], concave but for its first jump.
     """
     gains = np.diff(values, axis=1)
-    jump = np.argmax(values > 0, axis=1)[0]  # counts up to here gain evenly on the envelope
+    # Counts up to the jump gain evenly on the envelope.
+    jump = np.argmax(values > 0, axis=1)[0]
     gains[:, :jump] = values[:, [jump]] / jump
     largest = -np.sort(-gains.ravel())[:budget]
     return float(largest.sum()), float(largest[0])

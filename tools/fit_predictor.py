@@ -1,11 +1,12 @@
-"""Fit a policy's predictor to rollouts that it has taken, so that a run starts with predictions worth allocating by.
+"""Fit a policy's predictor to its own rollouts, so that a run starts with useful predictions.
 
     torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml run.name=start_rollouts \\
         run.steps=24 allocation.strategy=uniform allocation.group=4 --rollout-only
     python tools/fit_predictor.py runs/start_rollouts --model examples/geo_hop/start_policy --hidden 128
 
-Writes `predictor.safetensors` into the model's folder. The targets are those of training (the backed-up success of
-every anchor); a tenth of the trees is held back, on which the head of the best epoch is chosen and its AUC printed.
+Writes `predictor.safetensors` into the model's folder. The targets are those of training (the
+backed-up success of every anchor). A tenth of the trees is held back; on these trees the best epoch
+is chosen and its AUC printed.
 """
 
 import argparse
@@ -34,7 +35,7 @@ BATCH = 256
 def anchors(
     model: torch.nn.Module, trees: Iterable[RolloutTree], settings: AdvantageConfig | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Final hidden states [anchors, hidden] of all anchors, and targets [anchors] by `learning.advantage.backup`."""
+    """Final hidden states [anchors, hidden] and targets [anchors], by `learning.advantage.backup`."""
     hidden, target = [], []
     for tree in trees:
         for row in rows_from_tree(tree, settings):
@@ -48,21 +49,21 @@ def anchors(
 def fit(
     head: PredictorHead, train: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], epochs: int
 ) -> None:
-    """AdamW on the squared error, as in training; the head ends as it was in its best epoch on `held`."""
+    """AdamW on the squared error, as in training; the head ends as in its best epoch on `held`."""
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-2)
     best, state = float("inf"), head.state_dict()
     for _ in range(epochs):
         for picked in torch.randperm(len(train[1])).split(BATCH):
             optimizer.zero_grad()
-            (torch.sigmoid(head(train[0][picked])) - train[1][picked]).square().mean().backward()
+            prediction = torch.sigmoid(head(train[0][picked]))
+            loss = (prediction - train[1][picked]).square().mean()
+            loss.backward()
             optimizer.step()
         with torch.no_grad():
             error = float((torch.sigmoid(head(held[0])) - held[1]).square().mean())
         if error < best:
-            best, state = (
-                error,
-                {name: tensor.clone() for name, tensor in head.state_dict().items()},
-            )
+            best = error
+            state = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     head.load_state_dict(state)
 
 

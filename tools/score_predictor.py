@@ -1,12 +1,12 @@
-"""Try settings of the predictor on rollouts that a run has taken: what would it have known of each step before it?
+"""Try settings of the predictor on the trees that a run has kept.
 
     python tools/score_predictor.py runs/trace --seeds 3
     python tools/score_predictor.py runs/trace --seeds 3 learning.predictor.average=0 learning.predictor.epochs=8
 
-A predictor learns from the run's trees step by step, as in training, and is scored on each before it learns from it, by
-the backed-up success of its anchors. The hidden states are those of the run's start policy in every step: the policy's
-own training is left out, so the numbers compare settings with each other and not with a run's metrics. What config.yaml
-does not name has today's default.
+A predictor learns from the run's trees step by step, as in training. Before it learns from a step,
+it is scored on the backed-up success of the step's anchors. The hidden states are those of the run's
+start policy in every step: the policy's own training is left out. So the numbers compare settings
+with each other, not with a run's metrics. What config.yaml does not name has today's default.
 """
 
 import argparse
@@ -115,7 +115,8 @@ def main() -> None:
     steps = steps_of(
         args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), config.learning
     )
-    torch.set_num_threads(1)  # for a head of this size more are slower
+    # For a head of this size more threads are slower.
+    torch.set_num_threads(1)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     runs = [
         means(steps, learned(steps, folder, config.learning, seed), args.first)

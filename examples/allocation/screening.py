@@ -1,7 +1,8 @@
-"""Screening: a few rollouts of many tasks, and what is left of the budget for those that came out mixed.
+"""Screening: a few rollouts of many tasks, then the rest of the budget for the mixed tasks.
 
-Needs no predictor: two rollouts that end differently show that a task is neither too easy nor too hard. Of n tasks with
-success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s go on.
+It needs no predictor: two rollouts that end differently show that a task is neither too easy nor too
+hard. Of n tasks with success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s
+remain.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where the sampling budget goes: one protocol, one file a strategy, value functions and exact solvers."""
+"""Where the sampling budget goes: one file a strategy, value functions and exact solvers."""
 
 from megatron_trace.allocation.allocator import Allocator
 from megatron_trace.allocation.planning_view import PlanningView, Plans

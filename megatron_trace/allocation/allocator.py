@@ -1,4 +1,4 @@
-"""The allocator: spends each step's sampling budget as its strategy says, and learns from the trees."""
+"""The allocator: spends each step's sampling budget by its strategy, and learns from the trees."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from megatron_trace.config import AllocationConfig, BudgetUnit
 from megatron_trace.tree import ROOT, Requires, RolloutTree
 
 SURPLUS_CANDIDATES = 1.5
-"""Candidates seen with a budget of tokens, as a multiple of those that rollouts of the expected length need.
+"""Candidates seen with a budget of tokens, as a multiple of what expected lengths need.
 
 Rollouts may be shorter than expected, and then the budget pays for more tasks."""
 

@@ -1,4 +1,4 @@
-"""Online calibration of the predictor: temperature and shift of its logits, a prior, and its error."""
+"""Online calibration of the predictor: temperature and shift, a prior, and its error."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
-"""How informative expansions of a tree are: the objective of InfoTree (arXiv 2605.05262), monotone and submodular.
+"""How informative expansions of a tree are: the objective of InfoTree (arXiv 2605.05262).
 
 With k_s expansions of state s, F(k) = Σ_s f_s(k_s),
     f_s(k) = [1 − v^m − (1−v)^m] + c·√m + λ·h·(1 − 2^−k),  m = n + k,
-where v is the success probability after s, n ≥ 1 the leaves below s but for its expansions', and h the token
-entropy of what is sampled at s. F is a sum over states and the gain of f_s from k to k + 1,
+where v is the success probability after s, n ≥ 1 the leaves below s without those of the expansions
+of s, and h the token entropy of what is sampled at s. The gain of f_s from k to k + 1,
     v(1−v)[v^(m−1) + (1−v)^(m−1)] + c(√(m+1) − √m) + λ·h·2^−(k+1),
-has three terms that are at least 0 and fall with k. So F is monotone; and a set that holds more expansions
-holds at least as many of each state, so an expansion adds no more to it: F is submodular, and taking the
-largest gain first is optimal.
+has three terms that are at least 0 and fall with k. So F is monotone. A set that holds more
+expansions holds at least as many of each state, so an expansion adds no more to the larger set: F is
+submodular, and taking the largest gain first is optimal.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ def informativeness(
 
 
 def sampled_entropy(tree: RolloutTree) -> Floats:
-    """Mean entropy of the tokens sampled at every history, in nats, [turns]; 0 where there are none."""
+    """Mean entropy of the tokens sampled at every history, in nats, [turns]; 0 without tokens."""
     sums, counts = np.zeros((2, len(tree.turns)))
     for turn in tree.turns[1:]:
         sums[turn.parent] += sum(turn.entropies)

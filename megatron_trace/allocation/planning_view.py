@@ -58,7 +58,7 @@ class PlanningView:
         return self.calibrate(_floats(predictions), True)
 
     def success(self, tree: RolloutTree) -> Floats:
-        """Predicted success probability of every turn's history, [turns]; nan without prediction."""
+        """Predicted success probability of every turn's history, [turns]; nan if there is none."""
         predictions = _floats([turn.prediction for turn in tree.turns])
         calibrated = self.calibrate(predictions, False)
         calibrated[ROOT] = self.calibrate(predictions[:1], True)[0]

@@ -1,4 +1,4 @@
-"""What a strategy of allocation is: one class in one file, with a default for everything but its plan."""
+"""The base class of strategies: one class in one file, with defaults for all but `plan`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Strategy:
     """Says which anchors of a step's trees to continue, and how often.
 
     Attributes:
-        requires: what it reads of the sampled turns beyond log-probabilities and predictions.
-        advantage: the estimator of its paper, the default of `learning.advantage.name`.
-        branches: whether it takes continuations.
-        saves: whether it leaves a part of a step's budget unspent on purpose.
-        bare_share: where it branches, the default of `allocation.bare_share`.
-        streams: whether it plans anew whenever a rollout ends, instead of when all have.
+        requires: what the strategy reads of sampled turns beyond log-probabilities and predictions.
+        advantage: the estimator of the strategy's paper, default of `learning.advantage.name`.
+        branches: whether the strategy takes continuations.
+        saves: whether the strategy leaves a part of a step's budget unspent on purpose.
+        bare_share: default of `allocation.bare_share`, for strategies that branch.
+        streams: whether `plan` is called whenever a rollout has ended, instead of when all have.
         Options: its settings, a dataclass whose fields are `setting(default, meaning, bounds)`.
             They are given as `allocation.options.NAME.OPTION`.
         section: dotted name of the section that gives the options.
@@ -50,34 +50,37 @@ class Strategy:
         self.check()
 
     def check(self) -> None:
-        """Refuse settings that this strategy cannot work with; the default wants groups of two at least.
+        """Refuse settings that this strategy cannot work with; here, groups of one rollout.
 
         Raises:
-            SettingError: at the first.
+            SettingError: at the first setting that cannot work.
         """
         check_group(self.settings)
 
     def candidates(self, rollouts: int) -> int:
-        """Tasks of which it wants to see the roots in a step that can pay for `rollouts`."""
+        """Number of candidate tasks of a step whose budget pays for `rollouts`."""
         return max(1, rollouts // self.settings.group)
 
     def plan(self, view: PlanningView) -> Plans:
-        """The next rollouts; called again when they have ended, until it plans none or the budget is spent."""
+        """The next rollouts.
+
+        Called again when they have ended, until nothing is planned or the budget is spent.
+        """
         raise NotImplementedError
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         """Learn from the grown trees of a step."""
 
     def state(self) -> dict[str, Any]:
-        """What it has learned so far and a resumed run must know, as JSON data."""
+        """What a resumed run must know of what the strategy has learned, as JSON data."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
 
 
 def check_group(settings: AllocationConfig) -> None:
-    """Refuse a group without contrast, and a budget that is no whole number of groups, or in tokens below one group.
+    """Refuse a group without contrast, and a budget that does not pay for whole groups.
 
     Raises:
         SettingError: at the first setting that cannot work.
@@ -95,10 +98,10 @@ def check_group(settings: AllocationConfig) -> None:
 
 
 def check_pays(settings: AllocationConfig, rollouts: int) -> None:
-    """Refuse a budget of tokens below what the smallest group of `rollouts` is expected to take.
+    """Refuse a budget of tokens below the expected tokens of a group of `rollouts`.
 
     Raises:
-        SettingError: it is.
+        SettingError: the budget does not pay for the group.
     """
     if settings.budget < rollouts * settings.expected_tokens:
         expected = (
@@ -112,7 +115,7 @@ def check_bare_share(settings: AllocationConfig) -> None:
     """Refuse a share that leaves no bare rollouts.
 
     Raises:
-        SettingError: it does.
+        SettingError: the share is not above 0 and at most 1.
     """
     if settings.bare_share is not None and not 0.0 < settings.bare_share <= 1.0:
         raise SettingError(

@@ -1,4 +1,4 @@
-"""What rollouts at an anchor are worth: the probability of mixed rewards (arXiv 2606.11119)."""
+"""The value of rollouts at an anchor: the probability of mixed rewards (arXiv 2606.11119)."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,7 @@ def root_value(success: ArrayLike, count: ArrayLike) -> Floats:
 
 
 def prefix_value(same_outcome: ArrayLike, count: ArrayLike) -> Floats:
-    """Stage 2: V_pref(q, k) = 1 − q^k, q the probability that a continuation ends as its rollout did."""
+    """Stage 2: V_pref(q, k) = 1 − q^k; q is the probability that a continuation ends alike."""
     q = np.asarray(same_outcome, dtype=np.float64)
     return 1.0 - q ** np.asarray(count)
 

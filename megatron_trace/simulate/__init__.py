@@ -1,4 +1,4 @@
-"""Simulated worlds in which every success probability is known, for asking what an allocation brings and why."""
+"""Simulated worlds with known success probabilities: what an allocation gains, and why."""
 
 from megatron_trace.simulate.config import WorldConfig
 from megatron_trace.simulate.laboratory import measure

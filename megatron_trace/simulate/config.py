@@ -10,7 +10,10 @@ MOST_NODES = 60_000_000
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Random decision trees, one a task. Shares and chances are in [0, 1]; docs/simulator.md explains each knob."""
+    """Random decision trees, one a task; docs/simulator.md explains each knob.
+
+    Shares and chances are in [0, 1].
+    """
 
     seed: int = setting(0, "the worlds of two seeds are independent")
     tasks: int = setting(1024, "number of tasks")

@@ -1,4 +1,4 @@
-"""How far estimates from sampled trees are from the truth: advantages and backed-up success rates."""
+"""How far estimates from sampled trees are from the truth: advantages and backups."""
 
 import numpy as np
 

@@ -21,7 +21,7 @@ from megatron_trace.tree import ROOT, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
 TWINS = 20
-"""Measured steps that are sampled a second time, so that one turn's advantage is known from two trees."""
+"""Measured steps that are sampled twice, so that a turn's advantage is known from two trees."""
 
 KINDS = ("root", "expanded", "other")
 """Kinds of anchors whose backups are judged apart."""
@@ -52,7 +52,7 @@ def measure(
         policy: None: the start policy.
 
     Returns:
-        The numbers that docs/simulator.md lists; they are means over steps unless it says otherwise.
+        The numbers that docs/simulator.md lists; means over steps unless said otherwise there.
 
     Raises:
         SettingError: the strategy is unknown, or cannot work with its settings.

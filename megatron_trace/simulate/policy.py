@@ -2,8 +2,8 @@
 
     π_θ(a | n) ∝ exp(logits[n, a] + θ[skill[n]] · sign[n, a])
 
-All tasks share the parameters θ; θ = 0 is the start policy. Success probabilities and the gradient of their mean are
-exact, by dynamic programming.
+All tasks share the parameters θ; θ = 0 is the start policy. Success probabilities and the gradient
+of their mean are exact, by dynamic programming.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class SimulatedPolicy:
 
     @cached_property
     def reach(self) -> Floats:
-        """Probability that a bare rollout acts at n, [tasks, inner]; 0 at terminal nodes and below."""
+        """Probability that a bare rollout acts at n, [tasks, inner]; 0 from terminal nodes on."""
         config = self.world.config
         reach = np.ones(self.world.skill.shape)
         for depth in range(1, config.depth):
@@ -82,7 +82,7 @@ class SimulatedPolicy:
 
     @cached_property
     def gradient(self) -> Floats:
-        """∇J(θ) = mean over tasks of Σ_n reach(n) Σ_a π(a|n) V(child) ∇ log π(a|n), [world.parameters]."""
+        """∇J(θ): task mean of Σ_n reach(n) Σ_a π(a|n) V(child) ∇ log π(a|n), [world.parameters]."""
         world, config = self.world, self.world.config
         after = self.value[:, 1:].reshape(config.tasks, -1, config.actions)
         score = world.sign - self.mean_sign[..., None]

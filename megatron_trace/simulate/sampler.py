@@ -1,4 +1,4 @@
-"""The simulated sampler: stands in for the fleet, with rollouts drawn from a world's decision trees."""
+"""The simulated sampler: draws rollouts from a world's decision trees in place of the fleet."""
 
 import heapq
 from collections import deque
@@ -51,7 +51,7 @@ class SimulatedSampler:
         self._known = deque([policy], maxlen=policy.world.config.delay + 1)
 
     def update(self, policy: SimulatedPolicy) -> None:
-        """Sample from `policy` as the next version; the predictor follows `delay` versions behind."""
+        """Sample from `policy` as the next version; the predictor lags `delay` versions."""
         self.policy, self.version = policy, self.version + 1
         self._known.append(policy)
 

@@ -52,7 +52,7 @@ class Step:
 
 
 class Simulation:
-    """The allocator, the sampler and the stream of tasks. The policy changes only in `sampler.update`.
+    """Allocator, sampler and stream of tasks. The policy changes only in `sampler.update`.
 
     Attributes:
         advantage: how advantages are made, the estimator's name filled in.

@@ -24,7 +24,8 @@ class World:
         terminal: the episode has ended, [tasks, nodes].
         reward: terminal reward, [tasks, nodes]; 0 where not terminal.
         logits: log-probability of each action under the start policy, [tasks, inner, actions].
-        sign: +1 or -1 for each action: whether more of the node's skill makes it likelier, [tasks, inner, actions].
+        sign: +1 or -1 for each action: whether more of the node's skill makes the action more or
+            less likely, [tasks, inner, actions].
         skill: the parameter that the node's actions depend on, [tasks, inner].
         action_tokens: of the action that led to a node, [tasks, nodes].
         observation_tokens: of the observation that came with it, [tasks, nodes].
@@ -43,7 +44,7 @@ class World:
 
     @property
     def parameters(self) -> int:
-        """Length of the policy's parameter vector θ: a skill for each band, depth and kind of history."""
+        """Length of the policy's parameter vector θ: `skills` for each band and depth."""
         return self.config.bands * self.config.depth * self.config.skills
 
     @property

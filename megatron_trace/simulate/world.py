@@ -77,7 +77,7 @@ def make_world(config: WorldConfig) -> World:
         first_skill = (band[:, None] * config.depth + depth) * config.skills
         skill[:, here] = first_skill + turns.skill
         value[:, below] = turns.after.reshape(config.tasks, -1)
-        # Below a terminal node the arrays go on, as trees are full. Those nodes are terminal too,
+        # Below a terminal node the arrays continue, as trees are full. Those nodes are terminal too,
         # without a reward.
         ended = terminal[:, here]
         ends = np.repeat(turns.last & ~ended, config.actions, axis=1)
@@ -164,7 +164,7 @@ def _normalised(shares: Floats) -> Floats:
 
 
 def _bands(value: Floats, config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Band of each task, by the rank of its difficulty plus noise of the same deviation, [tasks]."""
+    """Band of each task, by the rank of its difficulty plus as much noise, [tasks]."""
     difficulty = _standardised_logits(value) + rng.normal(size=config.tasks)
     rank = difficulty.argsort().argsort()
     return (rank * config.bands // config.tasks).astype(np.int32)

@@ -1,4 +1,4 @@
-"""How many rollouts each prompt of a batch needs for a gradient of least variance (VIP, arXiv 2602.01601).
+"""Rollouts of each prompt of a batch for a gradient of least variance (VIP, arXiv 2602.01601).
 
 A prompt with success rate p and n rollouts adds to the variance of the gradient, up to a factor
 common to all,
@@ -38,10 +38,11 @@ def gradient_variance(success: ArrayLike, count: ArrayLike, objective: str) -> F
 def solve_gradient_variance(
     success: ArrayLike, budget: int, *, lower: int, upper: int, objective: str = "rloo"
 ) -> Counts:
-    """Rollouts per prompt, `lower` to `upper`, that minimise Σ gradient_variance and sum to `budget`.
+    """Rollouts per prompt that minimise Σ gradient_variance and sum to `budget`.
 
     Args:
         success: predicted success probability of each prompt, [prompts].
+        lower, upper: fewest and most rollouts of a prompt.
 
     Returns:
         counts [prompts]; of equal gains the lower index comes first.

@@ -28,7 +28,7 @@ def solve_prefixes(same_outcome: ArrayLike, budget: int, *, cap: int | None = No
         counts of shape [prefixes]; of equal gains the lower index comes first.
 
     Raises:
-        ValueError: probabilities outside [0, 1], or `cap` times the prefixes is less than the budget.
+        ValueError: probabilities outside [0, 1], or the budget is more than `cap` times prefixes.
     """
     probabilities = checked_probabilities(same_outcome, budget, "same_outcome")
     largest = budget if cap is None else min(cap, budget)

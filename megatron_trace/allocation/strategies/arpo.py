@@ -1,13 +1,13 @@
 """ARPO: half of the rollouts from the root, the rest where the entropy rose after a tool call.
 
-Agentic reinforced policy optimization, arXiv 2507.19849. With H_t the entropy of the first tokens after tool
-call t, H_0 that of the first tokens of the rollout and ΔH_t = (H_t − H_0) / ln |V|, a rollout branches at the
-call with probability P(clamp(u − β·ΔH_t, 0, 1) ≤ τ), u ~ U(0, 1), β = 0.2 and τ = 0.5; that is 0.5 + 0.2·ΔH_t
-between 0 and 1. A beam of b adds up to b − 1 branches at a call.
+Agentic reinforced policy optimization, arXiv 2507.19849. H_t is the entropy of the first tokens
+after tool call t, H_0 that of the first tokens of the rollout, and ΔH_t = (H_t − H_0) / ln |V|. A
+rollout branches at the call with probability P(clamp(u − β·ΔH_t, 0, 1) ≤ τ), u ~ U(0, 1), β = 0.2
+and τ = 0.5; that is 0.5 + 0.2·ΔH_t between 0 and 1. A beam of b adds up to b − 1 branches at a call.
 
-Ours: a chain ends before it is branched, so its calls are gone through from the shallowest on, each once,
-until the group is full; those of the branches follow in the next round. What then is left goes to the root,
-all at once.
+Ours: a chain ends before it is branched. So its calls are drawn for from the shallowest on, each
+once, until the group is full. The calls of the branches follow in the next round. What is then left
+goes to the root, all at once.
 """
 
 from dataclasses import dataclass
@@ -52,27 +52,27 @@ class ARPO(Branching):
     def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         tree, passed = view.trees[index], self._passed.get(index, 0)
         self._passed[index] = len(tree.rollouts)
-        calls = [a for a in tree.prefixes(of_continuations=True) if tree.turns[a].rollout >= passed]
+        # Every call is drawn for once, in the first plan after its rollout has ended. Drawing again
+        # in each round would raise the probability of a branch above the paper's.
+        anchors = tree.prefixes(of_continuations=True)
+        calls = [anchor for anchor in anchors if tree.turns[anchor].rollout >= passed]
         branches: dict[Anchor, int] = {}
+        left = share
         for anchor in sorted(calls, key=lambda anchor: len(tree.path(anchor))):
-            drawn = view.rng.random(self.options.beam - 1) - self.options.weight * self.rise(
-                tree, anchor
-            )
-            count = min(
-                int((drawn <= self.options.threshold).sum()), share - sum(branches.values())
-            )
+            drawn = view.rng.random(self.options.beam - 1)
+            drawn = drawn - self.options.weight * self.rise(tree, anchor)
+            wanted = int((drawn <= self.options.threshold).sum())
+            count = min(wanted, left)
             if count:
                 branches[anchor] = count
+                left -= count
         return branches
 
     def rise(self, tree: RolloutTree, anchor: Anchor) -> float:
-        """ΔH at `anchor`: of the turn that followed it, in the rollout that added it, over the first turn."""
-        rollout = tree.turns[anchor].rollout
-        after = next(
-            turn for turn in tree.turns if turn.parent == anchor and turn.rollout == rollout
-        )
+        """ΔH at `anchor`: entropy of the rollout's next turn, less that of its first turn."""
+        rollout, tokens = tree.turns[anchor].rollout, self.options.tokens
+        following = (turn for turn in tree.turns if turn.parent == anchor)
+        after = next(turn for turn in following if turn.rollout == rollout)
         first = tree.turns[tree.path(anchor)[1]]
-        after_call, at_start = (
-            sum(turn.entropies[: self.options.tokens]) for turn in (after, first)
-        )
-        return (after_call - at_start) / self.options.log_vocabulary
+        rise = sum(after.entropies[:tokens]) - sum(first.entropies[:tokens])
+        return rise / self.options.log_vocabulary

@@ -1,13 +1,13 @@
-"""AT²PO: chains, expanded in rounds at the nodes of which the policy was least certain.
+"""AT²PO: chains, expanded in rounds at the nodes where the policy was least certain.
 
-Agentic turn-based policy optimization via tree search, arXiv 2601.04767. The entropy of a node is estimated
-by its turn's mean surprisal, H(n) = −(1/|y|) Σ log π(y_t); a round expands the K non-leaf nodes of highest
-H(n) − α·(siblings of n), by one rollout each. The paper has 10 chains and 2 rounds of 6 nodes, 22 rollouts,
-and α = 0.05.
+Agentic turn-based policy optimization via tree search, arXiv 2601.04767. The entropy of a node is
+estimated by its turn's mean surprisal, H(n) = −(1/|y|) Σ log π(y_t). A round expands the K non-leaf
+nodes of highest H(n) − α·(siblings of n), by one rollout each. The paper has 10 chains and 2 rounds
+of 6 nodes, 22 rollouts, and α = 0.05.
 
-Ours: the chains are `allocation.bare_share` of the group and the rounds share the rest, so that every task
-has `allocation.group` rollouts; where a round has more of them than nodes, the best nodes get a second one
-(as in the official code). The prompt, which has no turn, is not among the nodes.
+Ours: the chains are `allocation.bare_share` of the group and the rounds share the rest, so every
+task has `allocation.group` rollouts. Where a round has more rollouts than nodes, the best nodes get
+a second one (as in the official code). The prompt, which has no turn, is not among the nodes.
 """
 
 from collections import Counter

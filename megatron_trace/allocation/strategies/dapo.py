@@ -1,13 +1,15 @@
 """DAPO: fresh tasks in rounds, until enough groups are mixed.
 
-Decoupled Clip and Dynamic Sampling Policy Optimization, arXiv 2503.14476. Dynamic sampling (eq. 11) asks that
-0 < correct answers < group for every group of a batch: prompts are sampled until the batch is full of such groups.
+Decoupled Clip and Dynamic Sampling Policy Optimization, arXiv 2503.14476. Dynamic sampling (eq. 11)
+requires 0 < correct answers < group for every group of a batch: prompts are sampled until the batch
+is full of such groups.
 
-Ours: the budget of a step is hard. It is spent in at most `rounds` equal rounds, each on groups of fresh tasks; the
-step ends as soon as `enough` groups are mixed. What is left then is not spent: with `run.rollouts`, runs are compared
-at equal cost all the same. All that was sampled is learned from; groups without contrast have the advantage 0
-(`learning.advantage.filter_groups` takes them out of the mean too). Clip-higher, token mean and overlong
-shaping are settings of `learning` (docs/optimisation.md).
+Ours: a step has a hard budget. It is spent in at most `rounds` equal rounds, each on groups of fresh
+tasks. The step ends as soon as `enough` groups are mixed, and the rest of the budget is not spent;
+with `run.rollouts` runs are still compared at equal cost. All that was sampled is learned from;
+groups without contrast have the advantage 0 (`learning.advantage.filter_groups` takes them out of
+the mean too). Clip-higher, token mean and overlong shaping are settings of `learning`
+(docs/optimisation.md).
 """
 
 from dataclasses import dataclass

@@ -1,16 +1,18 @@
-"""InfoTree: greedy maximisation of how informative a tree is, and a reserve for trees that teach nothing yet.
+"""InfoTree: greedy maximisation of a tree's informativeness, and a reserve for uniform trees.
 
-Maximizing rollout informativeness under a fixed budget, arXiv 2605.05262. The states to expand maximise a
-monotone submodular function, by one-step greedy selection (within 1 − 1/e of the best); a state's marginal
-gain is the sum of a value, a count and a token-entropy term. Expansion is speculative: it goes on while at
-most a few results are unseen. An allocator adds less than 5 % of the budget to rescue prompts whose tree has
-one outcome only.
+Maximizing rollout informativeness under a fixed budget, arXiv 2605.05262. The states to expand
+maximise a monotone submodular function, by one-step greedy selection (within 1 − 1/e of the best). A
+state's marginal gain is the sum of a value, a count and a token-entropy term. Expansion is
+speculative: it continues while at most a few results are unseen. An allocator adds less than 5 % of
+the budget to rescue prompts whose tree has one outcome only.
 
-Ours, as the abstract leaves it open: the objective, f_s(k) = [1 − v^m − (1−v)^m] + c·√m + λ·h·(1 − 2^−k) with
-m = n + k for k expansions of state s, summed over the states (`informativeness.py` has its proof); v is the
-mean of the rewards below s and the predictor's value. The prompt is no state. The reserve is part of the
-budget and follows a rule instead of being learned: its rollouts go to uniform trees when all others are
-planned, and to those short of their group where no tree is uniform. Trees that are mixed go short first.
+Ours, as the abstract leaves it open:
+- The objective is f_s(k) = [1 − v^m − (1−v)^m] + c·√m + λ·h·(1 − 2^−k) with m = n + k for k
+  expansions of state s, summed over the states (`informativeness.py` has the proof). v is the mean
+  of the rewards below s and the predictor's value. The prompt is not a state.
+- The reserve is part of the budget and follows a rule instead of being learned. Its rollouts go to
+  uniform trees when all others are planned; if no tree is uniform, to trees short of their group.
+  So mixed trees are the first to stay short.
 """
 
 from collections import Counter
@@ -28,7 +30,7 @@ from megatron_trace.tree.backup import is_mixed
 
 
 class InfoTree(Branching):
-    """Expands the most informative states, a few at a time, and keeps a reserve for uniform trees."""
+    """Expands the most informative states a few at a time; keeps a reserve for uniform trees."""
 
     requires = frozenset({Requires.entropies})
 
@@ -61,9 +63,11 @@ class InfoTree(Branching):
         owed = self.owed(view)
         if not owed:
             return self.open(view)
-        regular = view.rollouts - int(self.options.rescue * view.total)
+        reserve = int(self.options.rescue * view.total)
+        regular = view.rollouts - reserve
         if regular > 0:
             return self.spread(view, self._fresh_enough(view, owed), regular)
+        # Which trees stay uniform is known only when nothing runs any more.
         if any(view.pending):
             return view.nothing()
         begun = (i for i, tree in enumerate(view.trees) if tree.rollouts)
@@ -76,30 +80,30 @@ class InfoTree(Branching):
         if not anchors:
             return {}
         leaves, mean, _ = leaf_statistics(tree)
-        prior = np.nan_to_num(view.success(tree), nan=0.5)
-        success = (leaves * mean + prior) / (leaves + 1)
+        prediction = np.nan_to_num(view.success(tree), nan=0.5)
+        # The prediction counts as one more outcome.
+        success = (leaves * mean + prediction) / (leaves + 1)
         taken = Counter(rollout.anchor for rollout in tree.rollouts)
         ended = np.array([[taken[anchor]] for anchor in anchors])
-        planned = ended + np.array([[pending.get(anchor, 0)] for anchor in anchors])
+        unseen = np.array([[pending.get(anchor, 0)] for anchor in anchors])
         value = informativeness(
             success[anchors, None],
             leaves[anchors, None] - ended,
             sampled_entropy(tree)[anchors, None],
-            planned + np.arange(share + 1),
+            ended + unseen + np.arange(share + 1),
             count_weight=self.options.count_weight,
             entropy_weight=self.options.entropy_weight,
         )
-        counts = best_units(np.diff(value, axis=1), np.ones(len(anchors)), share)
-        return {anchor: int(count) for anchor, count in zip(anchors, counts, strict=True) if count}
+        gains = np.diff(value, axis=1)
+        counts = best_units(gains, np.ones(len(anchors)), share).tolist()
+        return {anchor: count for anchor, count in zip(anchors, counts, strict=True) if count}
 
     def _fresh_enough(self, view: PlanningView, room: dict[int, int]) -> dict[int, int]:
-        """Uniform trees first, each with no more rollouts than may be unseen."""
-        most = {
-            i: min(n, self.options.staleness - sum(view.pending[i].values()))
-            for i, n in room.items()
-        }
-        return {
-            i: n
-            for i, n in sorted(most.items(), key=lambda item: is_mixed(view.trees[item[0]]))
-            if n > 0
-        }
+        """Room of each tree, cut to the rollouts that may be unseen; uniform trees first."""
+        fresh = {}
+        for index in sorted(room, key=lambda index: is_mixed(view.trees[index])):
+            unseen = sum(view.pending[index].values())
+            most = min(room[index], self.options.staleness - unseen)
+            if most > 0:
+                fresh[index] = most
+        return fresh

@@ -1,15 +1,18 @@
-"""Knapsack RL: rollouts to the tasks where a mixed group is worth most.
+"""Knapsack RL: rollouts to the tasks where a mixed group has the largest value.
 
 Knapsack RL, arXiv 2509.25849. A task with success rate p and N rollouts has the value
-[1 − p^N − (1−p)^N] · p(1−p)²: the probability of a mixed group, times the information gain p(1−p)² of an update. The
-sum over tasks under Σ N = budget, lower ≤ N ≤ upper, is maximised by dynamic programming; p is the success rate of the
-same task when it was last seen. The paper's bounds are 2 and 128.
+[1 − p^N − (1−p)^N] · p(1−p)²: the probability of a mixed group, times the information gain p(1−p)²
+of an update. The sum over tasks under Σ N = budget, lower ≤ N ≤ upper, is maximised by dynamic
+programming; p is the success rate of the same task when it was last seen. The paper's bounds are 2
+and 128.
 
-Ours: a task that was not seen yet has the predictor's p. By default the tasks are chosen too: out of `allocation.pool`
-candidates a task gets none or at least `lower`. `every` is the paper's rule, in which the batch is given (budget /
-`allocation.group` tasks) and each of its tasks gets at least `lower`. Rates are kept within [0.001, 0.999]: the value
-of a task that never succeeded is then tiny instead of 0, so what the others have no use for goes there, as the paper's
-fallback has it.
+Ours:
+- A task that was not seen yet has the predictor's p.
+- By default the tasks are chosen too: out of `allocation.pool` candidates a task gets none or at
+  least `lower`. `every` is the paper's rule: the batch is given (budget / `allocation.group` tasks)
+  and each of its tasks gets at least `lower`.
+- Rates are kept within [0.001, 0.999]. A task that never succeeded then has a tiny value instead of
+  0, and gets what the other tasks cannot use, as in the paper's fallback.
 """
 
 from collections.abc import Sequence
@@ -26,11 +29,12 @@ from megatron_trace.allocation.value import root_value
 from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import RolloutTree
 
-EDGE = 1e-3
+RATE_MARGIN = 1e-3
+"""Success rates are kept this far from 0 and 1."""
 
 
 class Knapsack(Strategy):
-    """The dynamic programme; remembers the success rate of every task that was sampled."""
+    """Solves the dynamic programme. Remembers the success rate of every task that was sampled."""
 
     @dataclass
     class Options:
@@ -59,14 +63,20 @@ class Knapsack(Strategy):
         budget = min(view.rollouts, options.upper * len(tasks))
         if not tasks or budget < options.lower:
             return view.nothing()
-        seen = [
-            self._rates.get(str(view.trees[index].task["id"]), view.roots[index]) for index in tasks
-        ]
-        rates = np.clip(seen, EDGE, 1.0 - EDGE)
-        values = knapsack_value(rates[:, None], np.arange(min(options.upper, budget) + 1))
+        known = [self._rate(view, index) for index in tasks]
+        rates = np.clip(known, RATE_MARGIN, 1.0 - RATE_MARGIN)
+        most = min(options.upper, budget)
+        values = knapsack_value(rates[:, None], np.arange(most + 1))
+        # −inf forbids a count.
         values[:, 1 : options.lower] = -np.inf
         values[:, 0] = -np.inf if options.every else 0.0
-        return view.at_roots(dict(zip(tasks, best_counts(values, budget).tolist(), strict=True)))
+        counts = best_counts(values, budget).tolist()
+        return view.at_roots(dict(zip(tasks, counts, strict=True)))
+
+    def _rate(self, view: PlanningView, index: int) -> float:
+        """Success rate of a task when it was last seen, or else the predicted rate."""
+        task = str(view.trees[index].task["id"])
+        return self._rates.get(task, view.roots[index])
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         for tree in trees:

@@ -2,13 +2,14 @@
 
 Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119. A step has two stages:
 
-1. Bare rollouts. Over a pool of candidate tasks with predicted success v_i, maximise Σ V_root(v_i, m_i)
-   with V_root(v, m) = 1 − v^m − (1−v)^m.
-2. Continuations. When the bare rollouts have ended, maximise Σ V_pref(q, k) with V_pref = 1 − q^k over the
-   prefixes of each active task; q is the predicted probability that a continuation ends as its rollout did.
+1. Bare rollouts. Over a pool of candidate tasks with predicted success v_i, maximise
+   Σ V_root(v_i, m_i) with V_root(v, m) = 1 − v^m − (1−v)^m.
+2. Continuations. When the bare rollouts have ended, maximise Σ V_pref(q, k) with V_pref = 1 − q^k
+   over the prefixes of each active task. q is the predicted probability that a continuation ends as
+   its rollout did.
 
-Ours: the continuations are split evenly over the active tasks, and stage 1 can draw its predictions
-(`thompson_std`). docs/method.md lists all decisions.
+Ours: the continuations are split evenly over the active tasks, and stage 1 chooses by draws around
+the predictions (`thompson_std`). docs/method.md lists all decisions.
 """
 
 from dataclasses import dataclass
@@ -91,16 +92,18 @@ class Trace(Strategy):
 
     def _drawn_success(self, view: PlanningView) -> NDArray[np.float64]:
         """Success probabilities by which stage 1 chooses, [trees]: draws around the predictions."""
-        thompson_std = (
-            view.root_logit_std if self.options.thompson_std is None else self.options.thompson_std
-        )
-        if not thompson_std:
+        std = self.options.thompson_std
+        if std is None:
+            std = view.root_logit_std
+        if not std:
             return view.roots
-        noise = thompson_std * view.rng.normal(size=len(view.trees))
+        # Without draws, the tasks that are predicted a little nearer to ½ get the whole budget step
+        # after step, and the predictor never sees outcomes that would correct it about the others.
+        noise = std * view.rng.normal(size=len(view.trees))
         return expit(clipped_logit(view.roots) + noise)
 
     def _plan_prefixes(self, view: PlanningView) -> Plans:
-        """Stage 2: continuations of the prefixes that most likely flip the outcome of their rollout.
+        """Stage 2: continuations of the prefixes that most likely flip their rollout's outcome.
 
         What finds no prefix goes to the roots of the active tasks, so that the budget is spent.
         """
@@ -138,7 +141,8 @@ class Trace(Strategy):
     def _payable(self, bare: int, roots: int) -> int:
         """The most of `bare` rollouts that `floor` and `root_cap` allow for `roots` tasks.
 
-        `check` refuses budgets of rollouts that do not divide. A budget of tokens may pay for any number.
+        `check` refuses budgets of rollouts that do not divide. A budget of tokens may pay for any
+        number.
         """
         cap = self.options.root_cap
         if cap is None:
@@ -154,7 +158,7 @@ class Trace(Strategy):
     def check(self) -> None:
         """
         Raises:
-            SettingError: the bare rollouts cannot be split over the tasks, or an option is none of its values.
+            SettingError: the bare rollouts cannot be split over the tasks, or an option is wrong.
         """
         check_bare_share(self.settings)
         self._check_options()

@@ -1,14 +1,14 @@
 """Tree-GRPO: chains, expanded at nodes drawn uniformly.
 
-Tree search for LLM agent reinforcement learning, arXiv 2509.21240. M chains begin M trees of a task; in each
-of L rounds N nodes n ~ U(T \\ leaves) of every tree T are drawn, with replacement, and a rollout is sampled
-from each: M(1 + N·L) rollouts.
+Tree search for LLM agent reinforcement learning, arXiv 2509.21240. M chains begin M trees of a task.
+In each of L rounds N nodes n ~ U(T \\ leaves) of every tree T are drawn, with replacement, and a
+rollout is sampled from each: M(1 + N·L) rollouts.
 
-Ours: M is `allocation.bare_share` of the group, 2 at least (the norm over the task compares trees), and N is
-what the rest of the group leaves for each tree and round, so that every task has `allocation.group` rollouts
-and no leaf is sampled in vain; `nodes` sets a smaller N, and the rounds go on until the group is full. The
-official code counts the prompt among the nodes of T. Here it is none, for a rollout from it would be a tree
-of its own.
+Ours: M is `allocation.bare_share` of the group, at least 2 (the norm over the task compares trees).
+N is what the rest of the group leaves for each tree and round, so every task has `allocation.group`
+rollouts. `nodes` sets a smaller N; the rounds then continue until the group is full. The official
+code counts the prompt among the nodes of T. Here it does not count, as a rollout from the prompt
+would be another tree.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class TreeGRPO(Branching):
 
 
 def nodes_by_chain(tree: RolloutTree) -> dict[int, list[Anchor]]:
-    """First turn of each chain -> the nodes of the tree that it began; chains without a node are left out."""
+    """First turn of each chain -> the nodes of its tree; chains without a node are left out."""
     chain = [0] * len(tree.turns)
     for index, turn in enumerate(tree.turns[1:], start=1):
         chain[index] = index if turn.parent == ROOT else chain[turn.parent]

@@ -1,14 +1,14 @@
 """TreePO: a tree that fills level by level, every node with the same few children.
 
-Bridging the gap of policy optimization and efficacy and inference efficiency with heuristic tree-based
-modeling, arXiv 2508.17445. From the prompt two segments are sampled, from the end of each two more, and so on
-until the tree has the group's leaves: w children a node, so w^d leaves after d levels.
+Bridging the gap of policy optimization and efficacy and inference efficiency with heuristic
+tree-based modeling, arXiv 2508.17445. From the prompt two segments are sampled, from the end of each
+two more, until the tree has the group's leaves: w children a node, so w^d leaves after d levels.
 
-Ours: a segment is a turn. A chain is sampled to its end before it is branched, so a node of w children has
-its chain's own and w − 1 continuations; `width` chains begin at the root, whatever `allocation.bare_share`
-is. The shallowest turns with fewer than `width` children come first, a level's in random order where not all
-can be paid. Paths that ended early leave fewer places; when none is left, the root gets `width` more chains, whose
-turns are places again.
+Ours: a segment is a turn. A chain is sampled to its end before it is branched, so a node of w
+children has its chain's own and w − 1 continuations. `width` chains begin at the root, whatever
+`allocation.bare_share` is. The shallowest turns with fewer than `width` children come first; where
+not all turns of a level can be paid, their order is random. Paths that ended early leave fewer
+places. When none is left, the root gets `width` more chains, whose turns are places again.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,15 @@
 """VIP: the rollouts of a batch split so that the gradient has the least variance.
 
-Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt embeddings, updated with the
-observed success of every step, predicts each prompt's p (`gaussian_process.py`); then the gradient's variance,
-Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n² with Dr. GRPO, is minimised under Σ n = C, lower ≤ n ≤ upper
-(`solvers/gradient_variance.py`).
+Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt embeddings,
+updated with the observed success of every step, predicts each prompt's p (`gaussian_process.py`).
+Then the gradient's variance, Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n² with Dr. GRPO, is
+minimised under Σ n = C, lower ≤ n ≤ upper (`solvers/gradient_variance.py`).
 
-The batch is given: budget / `allocation.group` tasks, each with `lower` rollouts at least; `allocation.pool` is not
-looked at. Ours: the embedding is the mean of the policy's input embeddings over the prompt, in place of a sentence
-encoder; the process knows nothing of the predictor. The paper has both objectives; RLOO's is the default, with its
-advantage. For Dr. GRPO set `objective: dr_grpo`, `learning.advantage.name: grpo` and `learning.advantage.std: false`.
+The batch is given: budget / `allocation.group` tasks, each with at least `lower` rollouts;
+`allocation.pool` is not used. Ours: the embedding is the mean of the policy's input embeddings over
+the prompt, instead of a sentence encoder. The process does not use the predictor. The paper has both
+objectives; RLOO's is the default, with its advantage. For Dr. GRPO set `objective: dr_grpo`,
+`learning.advantage.name: grpo` and `learning.advantage.std: false`.
 """
 
 from collections.abc import Sequence
@@ -51,10 +52,13 @@ class Vip(Strategy):
         )
 
     def plan(self, view: PlanningView) -> Plans:
-        tasks, options = view.fresh()[: view.rollouts // self.settings.group], self.options
+        options = self.options
+        groups = view.rollouts // self.settings.group
+        tasks = view.fresh()[:groups]
         if not tasks:
             return view.nothing()
-        success = self._process.predict(_embeddings([view.trees[index] for index in tasks]))
+        embeddings = _embeddings([view.trees[index] for index in tasks])
+        success = self._process.predict(embeddings)
         counts = solve_gradient_variance(
             success,
             min(view.rollouts, options.upper * len(tasks)),
