@@ -117,6 +117,7 @@ def main() -> None:
     )
     # For a head of this size more threads are slower.
     torch.set_num_threads(1)
+    # The predictor's optimizer is collective over a process group; here the group is this process.
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     runs = [
         means(steps, learned(steps, folder, config.learning, seed), args.first)

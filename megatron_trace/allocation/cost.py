@@ -30,6 +30,7 @@ class RolloutCost:
         if not self._in_tokens:
             return 1.0
         depth = min(len(tree.path(anchor)), len(self._counts)) - 1
+        # At least one token, or a budget could pay for any number of rollouts.
         return max(1.0, self._sums[depth] / self._counts[depth])
 
     def spent(self, tree: RolloutTree, rollout: int) -> float:

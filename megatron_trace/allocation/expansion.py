@@ -50,6 +50,8 @@ def open_prefixes(view: PlanningView, index: int, cap: int | None) -> OpenPrefix
     def room(anchor: Anchor) -> int:
         return view.total if cap is None else cap - taken[anchor]
 
+    # Continuations' own prefixes are left out: the paper expands prefixes of bare rollouts. So are
+    # flipped prefixes, as V_pref is the probability of a first flip.
     anchors = [
         anchor
         for anchor in tree.prefixes()

@@ -49,6 +49,7 @@ class PlanningView:
         if not self.trees:
             return 0
         root_cost = self.cost(self.trees[0], ROOT)
+        # `left` is a difference of sums. Its rounding must not turn 8 rollouts into 7.
         return max(0, int(self.left / root_cost + 1e-9))
 
     @cached_property

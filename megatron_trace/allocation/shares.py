@@ -18,5 +18,6 @@ def split_evenly(total: int, room: Sequence[int]) -> list[int]:
         for rank, index in enumerate(unfilled):
             wanted = each + (rank < remainder)
             shares[index] += min(room[index] - shares[index], wanted)
+        # What did not fit because a share reached its limit is spread over the others.
         left = total - sum(shares)
     return shares

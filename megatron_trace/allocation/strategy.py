@@ -90,6 +90,7 @@ def check_group(settings: AllocationConfig) -> None:
         raise SettingError(
             "allocation.group", group, "must be at least 2: one rollout has no contrast"
         )
+    # A rest below one group would stay unspent, and strategies are compared at equal cost.
     if settings.unit.value == "rollouts" and budget % group:
         remedy = f"must be a multiple of allocation.group ({group}) so that it is spent exactly"
         raise SettingError("allocation.budget", budget, remedy)

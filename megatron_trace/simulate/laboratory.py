@@ -70,6 +70,7 @@ def measure(
     for number in range(repeats):
         step = simulation.step(independent=True)
         steps.append(step)
+        # Before the update: the twin must be planned from the same predictions.
         if number < TWINS:
             twins.append(simulation.again())
         rows.append(_contrast(policy, step) | step.predictor)

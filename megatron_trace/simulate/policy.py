@@ -88,6 +88,7 @@ class SimulatedPolicy:
         score = world.sign - self.mean_sign[..., None]
         of_node = (self.probability * after * score).sum(axis=-1)
         each = self.reach * of_node
+        # Histories of all tasks that use a skill share its parameter.
         return np.bincount(world.skill.ravel(), each.ravel(), world.parameters) / config.tasks
 
 

@@ -31,6 +31,7 @@ def predict(
     noise = np.where(node == 0, config.noise, prefix_noise)
     own_error = normal(key, task.astype(np.uint64), node.astype(np.uint64))
     error = config.bias + noise * own_error
+    # The band's error does not depend on `key`, so it lasts over all policy versions.
     if config.band_noise:
         bands = policy.world.band[task].astype(np.uint64)
         error += config.band_noise * normal(name_key(f"band/{config.seed}"), bands)

@@ -119,6 +119,7 @@ class Simulation:
 
         It is not counted in `rollouts`, `tokens` and the clock.
         """
+        # The allocator itself has learned from the step by now. A copy takes its earlier state.
         allocator, clock = Allocator(*self._settings), self.sampler.clock
         allocator.restore(self._known)
         step = self._sample(allocator, f"step {self._steps} again")

@@ -18,6 +18,7 @@ def true_values(policy: SimulatedPolicy, turns: Turns) -> Floats:
 
 def true_advantages(policy: SimulatedPolicy, turns: Turns) -> Floats:
     """A*(turn) = V(after it) − V(before it), [turns]; 0 for roots."""
+    # Roots have no history before them (above is −1). Any index does, as they are masked below.
     before = policy.value[turns.task, np.maximum(turns.above, 0)]
     return np.where(turns.sampled, true_values(policy, turns) - before, 0.0)
 
@@ -51,6 +52,8 @@ def mixed_by_plan(policy: SimulatedPolicy, trees: Sequence[RolloutTree], turns: 
         if min(rewards) < max(rewards):
             mixed[number] = 1.0
             continue
+        # All bare rollouts ended alike. One continuation that ends otherwise is enough, and they are
+        # independent: the probability that none does is the product of their q.
         anchors = [r.anchor for n, r in enumerate(tree.rollouts) if n not in bare]
         of_bare = [anchor for anchor in anchors if tree.turns[anchor].rollout in bare]
         repeats = same_outcome(value[first + np.array(of_bare, dtype=int)], rewards[0])

@@ -148,8 +148,10 @@ def _split(
     step = np.sqrt(settled * v * (1 - v))
     up = value + step * np.sqrt((1 - weight) / weight)
     down = value - step * np.sqrt(weight / (1 - weight))
+    # Ranks of random numbers are a random order. The actions that come first are the better ones.
     rank = rng.random((*value.shape, actions)).argsort(axis=-1).argsort(axis=-1)
     better = rank < rng.integers(1, actions, size=value.shape)[..., None]
+    # The smallest share is not 0, whose logit would be −inf.
     share = rng.gamma(ACTION_CONCENTRATION, size=better.shape) + 1e-9
     of_better, of_worse = _normalised(share * better), _normalised(share * ~better)
     weight = weight[..., None]

@@ -73,6 +73,7 @@ def round_to_bits(values: Floats, bits: int) -> Floats:
 
 def log(values: Floats) -> Floats:
     """The natural logarithm, LOG_ZERO at 0."""
+    # −inf would do for positive exponents, but −inf · 0 is nan.
     return np.log(values, out=np.full_like(values, LOG_ZERO), where=values > 0.0)
 
 

@@ -60,5 +60,6 @@ def solve_gradient_variance(
             f"{prompts} prompts with {lower} to {upper} rollouts each cannot take {budget}"
         )
     variance = gradient_variance(p[:, None], np.arange(lower, upper + 1), objective)
+    # Convex terms: each further rollout lowers the variance by less, so greedy is exact.
     gains = -np.diff(variance, axis=1)
     return lower + best_units(gains, np.ones(prompts), budget - lower * prompts)

@@ -45,6 +45,7 @@ class ARPO(Branching):
         )
 
     def plan(self, view: PlanningView) -> Plans:
+        # Indices mean other trees in every step.
         if view.round == 0:
             self._passed: dict[int, int] = {}
         return super().plan(view)

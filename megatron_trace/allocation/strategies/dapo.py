@@ -41,5 +41,6 @@ class Dapo(Strategy):
         enough = -(-groups // 2) if self.options.enough is None else self.options.enough
         if view.round >= self.options.rounds or sum(map(is_mixed, view.trees)) >= enough:
             return view.nothing()
+        # The last round may have less than its share left.
         share = min(-(-groups // self.options.rounds), view.rollouts // self.settings.group)
         return view.at_roots({index: self.settings.group for index in view.fresh()[:share]})

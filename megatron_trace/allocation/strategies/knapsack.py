@@ -95,6 +95,7 @@ class Knapsack(Strategy):
             SettingError: the budget cannot be spent exactly within the bounds.
         """
         options, settings = self.options, self.settings
+        # Then every number from `lower` on is a sum of counts from lower to upper.
         if options.upper < 2 * options.lower - 1:
             raise _error(
                 "upper",

@@ -36,5 +36,6 @@ class Pcl(Strategy):
 
     def plan(self, view: PlanningView) -> Plans:
         fresh, group = np.array(view.fresh(), dtype=np.int64), self.settings.group
+        # A stable sort, so that the order of equally near tasks is that of the data.
         nearest = fresh[np.argsort(np.abs(view.roots[fresh] - self.options.tau), kind="stable")]
         return view.at_roots({int(index): group for index in nearest[: view.rollouts // group]})

@@ -111,6 +111,8 @@ class Trace(Strategy):
         prefixes = [open_prefixes(view, index, self.options.prefix_cap) for index in active]
         costs = [cost for task in prefixes for cost in task.cost]
         cost = float(np.mean(costs)) if costs else view.cost(view.trees[0], ROOT)
+        # Shares are counted in continuations of mean cost. With a budget of tokens, a task whose
+        # continuations are cheap gets more of them for its share.
         continuations = int(view.left / cost + 1e-9)
         shares = split_evenly(continuations, [int(task.room.sum()) for task in prefixes])
         plans = view.nothing()

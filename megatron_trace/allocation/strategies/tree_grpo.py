@@ -43,6 +43,7 @@ class TreeGRPO(Branching):
         wanted = self.per_round(self.options.rounds)
         if self.options.nodes is not None:
             wanted = min(wanted, self.options.nodes * len(by_chain))
+        # An even split gives its remainder to the first trees. So their order is random.
         order = view.rng.permutation(len(by_chain))
         drawn: Counter[Anchor] = Counter()
         for chain, count in zip(

@@ -45,6 +45,7 @@ class TreePO(Branching):
         depth = {anchor: len(tree.path(anchor)) for anchor, places in room.items() if places > 0}
         if not depth:  # no turn has a place
             return {} if view.pending[index] else {ROOT: min(share, self.options.width)}
+        # An anchor stands in the list once for every free place, so that places are drawn.
         level = [a for a in depth if depth[a] == min(depth.values()) for _ in range(room[a])]
         chosen = view.rng.permutation(level)[:share].tolist()
         return {int(anchor): chosen.count(anchor) for anchor in chosen}

@@ -59,6 +59,8 @@ class Vip(Strategy):
             return view.nothing()
         embeddings = _embeddings([view.trees[index] for index in tasks])
         success = self._process.predict(embeddings)
+        # More than `upper` rollouts of every task cannot be placed. A later plan gives the rest to
+        # fresh tasks.
         counts = solve_gradient_variance(
             success,
             min(view.rollouts, options.upper * len(tasks)),
