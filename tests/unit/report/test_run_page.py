@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from megatron_trace.report.exemplars import (
     BARE_MIXED,
@@ -12,6 +13,7 @@ from megatron_trace.report.exemplars import (
     kind_of,
 )
 from megatron_trace.report.metrics_file import MetricsWriter
+from megatron_trace.report.page import write_page
 from megatron_trace.report.run_page import write_report
 from megatron_trace.tree import save_trees
 from tests.unit.report.fake_run import answer, decode, fake_run, root, search
@@ -92,6 +94,18 @@ def test_text_from_anywhere_is_escaped(tmp_path) -> None:
     page = report(tmp_path)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") > 6
+
+
+def test_characters_that_a_page_cannot_hold_are_replaced(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        writer.write({"step": 1, "events": ["a bell \x07 and half a pair \ud800"]})
+    assert "a bell \ufffd and half a pair \ufffd" in report(tmp_path)
+
+
+def test_a_page_with_a_place_that_nothing_fills_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UndefinedError, match="title"):
+        write_page(tmp_path / "page.html", "page.html.j2", kind="report", subtitle="")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_shown_are_trees_where_continuations_found_the_contrast_and_one_without(tmp_path) -> None:
