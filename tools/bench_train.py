@@ -57,6 +57,7 @@ def start_side(
     name: str, file: Path, model: Path, precision: str, tokens: int, threads: int
 ) -> Side:
     """Start a side's process and wait until it is ready."""
+    # The sides take turns on the same cores: the threads of the side that waits must not spin.
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     script = Path(__file__).with_name("bench_train_sides.py")
     arguments = [script, name, file, model, precision, tokens]
@@ -130,6 +131,7 @@ def speed_table(
     )
     tokens, flops = sum(len(row.tokens) for row in rows), model_flops(hf, rows)
     for precision, sides in results.items():
+        # Both sides measured the machine's rate; other work on it can only have lowered a measurement.
         rate = max(side.rate for side in sides.values())
         for name, side in sides.items():
             median = statistics.median(side.seconds)

@@ -71,6 +71,7 @@ def model_flops(hf: dict[str, Any], rows: Sequence[Row]) -> float:
     for row in rows:
         length = len(row.tokens)
         matrices = 2 * layer * length
+        # The sum of 4·t·queries over the positions t = 1 … length.
         scores = 2 * queries * length * (length + 1)
         forward = hf["num_hidden_layers"] * (matrices + scores)
         forward += 2 * hidden * hf["vocab_size"] * int(row.learn.sum())

@@ -55,6 +55,7 @@ def main() -> None:
         limit = parse_size(args.max_shard_size)
     except ValueError as error:
         parser.error(f"--max-shard-size: {error}")
+    # Without --dtype every tensor keeps the checkpoint's own.
     dtype = getattr(torch, args.dtype) if args.dtype else None
     run(
         parser.prog,

@@ -83,6 +83,7 @@ def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Sample
         histories.append(prompt_ids(tokenizer, question))
     samples = Samples(rewards=[0.0] * len(tasks))
     samples.lengths = {"prompt": list(map(len, histories)), "action": [], "observation": []}
+    # All unfinished episodes take a turn together, so that vLLM has a large batch in every call.
     live = list(range(len(tasks)))
     while live:
         prompts = [TokensPrompt(prompt_token_ids=histories[n]) for n in live]

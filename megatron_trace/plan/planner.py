@@ -102,6 +102,7 @@ def make_plan(
     world = train_gpus(config, cluster) if world is None else world
     check_engines(config, cluster, world)
     shape, layout = Shape.of(hf), Layout.of(config, world)
+    # A stage's activations depend on the micro-batches in flight, so the workload comes before memory.
     work = workload(config, assumptions)
     updates = config.learning.batching.updates_per_step
     count = micro_batches(config, layout, work, assumptions, updates=updates)

@@ -89,6 +89,7 @@ def best_first(plans: Sequence[Plan]) -> list[Plan]:
 def overrides(plan: Plan) -> str:
     """The settings of a plan that a search varies, to append to the command that made it."""
     parallel, rollout, recompute = plan.config.parallel, plan.config.rollout, plan.config.recompute
+    # All that `candidates` varies, defaults too: the configuration file may set them otherwise.
     settings = {
         "parallel.tensor": parallel.tensor,
         "parallel.sequence": _text(parallel.sequence),

@@ -100,6 +100,7 @@ class Shape:
     @property
     def active_weights(self) -> int:
         """Entries of the matrices that one token meets in all layers; only the experts that are chosen for it."""
+        # Embeddings are looked up, not multiplied, and the output layer is counted apart (`flops`).
         inner = 0
         for is_moe in self.moe_layers:
             inner += self.expert_ffn_width * self.experts_per_token if is_moe else self.ffn_width
