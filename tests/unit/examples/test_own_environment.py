@@ -1,6 +1,12 @@
 """The environment of examples/environment runs from its file, by its name alone."""
 
+import base64
+import os
+import pickle
 import re
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +62,24 @@ def test_a_relative_file_is_made_absolute_for_the_workers(monkeypatch: pytest.Mo
     monkeypatch.chdir(FILE.parent)
     config = load_config(None, ["environment.name=calculator.py"])
     assert config.environment.name == str(FILE)
+
+
+def test_another_process_in_another_folder_makes_its_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FILE.parent)
+    config = load_config(None, ["environment.name=calculator.py"])
+    made = base64.b64encode(pickle.dumps(partial(make_environments, config.environment))).decode()
+    program = f"import base64, pickle; print(pickle.loads(base64.b64decode({made!r}))()().stop)"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "('</calc>', '</answer>')\n"
 
 
 def test_the_readme_makes_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
