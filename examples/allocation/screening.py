@@ -37,6 +37,7 @@ class Screening(Strategy):
             screened = view.fresh()[: self.candidates(view.total)]
             return view.at_roots({index: self.options.each for index in screened})
         sampled = [index for index, tree in enumerate(view.trees) if tree.rollouts]
+        # If no task is mixed, the rest goes to all screened tasks, so that the budget is spent.
         chosen = [index for index in sampled if is_mixed(view.trees[index])] or sampled
         shares = split_evenly(view.rollouts, [view.rollouts] * len(chosen))
         return view.at_roots(dict(zip(chosen, shares, strict=True)))

@@ -61,6 +61,7 @@ class Branching(Strategy):
             if not share:
                 continue
             plans[index] = self.expand(view, index, share)
+            # While rollouts of the tree still run, they may bring prefixes to branch at.
             if not plans[index] and not view.pending[index]:
                 plans[index] = {ROOT: share}
         return plans

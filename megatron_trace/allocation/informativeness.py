@@ -46,6 +46,7 @@ def informativeness(
 
 def sampled_entropy(tree: RolloutTree) -> Floats:
     """Mean entropy of the tokens sampled at every history, in nats, [turns]; 0 without tokens."""
+    # What is sampled at a history are the actions of the turns that follow it.
     sums, counts = np.zeros((2, len(tree.turns)))
     for turn in tree.turns[1:]:
         sums[turn.parent] += sum(turn.entropies)

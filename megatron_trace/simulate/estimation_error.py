@@ -27,15 +27,17 @@ def estimator_error(estimate: Floats, truth: Floats, unit: Ints, group: Ints) ->
         everywhere. If there are groups that occur in two trees or more, also `bias` and `deviation`
         (root mean squares) of these groups, with the c and the unit of their turns alone.
     """
-    keys, place = np.unique(np.stack([group, unit]), axis=1, return_inverse=True)
-    per_key = np.bincount(place)
-    estimated = np.bincount(place, estimate) / per_key
-    true = np.bincount(place, truth) / per_key
+    pairs = np.stack([group, unit])
+    keys, place = np.unique(pairs, axis=1, return_inverse=True)
+    size = np.bincount(place)
+    estimated = np.bincount(place, estimate) / size
+    true = np.bincount(place, truth) / size
     squares = float(true @ true)
     if squares == 0.0 or not estimated.any():
         return {"scale": 0.0}
-    cosine = float(estimated @ true / np.sqrt((estimated @ estimated) * squares))
-    found = {"scale": float(estimated @ true) / squares, "cosine": cosine}
+    product = estimated @ true
+    lengths = np.sqrt((estimated @ estimated) * squares)
+    found = {"scale": float(product) / squares, "cosine": float(product / lengths)}
     # Scatter within a group can only be seen where the group occurs in several trees.
     _, place, trees = np.unique(keys[0], return_inverse=True, return_counts=True)
     repeated = trees[place] > 1
@@ -79,7 +81,14 @@ def backup_error(estimate: Floats, truth: Floats, unit: Ints) -> dict[str, float
         return {}
     error = estimate - truth
     slope = np.polyfit(truth, estimate, 1)[0]
-    found = {"slope": float(slope), "rmse": float(np.sqrt((error**2).mean()))}
+    mean_square = (error**2).mean()
+    found = {"slope": float(slope), "rmse": float(np.sqrt(mean_square))}
+    bias = _bias_over_bins(error, truth, unit)
+    return found if bias is None else found | {"bias": bias}
+
+
+def _bias_over_bins(error: Floats, truth: Floats, unit: Ints) -> float | None:
+    """Root mean square over tenths of the true value of the mean error; None if none has two trees."""
     tenth = np.minimum((truth * VALUE_BINS).astype(int), VALUE_BINS - 1)
     count = np.bincount(tenth, minlength=VALUE_BINS)
     mean = np.bincount(tenth, error, VALUE_BINS) / np.maximum(count, 1)
@@ -91,8 +100,9 @@ def backup_error(estimate: Floats, truth: Floats, unit: Ints) -> dict[str, float
     trees = np.bincount(keys[0], minlength=VALUE_BINS)
     seen = trees > 1
     if not seen.any():
-        return found
+        return None
     count, trees = count[seen], trees[seen]
     noise = scatter[seen] / count**2 * trees / (trees - 1)
-    bias = float(count @ (mean[seen] ** 2 - noise) / count.sum())
-    return found | {"bias": float(np.sqrt(max(bias, 0.0)))}
+    without_noise = mean[seen] ** 2 - noise
+    bias = float(count @ without_noise / count.sum())
+    return float(np.sqrt(max(bias, 0.0)))

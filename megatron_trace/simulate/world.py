@@ -144,13 +144,12 @@ def _split(
     # v₁ is 1 at w = least, and v₀ is 0 at w = most; between them both are probabilities.
     least = settled * v / (1 - v + settled * v)
     most = v / (v + settled * (1 - v))
-    weight = least + (most - least) * rng.uniform(0.05, 0.95, value.shape)
+    part = rng.uniform(0.05, 0.95, value.shape)
+    weight = least + (most - least) * part
     step = np.sqrt(settled * v * (1 - v))
     up = value + step * np.sqrt((1 - weight) / weight)
     down = value - step * np.sqrt(weight / (1 - weight))
-    # Ranks of random numbers are a random order. The actions that come first are the better ones.
-    rank = rng.random((*value.shape, actions)).argsort(axis=-1).argsort(axis=-1)
-    better = rank < rng.integers(1, actions, size=value.shape)[..., None]
+    better = _better_actions(value.shape, actions, rng)
     # The smallest share is not 0, whose logit would be −inf.
     share = rng.gamma(ACTION_CONCENTRATION, size=better.shape) + 1e-9
     of_better, of_worse = _normalised(share * better), _normalised(share * ~better)
@@ -158,6 +157,17 @@ def _split(
     probability = weight * of_better + (1 - weight) * of_worse
     after = np.where(better, up[..., None], down[..., None])
     return better, probability, np.clip(after, 0.0, 1.0)
+
+
+def _better_actions(
+    shape: tuple[int, ...], actions: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which actions are better, [*shape, actions]; at least one is, and at least one is not."""
+    # Ranks of random numbers are a random order. The actions that come first are the better ones.
+    order = rng.random((*shape, actions)).argsort(axis=-1)
+    rank = order.argsort(axis=-1)
+    count = rng.integers(1, actions, size=shape)
+    return rank < count[..., None]
 
 
 def _normalised(shares: Floats) -> Floats:

@@ -39,6 +39,7 @@ class AT2PO(Branching):
         tree = view.trees[index]
         score = scores(tree, self.options.penalty)
         best = sorted(score, key=lambda anchor: (-score[anchor], anchor))[: self.options.nodes]
+        # In a cycle, so that the best nodes get a second rollout where there are more than nodes.
         return dict(Counter(islice(cycle(best), min(share, self.per_round(self.options.rounds)))))
 
 

@@ -55,6 +55,7 @@ class TreeGRPO(Branching):
 
 def nodes_by_chain(tree: RolloutTree) -> dict[int, list[Anchor]]:
     """First turn of each chain -> the nodes of its tree; chains without a node are left out."""
+    # Parents come before their children in `turns`, so one pass finds every turn's chain.
     chain = [0] * len(tree.turns)
     for index, turn in enumerate(tree.turns[1:], start=1):
         chain[index] = index if turn.parent == ROOT else chain[turn.parent]

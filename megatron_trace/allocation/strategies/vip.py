@@ -71,6 +71,7 @@ class Vip(Strategy):
         return view.at_roots(dict(zip(tasks, counts.tolist(), strict=True)))
 
     def observe(self, trees: Sequence[RolloutTree]) -> None:
+        # Without trees there is no array of embeddings, and nothing to learn.
         if not trees:
             return
         successes = [sum(tree.turns[leaf].reward for leaf in tree.leaves()) for tree in trees]
