@@ -1,0 +1,82 @@
+"""The tables of docs/results say what the records say."""
+
+from pathlib import Path
+
+import pytest
+
+from megatron_trace.compare.record import read_records
+from megatron_trace.compare.summary import VariantSummary, summarise
+
+RESULTS = Path(__file__).parents[2] / "docs/results"
+SNR = "still/gradient_snr_per_1000_rollouts"
+COSINE = "still/gradient_cosine"
+RATIO = "still/effective_ratio"
+ERRORS = {
+    "0": "simulator_errors_0.0_0",
+    "0.7": "simulator_errors_0.0_0.7",
+    "3": "simulator_errors_0.0_3",
+    "3 and 7": "simulator_errors_0.0_3_prefix_7",
+    "0.7, 2 by kind": "simulator_errors_2_0.7",
+}
+"""The first column of the table of predictor errors -> the folder of its records."""
+
+
+def table(page: str, head: str) -> list[list[str]]:
+    """The cells of the rows below the head that begins with `head`."""
+    text = (RESULTS / page).read_text(encoding="utf-8")
+    rows = text[text.index(head) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
+
+
+def summaries(folder: str, baseline: str = "uniform") -> dict[str, VariantSummary]:
+    return {one.variant: one for one in summarise(read_records(RESULTS / folder), baseline)}
+
+
+def agree(cell: str, value: float, unit: float = 1.0) -> bool:
+    """Whether a cell is `value`, in its unit, rounded to the digits that the cell has."""
+    text = cell.split()[0].replace(",", "").replace("−", "-")
+    digits = len(text.partition(".")[2])
+    return abs(float(text) - value / unit) <= 0.5 * 10**-digits + 1e-9
+
+
+def wrong(cells: list[str], summary: VariantSummary, measures: list[str]) -> list[str]:
+    """The measures whose cell is not the mean of the records."""
+    pairs = zip(cells, measures, strict=True)
+    return [name for cell, name in pairs if not agree(cell, summary.intervals[name].mean)]
+
+
+def test_strategies_on_geo_hop() -> None:
+    found = summaries("geo_hop")
+    for name, success, difference, p, ratio, _, tokens in table("geo_hop.md", "| strategy | succ"):
+        one = found[name]
+        assert wrong([success, ratio], one, ["success", "effective_ratio"]) == [], name
+        assert agree(tokens, one.intervals["tokens"].mean, unit=1000), name
+        if one.success_test is not None:
+            assert agree(difference, one.success_test.difference.mean, unit=0.01), name
+            assert agree(p, one.success_test.t), name
+
+
+def test_strategies_in_the_simulator() -> None:
+    found = summaries("simulator")
+    measures = [SNR, COSINE, "still/gradient_step_cosine", RATIO, "still/mixed", "still/tokens"]
+    for name, *cells in table("simulator.md", "| strategy | SNR"):
+        assert wrong(cells, found[name], [*measures, "success"]) == [], name
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_predictor_errors(error: str) -> None:
+    found = summaries(ERRORS[error])
+    rows = [row for row in table("simulator.md", "| error |") if row[0] == error]
+    assert {row[1] for row in rows} == set(found)
+    for _, name, *cells, difference, _, reach in rows:
+        assert wrong(cells, found[name], [SNR, COSINE, RATIO, "success"]) == [], name
+        assert agree(reach.removeprefix("≥ "), found[name].intervals["reach"].mean, unit=0.01)
+        test = found[name].success_test
+        assert test is None or agree(difference, test.difference.mean, unit=0.01), name
+
+
+def test_advantage_estimators() -> None:
+    found = summaries("simulator_advantages", baseline="trace")
+    measures = [SNR, COSINE, "still/advantage_bias", "still/advantage_deviation", "success"]
+    for name, *cells in table("simulator.md", "| estimator |"):
+        assert wrong(cells, found[name], measures) == [], name
