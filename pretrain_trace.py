@@ -1,6 +1,7 @@
 """Train a language-model agent with TRACE.
 
-torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml [section.name=value ...]
+torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml [section.name=value
+...]
 """
 
 import os

@@ -1,13 +1,14 @@
-"""Time and memory of the two conversions against `transformers` loading and saving the same files, side by side.
+"""Time and memory of the two conversions against `transformers` loading and saving the same files,
+side by side.
 
     python tools/bench_convert.py
 
-Makes a random model in the shape of Qwen3-0.6B (bfloat16, 1.2 GB) in a temporary folder. Runs each command in its own
-process, in turns of rotating order.
+Makes a random model in the shape of Qwen3-0.6B (bfloat16, 1.2 GB) in a temporary folder. Runs each
+command in its own process, in turns of rotating order.
 
-seconds: wall time from the start of the process to its end, imports included.
-processor s: processor time, which other work on the machine disturbs less.
-peak MB: the largest resident size of the process as the kernel saw it (`ru_maxrss`: its own pages and those of the
+seconds: wall time from the start of the process to its end, imports included. processor s:
+processor time, which other work on the machine disturbs less. peak MB: the largest resident size of
+the process as the kernel saw it (`ru_maxrss`: its own pages and those of the
     files that it maps).
 ratio: over transformers.
 imports: an interpreter that only imports the same modules.
@@ -92,7 +93,9 @@ class Runs:
 
 
 def run(*command: str | Path) -> tuple[float, float, int]:
-    """Run Python with these arguments; returns wall and processor seconds and its peak resident memory in bytes."""
+    """Run Python with these arguments; returns wall and processor seconds and its peak resident
+    memory in bytes.
+    """
     # Otherwise this command would wait for what the previous one has not written to the disk yet.
     os.sync()
     begin = time.perf_counter()

@@ -2,9 +2,10 @@
 
     python tools/bench_rollout.py --config configs/geo_hop_cpu.yaml [section.name=value ...]
 
-Tree rollouts: bare rollouts and continuations through the fleet, with environments, predictions, log-probabilities,
-seeds and snapshots. Plain generation: the prompt ids and the number of tokens of every turn that the trees sampled, all
-submitted at once to the same engine, with nothing recorded. The prefix cache is emptied before both.
+Tree rollouts: bare rollouts and continuations through the fleet, with environments, predictions,
+log-probabilities, seeds and snapshots. Plain generation: the prompt ids and the number of tokens of
+every turn that the trees sampled, all submitted at once to the same engine, with nothing recorded.
+The prefix cache is emptied before both.
 """
 
 import argparse
@@ -38,7 +39,8 @@ class BenchWorker(Worker):
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         async def generate(name: str, prompt_ids: list[int], tokens: int) -> None:
-            # As many tokens as the trees sampled, whatever the policy would say: the work must be the same.
+            # As many tokens as the trees sampled, whatever the policy would say: the work must be
+            # the same.
             params = SamplingParams(
                 temperature=1.0,
                 max_tokens=tokens,
@@ -110,7 +112,9 @@ def grow(
 
 
 def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measured:
-    """Grow trees with `group` bare rollouts and as many continuations each, then generate the same plainly."""
+    """Grow trees with `group` bare rollouts and as many continuations each, then generate the same
+    plainly.
+    """
     worker = fleet.workers[0]
     trees = fleet.open_trees(tasks)
     results([call(worker, BenchWorker.empty_cache, 2 * version)])
@@ -168,7 +172,9 @@ def parse() -> argparse.Namespace:
 
 
 def start_fleets(config: Config, *, entropies: bool) -> list[Fleet]:
-    """A fleet of one engine, and with `entropies` a second one that returns them; prints how long they took."""
+    """A fleet of one engine, and with `entropies` a second one that returns them; prints how long
+    they took.
+    """
     begin = time.perf_counter()
     wanted = [frozenset[Requires]()]
     if entropies:

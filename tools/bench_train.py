@@ -1,13 +1,15 @@
-"""Train steps side by side with the same model in plain PyTorch and `transformers`; padding with and without packing.
+"""Train steps side by side with the same model in plain PyTorch and `transformers`; padding with
+and without packing.
 
     python tools/bench_train.py [--trees runs/geo_hop_cpu] [--model FOLDER] [--precision float32 bf16]
 
-Both sides take the same rows, loss (clipped policy gradient and predictor), AdamW and gradient clip. Each runs in its
-own process, and they take steps in turn. The plain side does not pack: its rows are sorted by length, in right-padded
-micro-batches of as many tokens. Without --trees the rows are made up, with lengths and turns as in GeoHop.
+Both sides take the same rows, loss (clipped policy gradient and predictor), AdamW and gradient
+clip. Each runs in its own process, and they take steps in turn. The plain side does not pack: its
+rows are sorted by length, in right-padded micro-batches of as many tokens. Without --trees the rows
+are made up, with lengths and turns as in GeoHop.
 
-tokens/s: tokens of the rows, without padding.
-MFU: model FLOPs by formula (`model_flops`), over the rate that this machine reaches on square matrices of the same
+tokens/s: tokens of the rows, without padding. MFU: model FLOPs by formula (`model_flops`), over the
+rate that this machine reaches on square matrices of the same
     type, measured first; for FP8 over bfloat16's.
 speed: over the plain side. Other work on the machine disturbs processor time less than wall time.
 gradient norm, entropy: of the first step. Equal values say that both sides computed the same.
@@ -72,7 +74,9 @@ def start_side(
 
 
 def take_step(side: Side, *, counted: bool) -> None:
-    """Let a side take one step; keep its metrics if it is the first, and its times if it is counted."""
+    """Let a side take one step; keep its metrics if it is the first, and its times if it is
+    counted.
+    """
     assert side.process.stdin is not None
     side.process.stdin.write("step\n")
     side.process.stdin.flush()
@@ -131,7 +135,8 @@ def speed_table(
     )
     tokens, flops = sum(len(row.tokens) for row in rows), model_flops(hf, rows)
     for precision, sides in results.items():
-        # Both sides measured the machine's rate; other work on it can only have lowered a measurement.
+        # Both sides measured the machine's rate; other work on it can only have lowered a
+        # measurement.
         rate = max(side.rate for side in sides.values())
         for name, side in sides.items():
             median = statistics.median(side.seconds)
@@ -149,7 +154,9 @@ def speed_table(
 
 
 def speeds(side: Side, base: Side) -> tuple[str, str, str]:
-    """Three cells: speed over `base` with its range, processor seconds, and speed by processor seconds."""
+    """Three cells: speed over `base` with its range, processor seconds, and speed by processor
+    seconds.
+    """
     # The range compares steps of the same turn, which other work on the machine disturbs alike.
     each = [one / other for one, other in zip(base.seconds, side.seconds, strict=True)]
     speed = statistics.median(base.seconds) / statistics.median(side.seconds)

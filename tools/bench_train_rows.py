@@ -1,4 +1,6 @@
-"""The batch of tools/bench_train.py: its rows, their model FLOPs, and the padding of two ways to batch them."""
+"""The batch of tools/bench_train.py: its rows, their model FLOPs, and the padding of two ways to
+batch them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ def read_rows(trees: Path | None, vocabulary: int, most: int) -> list[Row]:
 
 
 def made_up_rows(count: int, vocabulary: int, seed: int = 0) -> list[Row]:
-    """`count` rollouts of 2 to 6 turns, 30 to 350 tokens long; one in eight teaches the policy nothing."""
+    """`count` rollouts of 2 to 6 turns, 30 to 350 tokens long; one in eight teaches the policy
+    nothing.
+    """
     generator = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -57,9 +61,9 @@ def model_flops(hf: dict[str, Any], rows: Sequence[Row]) -> float:
     """FLOPs that one train step on `rows` needs, without padding and recomputation.
 
     A token needs 2 FLOPs for each weight of its layers' matrices, and at position t another
-    4·t·heads·head_dim in each layer's attention. A learned token's hidden state needs 2·hidden·vocabulary
-    more. The backward pass needs twice as much; only rows with an advantage have one. The predictor, norms
-    and embeddings are left out.
+    4·t·heads·head_dim in each layer's attention. A learned token's hidden state needs
+    2·hidden·vocabulary more. The backward pass needs twice as much; only rows with an advantage
+    have one. The predictor, norms and embeddings are left out.
     """
     hidden, queries = hf["hidden_size"], hf["num_attention_heads"] * head_width(hf)
     width = hf["intermediate_size"]
@@ -129,7 +133,9 @@ def waste(lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool) -> W
 
 
 def packed_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[int]]:
-    """Computed tokens of every packed micro-batch of each rank; a dummy micro-batch counts as one token."""
+    """Computed tokens of every packed micro-batch of each rank; a dummy micro-batch counts as one
+    token.
+    """
     everything = list(range(len(lengths)))
     plan = plan_micro_batches(lengths, everything, ranks=ranks, packing=Packing(capacity=tokens))
     work = []
@@ -140,7 +146,9 @@ def packed_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[in
 
 
 def padded_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[int]]:
-    """Computed tokens of every padded micro-batch of each rank; a dummy micro-batch counts as one token."""
+    """Computed tokens of every padded micro-batch of each rank; a dummy micro-batch counts as one
+    token.
+    """
     # Snake order: who gets the longest row of a round gets the shortest of the next.
     seats = [*range(ranks), *reversed(range(ranks))]
     dealt: list[list[int]] = [[] for _ in range(ranks)]

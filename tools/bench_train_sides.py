@@ -1,8 +1,10 @@
-"""The two sides of tools/bench_train.py. Each runs in its own process and takes a step for each line it reads.
+"""The two sides of tools/bench_train.py. Each runs in its own process and takes a step for each
+line it reads.
 
     python tools/bench_train_sides.py (trace|transformers) ROWS.pickle MODEL PRECISION MICRO_BATCH_TOKENS
 
-Prints a line of JSON when it is ready (with the machine's measured matrix rate, in FLOP/s) and after each step.
+Prints a line of JSON when it is ready (with the machine's measured matrix rate, in FLOP/s) and
+after each step.
 """
 
 import json
@@ -33,7 +35,9 @@ HIDDEN = 128
 """Width of the predictor's hidden layer."""
 
 Step = Callable[[], dict[str, float]]
-"""Takes a train step on all rows; returns its metrics, `gradient_norm` and `entropy` (nats) among them."""
+"""Takes a train step on all rows; returns its metrics, `gradient_norm` and `entropy` (nats) among
+them.
+"""
 
 
 def learning_settings(micro_batch_tokens: int) -> LearningConfig:
@@ -59,9 +63,9 @@ def trace(rows: list[Row], model: str, precision: Precision, micro_batch_tokens:
 class PlainPolicy:
     """The same model, loss and optimizer in `transformers` and PyTorch, as fast as plain code gets.
 
-    The model is causal, so right padding needs no mask. Logits are computed only where a token is learned.
-    Rows without an advantage need no backward pass through the model. AdamW is PyTorch's fused one. bf16 is
-    autocast over float32 weights.
+    The model is causal, so right padding needs no mask. Logits are computed only where a token is
+    learned. Rows without an advantage need no backward pass through the model. AdamW is PyTorch's
+    fused one. bf16 is autocast over float32 weights.
     """
 
     def __init__(
@@ -124,7 +128,9 @@ class PlainPolicy:
         return tensors
 
     def _loss(self, batch: list[Row], teaches: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """A micro-batch's share of the step's loss, and the summed entropy of its learned tokens (nats)."""
+        """A micro-batch's share of the step's loss, and the summed entropy of its learned tokens
+        (nats).
+        """
         columns = self._tensors(batch)
         learn = columns["learn"][:, 1:]
         with (
@@ -151,7 +157,9 @@ class PlainPolicy:
     def _policy_loss(
         self, logprob: torch.Tensor, sampler: torch.Tensor, advantage: torch.Tensor
     ) -> torch.Tensor:
-        """The clipped policy gradient with truncated importance weights; all arguments are [learned]."""
+        """The clipped policy gradient with truncated importance weights; all arguments are
+        [learned].
+        """
         settings = self.learning.loss
         # The one update of a step is on policy: old and current log-probabilities are the same.
         old = logprob.detach()

@@ -1,9 +1,10 @@
-"""Build GeoHop: questions of 1 to 4 searches over real countries and cities, and their corpus, as shards.
+"""Build GeoHop: questions of 1 to 4 searches over real countries and cities, and their corpus, as
+shards.
 
     python tools/build_geo_hop.py --out data/geo_hop --seed 0
 
-A country and its cities belong either to the training tasks or to the held-out ones; the corpus holds both. The same
-seed gives the same bytes.
+A country and its cities belong either to the training tasks or to the held-out ones; the corpus
+holds both. The same seed gives the same bytes.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def next_relations(
     for relation, value in fields.items():
         if value in chain:
             continue
-        # Only an entity has a document to continue from; a currency or a domain can only be the answer.
+        # Only an entity has a document to continue from; a currency or a domain can only be the
+        # answer.
         if value in allowed if relation in ENTITY_RELATIONS else last:
             choices.append(relation)
     return choices

@@ -1,4 +1,5 @@
-"""Make a Megatron distributed checkpoint from a Hugging Face folder; it loads in any parallel layout.
+"""Make a Megatron distributed checkpoint from a Hugging Face folder; it loads in any parallel
+layout.
 
     python tools/convert_hf_to_megatron.py --hf models/Qwen3-0.6B --out checkpoints/start
 
@@ -25,19 +26,23 @@ M_ARENA_MAX = -8
 
 
 def share_freed_memory() -> None:
-    """Let threads take the memory blocks that other threads have freed; by default glibc keeps them apart."""
+    """Let threads take the memory blocks that other threads have freed; by default glibc keeps them
+    apart.
+    """
     # Another C library has no mallopt.
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def run(tool: str, out: Path, conversion: Callable[[OnProgress], Converted]) -> None:
-    """Convert with a progress bar and print a line with the result; on an error print it and exit with 2.
+    """Convert with a progress bar and print a line with the result; on an error print it and exit
+    with 2.
 
     Args:
         tool: the tool's name, for messages.
         out: the folder to make.
-        conversion: does the work; it calls its argument with the finished and the total number of parts.
+        conversion: does the work; it calls its argument with the finished and the total number of
+            parts.
     """
     begin = time.perf_counter()
     share_freed_memory()

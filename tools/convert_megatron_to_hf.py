@@ -1,8 +1,10 @@
-"""Make a Hugging Face folder from a checkpoint of a run or of convert_hf_to_megatron.py, in any parallel layout.
+"""Make a Hugging Face folder from a checkpoint of a run or of convert_hf_to_megatron.py, in any
+parallel layout.
 
     python tools/convert_megatron_to_hf.py --checkpoint runs/geo_hop/checkpoints/step_000100 --out models/trained
 
-Reads and writes tensor by tensor. Configuration, tokenizer, chat template and predictor travel along.
+Reads and writes tensor by tensor. Configuration, tokenizer, chat template and predictor travel
+along.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Fit a policy's predictor to its own rollouts, so that a run starts with useful predictions.
 
-    torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml run.name=start_rollouts \\
+    torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml
+    run.name=start_rollouts \\
         run.steps=24 allocation.strategy=uniform allocation.group=4 --rollout-only
     python tools/fit_predictor.py runs/start_rollouts --model examples/geo_hop/start_policy --hidden 128
 

@@ -93,7 +93,8 @@ def cross_entropy(model: Qwen3ForCausalLM, ids: torch.Tensor, learn: torch.Tenso
     Args:
         ids, learn: token ids and learn mask, [batch, seq].
     """
-    # Logits are computed only where something is learnt: the output layer is a large part of the work.
+    # Logits are computed only where something is learnt: the output layer is a large part of the
+    # work.
     targets = learn[:, 1:]
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state

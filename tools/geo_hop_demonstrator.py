@@ -1,6 +1,8 @@
-"""GeoHop's demonstrators: they show the start policy how to search, rightly or with wrong decisions.
+"""GeoHop's demonstrators: they show the start policy how to search, rightly or with wrong
+decisions.
 
-Used by make_start_policy.py. A demonstration is a list of segments. Each segment is tokenized alone, as in a rollout.
+Used by make_start_policy.py. A demonstration is a list of segments. Each segment is tokenized
+alone, as in a rollout.
 """
 
 import random
@@ -16,11 +18,15 @@ MAX_TURNS = 6
 """Turns of an episode, as in the CPU configuration."""
 
 DETOUR_RATE = 0.05
-"""Competent phase: rate of needless searches per turn. The search is shown, and the recovery from it is learnt."""
+"""Competent phase: rate of needless searches per turn. The search is shown, and the recovery from
+it is learnt.
+"""
 
 
 def geo_hop_episodes(folder: Path) -> Callable[[], SearchQA]:
-    """The maker of episodes over GeoHop's corpus in `folder`, with the options of the CPU configuration."""
+    """The maker of episodes over GeoHop's corpus in `folder`, with the options of the CPU
+    configuration.
+    """
     options = SearchQA.Options(
         corpus=str(folder / "corpus-*.tar"), top_k=1, max_observation_chars=300, instruction=""
     )
@@ -37,10 +43,12 @@ class Segment:
 
 
 class Demonstrator:
-    """Plays tasks in the real environment with full knowledge of the facts, and errs where it is told to.
+    """Plays tasks in the real environment with full knowledge of the facts, and errs where it is
+    told to.
 
-    Its errors are only decisions: it stops too early, or searches once too often. Whatever it decides, the name that
-    it says next is the same, so wrong decisions do not blur what is to be copied.
+    Its errors are only decisions: it stops too early, or searches once too often. Whatever it
+    decides, the name that it says next is the same, so wrong decisions do not blur what is to be
+    copied.
     """
 
     def __init__(
@@ -94,7 +102,9 @@ class Demonstrator:
                 hop += 1
 
     def _noisy(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:
-        """Stops too early at the rate `noise` (half of it in the first turn), too late at half of `noise`."""
+        """Stops too early at the rate `noise` (half of it in the first turn), too late at half of
+        `noise`.
+        """
         relations, entity = task["relations"], task["chain"][0]
         hop, too_far = 0, False
         for turn in range(MAX_TURNS):
@@ -111,8 +121,8 @@ class Demonstrator:
                 entity = self._world[entity][relations[hop]]
                 hop += 1
             else:
-                # The search that is one too many asks for the answer's own document. What is answered then
-                # is a name from that document, or the answer where it has none.
+                # The search that is one too many asks for the answer's own document. What is
+                # answered then is a name from that document, or the answer where it has none.
                 yield search(found, entity), True
                 too_far = True
                 fields = self._world.get(entity, {})

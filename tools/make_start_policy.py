@@ -1,10 +1,11 @@
-"""Make GeoHop's start policy: a small Qwen3 that clones first a competent, then a noisy demonstrator.
+"""Make GeoHop's start policy: a small Qwen3 that clones first a competent, then a noisy
+demonstrator.
 
     python tools/make_start_policy.py --data data/geo_hop --out examples/geo_hop/start_policy --seed 0
 
-The competent phase teaches the format and copying. The noisy phase teaches wrong decisions (never wrong
-spelling), so that reinforcement learning has something to undo. `--competent DIR` keeps the rounds of the
-first phase there; a later call starts from those that exist.
+The competent phase teaches the format and copying. The noisy phase teaches wrong decisions (never
+wrong spelling), so that reinforcement learning has something to undo. `--competent DIR` keeps the
+rounds of the first phase there; a later call starts from those that exist.
 """
 
 import argparse
@@ -129,7 +130,9 @@ class Demonstrations:
 
 
 def make_policy(args: argparse.Namespace) -> None:
-    """Train both phases. Rounds of the first phase that are in `args.competent` are not trained again."""
+    """Train both phases. Rounds of the first phase that are in `args.competent` are not trained
+    again.
+    """
     shown = Demonstrations.read(args.data)
 
     def clone(name: str, phase: str, noise: float, plan: Round) -> None:

@@ -1,4 +1,5 @@
-"""Measure the size, density and documentation of Python code, so that two states of a repository can be compared.
+"""Measure the size, density and documentation of Python code, so that two states of a repository
+can be compared.
 
     python tools/measure_code.py megatron_trace tools pretrain_trace.py
 
@@ -35,7 +36,9 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass
 class Measures:
-    """What was counted in some files; the lists have one entry for each file, function, argument or name."""
+    """What was counted in some files; the lists have one entry for each file, function, argument or
+    name.
+    """
 
     file_lines: list[int] = field(default_factory=list)
     function_lines: list[int] = field(default_factory=list)

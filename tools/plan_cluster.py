@@ -4,9 +4,10 @@
     python tools/plan_cluster.py --config configs/qwen3_14b.yaml --nodes 4 --search
     python tools/plan_cluster.py --config configs/geo_hop_cpu.yaml --gpu cpu
 
-The fleet takes rollout.workers x rollout.tensor_parallel GPUs, the train ranks all others. Settings are overridden as
-in pretrain_trace.py; of the model only its config.json is read. docs/cluster_plan.md says what is counted and how.
-The exit code is 0 if everything fits, 1 if not, and 2 for a wrong setting.
+The fleet takes rollout.workers x rollout.tensor_parallel GPUs, the train ranks all others. Settings
+are overridden as in pretrain_trace.py; of the model only its config.json is read.
+docs/cluster_plan.md says what is counted and how. The exit code is 0 if everything fits, 1 if not,
+and 2 for a wrong setting.
 """
 
 import argparse

@@ -4,9 +4,10 @@
     python tools/score_predictor.py runs/trace --seeds 3 learning.predictor.average=0 learning.predictor.epochs=8
 
 A predictor learns from the run's trees step by step, as in training. Before it learns from a step,
-it is scored on the backed-up success of the step's anchors. The hidden states are those of the run's
-start policy in every step: the policy's own training is left out. So the numbers compare settings
-with each other, not with a run's metrics. What config.yaml does not name has today's default.
+it is scored on the backed-up success of the step's anchors. The hidden states are those of the
+run's start policy in every step: the policy's own training is left out. So the numbers compare
+settings with each other, not with a run's metrics. What config.yaml does not name has today's
+default.
 """
 
 import argparse

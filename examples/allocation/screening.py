@@ -1,7 +1,7 @@
 """Screening: a few rollouts of many tasks, then the rest of the budget for the mixed tasks.
 
-It needs no predictor: two rollouts that end differently show that a task is neither too easy nor too
-hard. Of n tasks with success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s
+It needs no predictor: two rollouts that end differently show that a task is neither too easy nor
+too hard. Of n tasks with success rates p, screened with s rollouts each, about Σ 1 − p^s − (1−p)^s
 remain.
 """
 

@@ -1,7 +1,7 @@
 """Sums with a calculator: an environment in one file, with a tool and a setting.
 
-A task is `{"id": …, "question": "What is 12 * 7 + 5 ?", "answer": 89}`. A turn calls the calculator with
-`<calc> 12 * 7 </calc>`, or ends the episode with `<answer> 89 </answer>`.
+A task is `{"id": …, "question": "What is 12 * 7 + 5 ?", "answer": 89}`. A turn calls the calculator
+with `<calc> 12 * 7 </calc>`, or ends the episode with `<answer> 89 </answer>`.
 """
 
 import re
@@ -36,7 +36,9 @@ class Calculator(Environment):
         return [{"role": "user", "content": task["question"]}]
 
     def step(self, action: str) -> StepResult:
-        """Calculate or answer. A malformed action ends the episode; so does a last turn without answer."""
+        """Calculate or answer. A malformed action ends the episode; so does a last turn without
+        answer.
+        """
         self.turns += 1
         parsed = ACTION.fullmatch(action)
         if parsed is None:

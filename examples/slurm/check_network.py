@@ -1,6 +1,8 @@
-"""Whether an all-reduce over all ranks of torchrun works, and how fast: with NCCL, or with gloo where there is no GPU.
+"""Whether an all-reduce over all ranks of torchrun works, and how fast: with NCCL, or with gloo
+where there is no GPU.
 
-Environment: NETWORK_GB_S, the slowest acceptable bus bandwidth in GB/s; below it the exit code is 1.
+Environment: NETWORK_GB_S, the slowest acceptable bus bandwidth in GB/s; below it the exit code is
+1.
 """
 
 import os

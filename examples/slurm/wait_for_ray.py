@@ -1,7 +1,7 @@
 """wait_for_ray.py NODE ...: wait until these nodes have joined Ray, then print what Ray has.
 
-Environment: HEAD_ADDRESS and RAY_PORT, where Ray's head is; JOIN_S, seconds to wait. After that the exit code is 1, and
-the missing nodes are named.
+Environment: HEAD_ADDRESS and RAY_PORT, where Ray's head is; JOIN_S, seconds to wait. After that the
+exit code is 1, and the missing nodes are named.
 """
 
 import logging

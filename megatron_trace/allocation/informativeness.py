@@ -6,8 +6,8 @@ where v is the success probability after s, n ≥ 1 the leaves below s without t
 of s, and h the token entropy of what is sampled at s. The gain of f_s from k to k + 1,
     v(1−v)[v^(m−1) + (1−v)^(m−1)] + c(√(m+1) − √m) + λ·h·2^−(k+1),
 has three terms that are at least 0 and fall with k. So F is monotone. A set that holds more
-expansions holds at least as many of each state, so an expansion adds no more to the larger set: F is
-submodular, and taking the largest gain first is optimal.
+expansions holds at least as many of each state, so an expansion adds no more to the larger set: F
+is submodular, and taking the largest gain first is optimal.
 """
 
 import numpy as np

@@ -76,7 +76,8 @@ class AllocationStep:
         self.left -= self.cost.spent(grown, len(grown.rollouts) - 1)
         pending = self._pending[tree]
         pending[anchor] -= 1
-        # No zeros may stay: a tree whose `pending` is not empty counts as one with rollouts running.
+        # No zeros may stay: a tree whose `pending` is not empty counts as one with rollouts
+        # running.
         if not pending[anchor]:
             del pending[anchor]
 

@@ -62,7 +62,10 @@ def parse_command(argv: Sequence[str]) -> Command:
     """
     parser = argparse.ArgumentParser(
         prog="pretrain_trace.py",
-        description="Train a language-model agent with TRACE. Settings are overridden as section.name=value.",
+        description=(
+            "Train a language-model agent with TRACE. Settings are overridden as "
+            "section.name=value."
+        ),
         add_help=False,
     )
     # argparse would print its help before it has read which plug-in files the settings name.
@@ -178,8 +181,8 @@ def _closest(name: str, known: Sequence[str]) -> str | None:
     """The known setting that a user most likely meant: by its whole name, or by its last part."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     last = name.rpartition(".")[2]
-    # A setting may have been looked for in the wrong section, `learning.clip_hihg`. Then whole names are
-    # far apart, and only the last part says what was meant.
+    # A setting may have been looked for in the wrong section, `learning.clip_hihg`. Then whole
+    # names are far apart, and only the last part says what was meant.
     by_last = {known_name.rpartition(".")[2]: known_name for known_name in reversed(known)}
     same = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.8)
     if same and not close:

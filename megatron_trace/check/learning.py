@@ -46,8 +46,8 @@ def _check_aggregation(loss: LossConfig) -> None:
 def _check_importance(loss: LossConfig) -> None:
     if loss.importance is not Importance.mask:
         return
-    # Trainer and sampler agree on most tokens, and there the weight is 1. A range without 1 would mask
-    # nearly all tokens, and the run would learn from the few on which the two disagree.
+    # Trainer and sampler agree on most tokens, and there the weight is 1. A range without 1 would
+    # mask nearly all tokens, and the run would learn from the few on which the two disagree.
     reason = (
         "learning.loss.importance = mask leaves out every token on which trainer and sampler agree"
     )

@@ -81,14 +81,18 @@ def _check_pipeline(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     if interleave > 1 and pipeline == 1:
         raise SettingError("parallel.interleave", interleave, "needs parallel.pipeline > 1")
     if layers % (pipeline * interleave):
-        remedy = f"must divide the {layers // pipeline} layers of each of parallel.pipeline ({pipeline}) stages"
+        remedy = (
+            f"must divide the {layers // pipeline} layers of each of parallel.pipeline "
+            f"({pipeline}) stages"
+        )
         raise SettingError("parallel.interleave", interleave, remedy)
 
 
 def _check_context(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     if parallel.context == 1 or parallel.context_exchange is not ContextExchange.a2a:
         return
-    # Every rank gets some of the heads for the whole sequence; FusedAttention, which packed rows need, wants them even.
+    # Every rank gets some of the heads for the whole sequence; FusedAttention, which packed rows
+    # need, wants them even.
     size = math.lcm(2, parallel.context)
     for key, heads in (
         ("num_attention_heads", hf["num_attention_heads"]),
@@ -96,7 +100,8 @@ def _check_context(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     ):
         if heads // parallel.tensor % size:
             remedy = (
-                f"splits the {heads // parallel.tensor} {key} of a tensor-parallel rank, which must be a multiple "
+                f"splits the {heads // parallel.tensor} {key} of a tensor-parallel rank, which "
+                "must be a multiple "
                 f"of {size} for parallel.context ({parallel.context}); use p2p"
             )
             raise SettingError("parallel.context_exchange", parallel.context_exchange, remedy)
@@ -120,7 +125,10 @@ def _check_experts(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     else:
         divides("parallel.expert_tensor", parallel.expert_tensor, width)
     if parallel.tensor > 1 and parallel.sequence is False:
-        remedy = "a model with experts needs it where parallel.tensor > 1: the ranks would send the same tokens twice"
+        remedy = (
+            "a model with experts needs it where parallel.tensor > 1: the ranks would send "
+            "the same tokens twice"
+        )
         raise SettingError("parallel.sequence", False, remedy)
 
 
@@ -147,6 +155,9 @@ def check_micro_batch(config: Config) -> None:
     longest, tokens = config.rollout.max_history_tokens, config.learning.batching.micro_batch_tokens
     needed = -(-longest // row) * row
     if tokens // total * total < needed:
-        remedy = f"must hold one rollout: at least {-(-needed // total) * total}, rollout.max_history_tokens"
+        remedy = (
+            f"must hold one rollout: at least {-(-needed // total) * total}, "
+            "rollout.max_history_tokens"
+        )
         padded = f" ({longest}) padded to a multiple of {total}" if total > 1 else f" ({longest})"
         raise SettingError("learning.batching.micro_batch_tokens", tokens, remedy + padded)

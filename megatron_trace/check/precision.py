@@ -32,7 +32,10 @@ def check_precision(config: Config, hf: dict[str, Any]) -> None:
 
 def _check_recipe(precision: PrecisionConfig) -> None:
     if precision.fp8_param_gather and precision.fp8_recipe is FP8Recipe.mxfp8:
-        remedy = "Transformer Engine's MXFP8 weights cannot lie in Megatron's buffers; use another fp8_recipe, or false"
+        remedy = (
+            "Transformer Engine's MXFP8 weights cannot lie in Megatron's buffers; use "
+            "another fp8_recipe, or false"
+        )
         raise SettingError("precision.fp8_param_gather", True, remedy)
 
 
@@ -48,7 +51,10 @@ def _check_bf16_layers(config: Config, hf: dict[str, Any]) -> None:
             remedy = f"must be at most the layers of a pipeline stage ({stage})"
             raise SettingError(name, count, remedy)
         if count and precision.fp8_recipe is FP8Recipe.delayed:
-            remedy = "the delayed recipe scales all layers together; use another precision.fp8_recipe, or 0"
+            remedy = (
+                "the delayed recipe scales all layers together; use another "
+                "precision.fp8_recipe, or 0"
+            )
             raise SettingError(name, count, remedy)
     if sum(ends.values()) >= layers:
         remedy = f"leaves none of the {layers} layers in FP8; lower it, or use precision.train=bf16"
@@ -74,7 +80,8 @@ def _check_widths(config: Config, hf: dict[str, Any]) -> None:
     for key, width in widths.items():
         if width % multiple:
             remedy = (
-                f"{config.precision.fp8_recipe.value} needs widths that are multiples of {multiple}, and the model's "
+                f"{config.precision.fp8_recipe.value} needs widths that are multiples of "
+                f"{multiple}, and the model's "
                 f"{key} is {width:g} on a tensor-parallel rank; lower parallel.tensor or use bf16"
             )
             raise SettingError("precision.train", config.precision.train, remedy)

@@ -60,5 +60,8 @@ def _check_layers(config: Config, hf: dict[str, Any]) -> None:
         remedy = f"must be 1 to {part}, the layers of a stage (of each of its parts, interleaved)"
         raise SettingError("recompute.layers", recompute.layers, remedy)
     if recompute.method == "uniform" and part % recompute.layers:
-        remedy = f"must divide the {part} layers of a stage into equal chunks, or use recompute.method=block"
+        remedy = (
+            f"must divide the {part} layers of a stage into equal chunks, or use "
+            "recompute.method=block"
+        )
         raise SettingError("recompute.layers", recompute.layers, remedy)

@@ -61,7 +61,8 @@ def _compare(
         for found in differences(part(first), part(record), absent=DEFAULT):
             remedy = (
                 f"{first.name} and {record.name} differ in {found.name} ({found.first} and "
-                f"{found.second}), which must be common; set it for all after --, or choose another folder"
+                f"{found.second}), which must be common; set it for all after --, or choose "
+                "another folder"
             )
             raise SettingError("--results", str(folder), remedy)
 

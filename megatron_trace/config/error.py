@@ -17,7 +17,8 @@ class SettingError(ValueError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest known name, or all known names.
 
-    Dotted names are compared by their last part alone. A common section would make any two look alike.
+    Dotted names are compared by their last part alone. A common section would make any two look
+    alike.
     """
     by_last_part = {one.rpartition(".")[2]: one for one in known}
     last_part = name.rpartition(".")[2]

@@ -15,7 +15,8 @@ class OptimizerConfig:
     weight_decay: float = setting(0.0, "AdamW weight decay of the policy", at_least=0)
     warmup_steps: int = setting(
         0,
-        "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + 1)",
+        "optimizer updates over which the learning rates rise linearly, from 1 / (warmup_steps + "
+        "1)",
         at_least=0,
     )
     decay: Decay = setting(
@@ -38,7 +39,8 @@ class LossConfig:
 
     ratio: Ratio = setting(
         Ratio.token,
-        "ratio of current to old policy: of each token, or the geometric mean over its turn (AT2PO) or "
+        "ratio of current to old policy: of each token, or the geometric mean over its turn "
+        "(AT2PO) or "
         "sequence (GSPO)",
     )
     clip_low: float = setting(0.2, "the ratio is clipped below 1 - clip_low", above=0, below=1)
@@ -51,14 +53,16 @@ class LossConfig:
     )
     sequence_mask: float | None = setting(
         None,
-        "drop the negative-advantage tokens of a rollout whose mean log(old/current) exceeds this, in nats; "
+        "drop the negative-advantage tokens of a rollout whose mean log(old/current) exceeds "
+        "this, in nats; "
         "null: keep all",
         at_least=0,
         reason="a lower limit would drop rollouts that have not drifted",
     )
     importance: Importance = setting(
         Importance.truncate,
-        "trainer/sampler importance weights: none, truncate (at the cap) or mask (0 outside floor and cap)",
+        "trainer/sampler importance weights: none, truncate (at the cap) or mask (0 outside floor "
+        "and cap)",
     )
     importance_cap: float = setting(2.0, "largest importance weight", above=0)
     importance_floor: float = setting(
@@ -66,7 +70,8 @@ class LossConfig:
     )
     aggregation: Aggregation = setting(
         Aggregation.token,
-        "mean over tokens; mean over sequences of their token means (sequence); or mean over sequences of "
+        "mean over tokens; mean over sequences of their token means (sequence); or mean over "
+        "sequences of "
         "their token sums / dr_grpo_tokens (dr_grpo)",
     )
     dr_grpo_tokens: int | None = setting(
@@ -74,7 +79,8 @@ class LossConfig:
     )
     reference_kl: float = setting(
         0.0,
-        "weight of the KL to the reference policy, which is the start policy; 0: no reference policy is kept",
+        "weight of the KL to the reference policy, which is the start policy; 0: no reference "
+        "policy is kept",
         at_least=0,
         reason="a negative weight would drive the policy away from the reference without end",
     )
@@ -90,7 +96,8 @@ class AdvantageConfig:
 
     name: str | None = setting(
         None,
-        "advantage estimator: a file of megatron_trace/learning/advantages, or FILE.py; null: the one of the "
+        "advantage estimator: a file of megatron_trace/learning/advantages, or FILE.py; null: the "
+        "one of the "
         "strategy's paper",
     )
     options: dict[str, Any] = setting(
@@ -102,7 +109,8 @@ class AdvantageConfig:
     )
     backup: Backup = setting(
         Backup.leaf_weighted,
-        "success rate of a turn: over all leaves below the turn (leaf_weighted), or without the leaves whose "
+        "success rate of a turn: over all leaves below the turn (leaf_weighted), or without the "
+        "leaves whose "
         "outcome led to the choice of an anchor (unbiased)",
     )
     filter_groups: bool = setting(
@@ -111,7 +119,8 @@ class AdvantageConfig:
     )
     overlong_buffer: int = setting(
         0,
-        "tokens before rollout.max_history_tokens in which a longer rollout gets a lower reward; 0: never",
+        "tokens before rollout.max_history_tokens in which a longer rollout gets a lower reward; "
+        "0: never",
         at_least=0,
     )
     overlong_penalty: float = setting(
@@ -131,7 +140,8 @@ class PredictorConfig:
     batch: int = setting(64, "largest number of anchors in one update of the predictor", at_least=1)
     average: float = setting(
         0.7,
-        "moving average of the predictor's weights over steps: share of the old weights that a step keeps; "
+        "moving average of the predictor's weights over steps: share of the old weights that a "
+        "step keeps; "
         "0: no average",
         at_least=0,
         below=1,

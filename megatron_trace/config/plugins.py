@@ -85,14 +85,14 @@ class PluginKind(Generic[T]):
             given: the whole section, plug-in -> options. The others' options are checked too.
 
         Raises:
-            SettingError: the section names an unknown plug-in, or an option is unknown, of the wrong
-                type or out of bounds.
+            SettingError: the section names an unknown plug-in, or an option is unknown, of the
+                wrong type or out of bounds.
         """
         names = self.names()
         chosen = option_name(name)
         for other, values in given.items():
-            # A config may give options of strategies that only some of its runs choose. A wrong name among
-            # them would otherwise show only in the run that chooses that strategy.
+            # A config may give options of strategies that only some of its runs choose. A wrong
+            # name among them would otherwise show only in the run that chooses that strategy.
             if other != chosen and other not in names:
                 remedy = f"no such {self.word}; {did_you_mean(other, names)}"
                 raise SettingError(f"{self.section}.{other}", values, remedy)
@@ -166,7 +166,8 @@ def _load(path: Path, module_name: str, modified_ns: int) -> ModuleType:
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and OmegaConf resolve annotations in the class's module, and look for it in sys.modules.
+    # Dataclasses and OmegaConf resolve annotations in the class's module, and look for it in
+    # sys.modules.
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module

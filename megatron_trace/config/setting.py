@@ -71,8 +71,8 @@ def setting(
     `--help` prints both, and `check_bounds` checks the bounds, which are those of `Bounds`.
 
     Args:
-        files: the value is a pattern of files that must exist. It says where they are, not what they
-            are: a continued run may find them elsewhere.
+        files: the value is a pattern of files that must exist. It says where they are, not what
+            they are: a continued run may find them elsewhere.
     """
     bounds = Bounds(above, at_least, below, at_most, one_of, reason)
     metadata = {"meaning": meaning, "bounds": bounds, "files": files}

@@ -33,7 +33,8 @@ class RunConfig:
     )
     rollouts: int | None = setting(
         None,
-        "sampling budget of the whole run: the run ends with the step that reaches this number of rollouts; "
+        "sampling budget of the whole run: the run ends with the step that reaches this number of "
+        "rollouts; "
         "null: only run.steps counts",
         at_least=1,
     )
@@ -136,12 +137,14 @@ class RecomputeConfig:
     )
     method: str = setting(
         "uniform",
-        "full recomputation: uniform (every chunk of layers) or block (the first layers of a stage)",
+        "full recomputation: uniform (every chunk of layers) or block (the first layers of a "
+        "stage)",
         one_of=("uniform", "block"),
     )
     layers: int = setting(
         1,
-        "full recomputation: layers of a uniform chunk, or layers of a stage that recompute (block)",
+        "full recomputation: layers of a uniform chunk, or layers of a stage that recompute "
+        "(block)",
         at_least=1,
     )
 
@@ -189,7 +192,8 @@ class AllocationConfig:
     budget: int = setting(256, "a step's sampling budget, in allocation.unit", at_least=1)
     expected_tokens: int = setting(
         256,
-        "expected sampled tokens of a rollout, used until the first rollout has ended (unit tokens)",
+        "expected sampled tokens of a rollout, used until the first rollout has ended (unit "
+        "tokens)",
         at_least=1,
     )
     pool: int = setting(
@@ -202,18 +206,21 @@ class AllocationConfig:
     )
     bare_share: float | None = setting(
         None,
-        "share of the budget for bare rollouts, the rest is for continuations (strategies that branch); null: the "
+        "share of the budget for bare rollouts, the rest is for continuations (strategies that "
+        "branch); null: the "
         "strategy's own",
         above=0,
         at_most=1,
     )
     calibrate: bool = setting(
         True,
-        "for the allocation, fit a temperature and a shift of the predictions to the last steps' outcomes",
+        "for the allocation, fit a temperature and a shift of the predictions to the last steps' "
+        "outcomes",
     )
     prior_rollouts: float = setting(
         0.0,
-        "pseudo-count of the running mean success rate: predictions are shrunk towards it until that many outcomes "
+        "pseudo-count of the running mean success rate: predictions are shrunk towards it until "
+        "that many outcomes "
         "have been seen",
         at_least=0,
     )
@@ -261,7 +268,8 @@ class StopConfig:
     )
     kl: float | None = setting(
         None,
-        "stop when the KL of one step's updates exceeds this; it is 0 with updates_per_step = 1 and epochs = 1",
+        "stop when the KL of one step's updates exceeds this; it is 0 with updates_per_step = 1 "
+        "and epochs = 1",
         at_least=0,
     )
     gradient_norm: float | None = setting(
@@ -280,12 +288,14 @@ class StopConfig:
     )
     hang_s: float | None = setting(
         1800.0,
-        "seconds without progress after which all stacks are printed and the run ends; null: wait for ever",
+        "seconds without progress after which all stacks are printed and the run ends; null: wait "
+        "for ever",
         above=0,
     )
     grace_s: float = setting(
         25.0,
-        "seconds to save and end after Ctrl-C, SIGTERM or a hang; then the run is killed; torchrun itself kills it "
+        "seconds to save and end after Ctrl-C, SIGTERM or a hang; then the run is killed; "
+        "torchrun itself kills it "
         "after 30 (--shutdown-timeout)",
         above=0,
     )
@@ -323,7 +333,8 @@ class CheckpointConfig:
     )
     resume: bool = setting(
         True,
-        "continue an unfinished run of this name; false: move it aside and start from the beginning",
+        "continue an unfinished run of this name; false: move it aside and start from the "
+        "beginning",
     )
 
 

@@ -26,7 +26,8 @@ def check_contract(
     snapshots: list[str] = []
     results: list[StepResult] = []
     for action in actions:
-        # As text: a snapshot travels between processes as JSON, and must not change with later steps.
+        # As text: a snapshot travels between processes as JSON, and must not change with later
+        # steps.
         snapshots.append(json.dumps(episode.snapshot()))
         results.append(episode.step(action))
         _check_result(results[-1], last=len(results) == len(actions))

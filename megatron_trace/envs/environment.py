@@ -52,8 +52,8 @@ class Environment:
     @classmethod
     def maker(cls, options: Any, max_turns: int) -> Callable[[], Self]:
         """A function that makes an episode whenever it is called."""
-        # Here and not in each episode: an index may take minutes and gigabytes, and a step makes hundreds
-        # of episodes.
+        # Here and not in each episode: an index may take minutes and gigabytes, and a step makes
+        # hundreds of episodes.
         shared = cls.load(options)
         return lambda: cls(options, max_turns, shared)
 

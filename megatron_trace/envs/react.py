@@ -27,8 +27,11 @@ class Action:
 
 
 def parse(text: str) -> Action | None:
-    """The action in `text`; None where `text` has no tag, several tags, an empty tag, or text after the tag."""
-    # The pattern alone would accept a tag within the thought or the content, so the tags are counted too.
+    """The action in `text`; None where `text` has no tag, several tags, an empty tag, or text after
+    the tag.
+    """
+    # The pattern alone would accept a tag within the thought or the content, so the tags are
+    # counted too.
     match = _ACTION.fullmatch(text)
     if match is None or len(_TAG.findall(text)) != 2 or not match[3].strip():
         return None

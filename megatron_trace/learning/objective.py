@@ -39,8 +39,8 @@ def objective(
         ValueError: `learning.loss.reference_kl` is set and there are no reference
             log-probabilities, or `learning.loss.entropy_bonus` and the entropy has no gradient.
     """
-    # With one update a step the old policy is the current one. The ratio is 1 then, but its gradient
-    # must be that of log π, so old is a detached copy.
+    # With one update a step the old policy is the current one. The ratio is 1 then, but its
+    # gradient must be that of log π, so old is a detached copy.
     old = logprob.detach() if tokens.old_logprob is None else tokens.old_logprob
     ratio = policy_ratio(settings, tokens, logprob, old)
     masked = sequence_masked(settings, tokens, logprob, old)

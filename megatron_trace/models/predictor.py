@@ -1,4 +1,5 @@
-"""The predictor: a head on the policy's final hidden state that gives a history's success probability.
+"""The predictor: a head on the policy's final hidden state that gives a history's success
+probability.
 
 One class for both sides: the trainer teaches it, and the sampler computes it beside the policy.
 """

@@ -1,4 +1,5 @@
-"""Two reserved tokens, the last rows of the vocabulary, carry the predictor's logit and the entropy.
+"""Two reserved tokens, the last rows of the vocabulary, carry the predictor's logit and the
+entropy.
 
 An inference engine returns log-probabilities of tokens, so that is how both travel:
 

@@ -1,4 +1,6 @@
-"""Activations of a train GPU: of all its layers and micro-batches in flight, and of the output layer."""
+"""Activations of a train GPU: of all its layers and micro-batches in flight, and of the output
+layer.
+"""
 
 from dataclasses import dataclass
 
@@ -46,14 +48,16 @@ def activations(
 
     Args:
         micro_batches: number of them in one update on this rank.
-        learned_share: share of a micro-batch's tokens that the policy learns from; 1 is the upper bound.
-        recomputed: True: at the peak, with what recomputation brings back at a time. False: at the end of
-            the forward pass.
+        learned_share: share of a micro-batch's tokens that the policy learns from; 1 is the upper
+            bound.
+        recomputed: True: at the peak, with what recomputation brings back at a time. False: at the
+            end of the forward pass.
     """
     kernels = kernels or Kernels()
     tokens = config.learning.batching.micro_batch_tokens / layout.context
     saved, again = _saved_by_layers(shape, layout, config, kernels, stage)
-    # What is in flight waits for its backward pass. Recomputation works on one micro-batch at a time.
+    # What is in flight waits for its backward pass. Recomputation works on one micro-batch at a
+    # time.
     in_flight = layout.in_flight(stage, micro_batches)
     layers = tokens * (saved * in_flight + (again if recomputed else 0.0))
     output = 0.0
@@ -68,7 +72,9 @@ def activations(
 def _saved_by_layers(
     shape: Shape, layout: Layout, config: Config, kernels: Kernels, stage: int
 ) -> tuple[float, float]:
-    """Bytes per token that a stage's model part saves on average, and the most that are recomputed at a time."""
+    """Bytes per token that a stage's model part saves on average, and the most that are recomputed
+    at a time.
+    """
     saved, again = [], 0.0
     for part in layout.layers(stage, shape.layers):
         kept, extra = _saved_by_part(shape, layout, config, kernels, part)
@@ -80,7 +86,9 @@ def _saved_by_layers(
 def _saved_by_part(
     shape: Shape, layout: Layout, config: Config, kernels: Kernels, layers: range
 ) -> tuple[float, float]:
-    """Bytes per token that a part of the model keeps, and those that recomputation brings back at a time."""
+    """Bytes per token that a part of the model keeps, and those that recomputation brings back at a
+    time.
+    """
     each = [kept_bytes(shape, layout, config, kernels, layer) for layer in layers]
     whole = [kept for kept, _ in each]
     settings = config.recompute
@@ -93,7 +101,8 @@ def _saved_by_part(
         # The first layers are recomputed one by one; the others keep everything.
         kept = size * entry + sum(whole[size:])
         return kept, max(whole[:size], default=0.0)
-    # A chunk is recomputed as a whole before its backward pass, so all its layers are there at once.
+    # A chunk is recomputed as a whole before its backward pass, so all its layers are there at
+    # once.
     chunks = [whole[start : start + size] for start in range(0, len(whole), size)]
     return len(chunks) * entry, max(sum(chunk) for chunk in chunks)
 
@@ -113,13 +122,16 @@ def _saved_by_output(
 def _output_temporaries(shape: Shape, layout: Layout, config: Config, learned: float) -> float:
     """Bytes of the logits' gradient and of the softmax of a chunk and its gradient."""
     logits = shape.padded_vocabulary / layout.tensor
-    # The softmax is computed in float32, and chunk by chunk, since over all tokens it would be the peak.
+    # The softmax is computed in float32, and chunk by chunk, since over all tokens it would be the
+    # peak.
     softmax = 2 * 4 * min(OUTPUT_CHUNK, learned) * logits
     return learned * widths(config).value * logits + softmax
 
 
 def _layer_temporaries(shape: Shape, layout: Layout) -> float:
-    """Elements per token of a layer's largest gradients, and of the sequence gathered for a matrix product."""
+    """Elements per token of a layer's largest gradients, and of the sequence gathered for a matrix
+    product.
+    """
     inner = shape.ffn_width
     if any(shape.moe_layers):
         inner = shape.experts_per_token * shape.expert_ffn_width

@@ -1,4 +1,6 @@
-"""What the plan assumes because it can only be known from a run. Each is a flag of tools/plan_cluster.py."""
+"""What the plan assumes because it can only be known from a run. Each is a flag of
+tools/plan_cluster.py.
+"""
 
 import math
 from dataclasses import dataclass, field, fields

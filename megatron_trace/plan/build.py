@@ -1,8 +1,10 @@
-"""The exact model of any train rank of any cluster, in one process: real Megatron modules without memory.
+"""The exact model of any train rank of any cluster, in one process: real Megatron modules without
+memory.
 
-The process group is torch's fake one, in which a process may claim any rank of any world. The tensors are fake too:
-they have a shape and a dtype, but no memory. Megatron's data-parallel buffers and distributed optimizer are built over
-them, so their padding and sharding are counted as they are.
+The process group is torch's fake one, in which a process may claim any rank of any world. The
+tensors are fake too: they have a shape and a dtype, but no memory. Megatron's data-parallel buffers
+and distributed optimizer are built over them, so their padding and sharding are counted as they
+are.
 """
 
 import os
@@ -25,8 +27,8 @@ from megatron_trace.policy.distributed import ParallelState, start, stop
 def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[ModelState]:
     """What the first rank of every pipeline stage of `world` train ranks holds.
 
-    FP8 weights are counted as the bf16 ones that Megatron's modules have without Transformer Engine; see
-    `model_state.fp8_change`.
+    FP8 weights are counted as the bf16 ones that Megatron's modules have without Transformer
+    Engine; see `model_state.fp8_change`.
 
     Raises:
         ValueError: the process is a train rank already.
@@ -37,7 +39,8 @@ def built_stages(hf: dict[str, Any], config: Config, world: int) -> list[ModelSt
 
 def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> ModelState:
     """What train rank `rank` of `world` holds of the model that `hf` (config.json) describes."""
-    # Recomputation changes no parameter, and Megatron refuses some kinds of it without Transformer Engine.
+    # Recomputation changes no parameter, and Megatron refuses some kinds of it without Transformer
+    # Engine.
     config = replace(config, recompute=replace(config.recompute, granularity=Recompute.none))
     with _pretended(config, world, rank) as parallel:
         from megatron_trace.policy import model, optimizer
@@ -53,7 +56,8 @@ def built(hf: dict[str, Any], config: Config, world: int, *, rank: int) -> Model
 def state_of(wrapped: list[Any], optimizer: Any) -> ModelState:
     """Bytes of a rank's wrapped model, gradients and optimizer."""
     buffers = [buffer for part in wrapped for buffer in part.buffers + part.expert_parallel_buffers]
-    # Adam makes its moments in the first step, so they are counted from the parameters that it owns.
+    # Adam makes its moments in the first step, so they are counted from the parameters that it
+    # owns.
     moments = copies = 0
     for part in optimizer.megatron.chained_optimizers:
         if part.is_stub_optimizer:
@@ -90,7 +94,8 @@ def _pretended(config: Config, world: int, rank: int) -> Iterator[ParallelState]
         )
         stack.enter_context(patch.object(distributed, "all_gather_object", _own_for_all))
         parallel = start(config.parallel, config.run.seed)
-        # Transformer Engine's modules have the same parameters, but cannot be built over fake tensors.
+        # Transformer Engine's modules have the same parameters, but cannot be built over fake
+        # tensors.
         stack.enter_context(
             patch("megatron_trace.policy.precision.has_transformer_engine", lambda: False)
         )

@@ -1,4 +1,6 @@
-"""The layouts that a search tries: powers of two up to 16, whole nodes for the fleet, three kinds of recomputation."""
+"""The layouts that a search tries: powers of two up to 16, whole nodes for the fleet, three kinds
+of recomputation.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ PARALLEL_SIZES = (1, 2, 4, 8, 16)
 def candidates(config: Config, hf: dict[str, Any], cluster: Cluster) -> Iterator[Config]:
     """Combinations of all sizes that a search varies; the checks refuse most of them.
 
-    Tensor parallelism stays within a node; pipeline is at most 8, interleave and context are at most 4.
+    Tensor parallelism stays within a node; pipeline is at most 8, interleave and context are at
+    most 4.
     """
     for rollout in rollout_candidates(config, cluster):
         for parallel in parallel_candidates(config, hf, cluster):
@@ -50,7 +53,8 @@ def parallel_candidates(
         yield replace(
             config.parallel,
             tensor=tensor,
-            # null, whatever `config` says: it follows from the tensor-parallel size, which varies here.
+            # null, whatever `config` says: it follows from the tensor-parallel size, which varies
+            # here.
             sequence=None,
             pipeline=pipeline,
             interleave=interleave,

@@ -17,7 +17,9 @@ def communication_time(
     work: Workload,
     assumptions: Assumptions,
 ) -> float:
-    """Seconds of all exchanges of a step. Only half of an overlapped gradient exchange is taken as hidden."""
+    """Seconds of all exchanges of a step. Only half of an overlapped gradient exchange is taken as
+    hidden.
+    """
     passes = activation_passes(config, work)
     # Every pass moves these tokens' hidden states, keys and values through a rank.
     moved = passes * dtype_bytes(config) * work.trained / (layout.data * layout.context)
@@ -38,11 +40,12 @@ def activation_passes(config: Config, work: Workload) -> int:
 
 
 def layer_exchanges(shape: Shape, layout: Layout) -> list[tuple[int, float]]:
-    """What one rank receives in a pass: (ranks of the group, elements per token) of each kind of exchange.
+    """What one rank receives in a pass: (ranks of the group, elements per token) of each kind of
+    exchange.
 
-    Tensor parallelism moves the hidden states four times through each layer. Context parallelism moves keys and
-    values, a pipeline the hidden states between its parts, and expert parallelism the tokens of the chosen experts
-    there and back.
+    Tensor parallelism moves the hidden states four times through each layer. Context parallelism
+    moves keys and values, a pipeline the hidden states between its parts, and expert parallelism
+    the tokens of the chosen experts there and back.
     """
     # A ring passes every part but a rank's own through each rank.
     layers = shape.layers / layout.pipeline
@@ -66,7 +69,9 @@ def gradient_exchange_time(
     work: Workload,
     assumptions: Assumptions,
 ) -> float:
-    """Seconds in which all updates of a step reduce their gradients (float32) and gather the weights."""
+    """Seconds in which all updates of a step reduce their gradients (float32) and gather the
+    weights.
+    """
     counts = [parameter_counts(shape, layout, stage, 0) for stage in range(layout.pipeline)]
     # The stage with the most parameters decides, since all stages exchange at the same time.
     dense = max(count.dense for count in counts)
@@ -76,7 +81,8 @@ def gradient_exchange_time(
     sent = (4 + dtype_bytes(config)) * received
     group = layout.tensor * layout.optimizer_shards
     speed = cluster.speed_between(group) * assumptions.link_utilisation
-    # How much of the exchange the backward pass hides is not known before a run; half of it is assumed.
+    # How much of the exchange the backward pass hides is not known before a run; half of it is
+    # assumed.
     overlapped = 0.5 if config.parallel.overlap_grad_reduce else 1.0
     return config.learning.batching.updates_per_step * work.epochs * overlapped * sent / speed
 
@@ -84,7 +90,9 @@ def gradient_exchange_time(
 def weight_sync_time(
     shape: Shape, layout: Layout, config: Config, cluster: Cluster, assumptions: Assumptions
 ) -> float:
-    """Seconds to gather all weights on rank 0 and send them to all engines, one tensor after the other."""
+    """Seconds to gather all weights on rank 0 and send them to all engines, one tensor after the
+    other.
+    """
     size = shape.weights * dtype_bytes(config)
     utilisation = assumptions.link_utilisation
     replica = cluster.speed_between(layout.world // layout.data) * utilisation

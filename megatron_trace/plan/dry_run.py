@@ -1,4 +1,6 @@
-"""`pretrain_trace.py --dry-run`: every check of a run, and whether its memory fits, with nothing started."""
+"""`pretrain_trace.py --dry-run`: every check of a run, and whether its memory fits, with nothing
+started.
+"""
 
 import math
 import os
@@ -23,9 +25,11 @@ MAX_TRAIN_NODES = 64
 
 
 def dry_run(config: Config) -> int:
-    """Check `config` for the train ranks that torchrun started, or for the smallest cluster on which it fits.
+    """Check `config` for the train ranks that torchrun started, or for the smallest cluster on
+    which it fits.
 
-    Problems that only the run's own machine can decide (CUDA, data, weights) are printed; they are no failure.
+    Problems that only the run's own machine can decide (CUDA, data, weights) are printed; they are
+    no failure.
 
     Returns:
         the exit code: 0, or 2 where the memory does not suffice.
@@ -74,7 +78,8 @@ def plan_for(
 
 
 def fewest_ranks(config: Config, hf: dict[str, Any], gpu: Gpu) -> int:
-    """Train ranks of the smallest cluster that holds the layout; where none does, the fewest that the layout allows.
+    """Train ranks of the smallest cluster that holds the layout; where none does, the fewest that
+    the layout allows.
 
     The GPUs that the fleet leaves of one node are tried first, then whole nodes beside the fleet's.
     """
@@ -106,7 +111,9 @@ def _fleet(config: Config) -> int:
 
 
 def gpu_of(config: Config) -> Gpu:
-    """The kind of GPU to plan for: this machine's, or without one an H100, or the CPU for a CPU's settings."""
+    """The kind of GPU to plan for: this machine's, or without one an H100, or the CPU for a CPU's
+    settings.
+    """
     import torch
 
     if not torch.cuda.is_available():

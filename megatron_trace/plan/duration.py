@@ -1,4 +1,6 @@
-"""How long each phase of a step may take, from stated peaks and assumed shares of them. Nothing here was measured."""
+"""How long each phase of a step may take, from stated peaks and assumed shares of them. Nothing
+here was measured.
+"""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ class Durations:
 
     Attributes:
         prefill, decode: of sampling, on the engines.
-        compute, communicate, bubble: of learning: matrix products, waiting for other ranks, waiting for the pipeline.
+        compute, communicate, bubble: of learning: matrix products, waiting for other ranks, waiting
+            for the pipeline.
         weights: from the train ranks to the engines.
     """
 
@@ -50,7 +53,9 @@ class Durations:
 def micro_batches(
     config: Config, layout: Layout, work: Workload, assumptions: Assumptions, *, updates: int = 1
 ) -> int:
-    """Micro-batches of each data-parallel rank in one of `updates` equal parts of a pass over the step's rows."""
+    """Micro-batches of each data-parallel rank in one of `updates` equal parts of a pass over the
+    step's rows.
+    """
     room = config.learning.batching.micro_batch_tokens * assumptions.packing_fullness
     count = max(math.ceil(work.trained / updates / (room * layout.data)), 1)
     # Megatron's interleaved schedule takes multiples of the pipeline's size.
@@ -163,8 +168,8 @@ def compute_time(
     """Seconds of all passes' matrix products and attention, with no waiting."""
     peak = cluster.gpu.flops
     if config.precision.train is Precision.fp8:
-        # Attention, the output layer and what is not a matrix product stay as they were, so only half
-        # of the gain is counted.
+        # Attention, the output layer and what is not a matrix product stay as they were, so only
+        # half of the gain is counted.
         peak *= 1.0 + 0.5 * (cluster.gpu.fp8_flops / cluster.gpu.flops - 1.0)
     layers = work.trained * token_flops(shape, work.history)
     forward = layers + work.learned * output_flops(shape)

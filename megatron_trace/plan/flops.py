@@ -8,8 +8,9 @@ from megatron_trace.plan.workload import Workload
 def token_flops(shape: Shape, history: float) -> float:
     """FLOPs of one token's forward pass through the layers.
 
-    Two for each weight that the token meets. In attention a token at depth t meets t keys and values: 4·t·q, with q
-    the width of all query heads; over a history of l tokens that is 2·l·q on average.
+    Two for each weight that the token meets. In attention a token at depth t meets t keys and
+    values: 4·t·q, with q the width of all query heads; over a history of l tokens that is 2·l·q on
+    average.
     """
     return 2.0 * shape.active_weights + attention_flops(shape, history)
 
@@ -27,7 +28,8 @@ def output_flops(shape: Shape) -> float:
 def training_flops(shape: Shape, config: Config, work: Workload) -> float:
     """FLOPs of one training pass over the step's rows.
 
-    Forward once, backward twice as much, and what is recomputed. The output layer sees learned tokens alone.
+    Forward once, backward twice as much, and what is recomputed. The output layer sees learned
+    tokens alone.
     """
     layers = token_flops(shape, work.history)
     recomputed = recomputed_flops(shape, config, work.history)

@@ -1,16 +1,19 @@
-"""What a layer saves for the backward pass: Korthikanti et al., arXiv 2205.05198, for this project's layers.
+"""What a layer saves for the backward pass: Korthikanti et al., arXiv 2205.05198, for this
+project's layers.
 
-Their formula, 34 s·b·h bytes a layer, is for LayerNorm, GELU, full attention heads and dropout. The layers here have
-RMSNorm, SwiGLU, grouped queries with normalised heads, attention that keeps no score matrix, no dropout, and packed
-sequences (b = 1, s the tokens of the micro-batch). Their output layer sees only learned tokens.
+Their formula, 34 s·b·h bytes a layer, is for LayerNorm, GELU, full attention heads and dropout. The
+layers here have RMSNorm, SwiGLU, grouped queries with normalised heads, attention that keeps no
+score matrix, no dropout, and packed sequences (b = 1, s the tokens of the micro-batch). Their
+output layer sees only learned tokens.
 
-Elements per token of a layer (h hidden, q and k the widths of all query and key heads, f of the MLP):
+Elements per token of a layer (h hidden, q and k the widths of all query and key heads, f of the
+MLP):
 
     Transformer Engine's layers       4h + 3q + 3k + 3f           (5f without a fused SwiGLU)
     this project's on the CPU         6h + 6q + 4k + 5f           (in float32; norms are computed in it for bf16 too)
 
-Both also save 4·head_width elements of cosines and sines, and a float32 for every normalised vector and attention
-head.
+Both also save 4·head_width elements of cosines and sines, and a float32 for every normalised vector
+and attention head.
 """
 
 from dataclasses import dataclass
@@ -66,7 +69,8 @@ def sequence_split(layout: Layout) -> int:
 
 
 def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
-    """Bytes per token of a norm over the hidden states: its input, its output for the matrix product, a deviation.
+    """Bytes per token of a norm over the hidden states: its input, its output for the matrix
+    product, a deviation.
 
     PyTorch's norm on the CPU also keeps the normalised input, and both in float32.
     """
@@ -76,7 +80,9 @@ def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -
 
 
 def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
-    """Bytes that a layer's norm and attention save per token of this context-parallel rank's sequence."""
+    """Bytes that a layer's norm and attention save per token of this context-parallel rank's
+    sequence.
+    """
     width = widths(config)
     query = shape.query_width / layout.tensor
     key = shape.key_width / layout.tensor
@@ -107,7 +113,8 @@ def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, la
         return norm + shape.ffn_width / layout.tensor * bytes_wide
     # The router computes in float32.
     router = 3 * 4 * shape.experts / sequence_split(layout)
-    # The experts' activation is also multiplied by the router's weights; a fused SwiGLU includes that.
+    # The experts' activation is also multiplied by the router's weights; a fused SwiGLU includes
+    # that.
     elements += 0 if kernels.fused_swiglu else 1
     received, inner = expert_tokens(shape, layout)
     bytes_wide = elements * width.value + width.product
@@ -116,10 +123,11 @@ def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, la
 
 
 def expert_tokens(shape: Shape, layout: Layout) -> tuple[float, float]:
-    """What a rank's experts compute per token of its sequence: tokens received, and the width of each.
+    """What a rank's experts compute per token of its sequence: tokens received, and the width of
+    each.
 
-    Experts are taken as balanced: a rank receives as many tokens as it sends. Ranks that share an expert receive each
-    other's tokens.
+    Experts are taken as balanced: a rank receives as many tokens as it sends. Ranks that share an
+    expert receive each other's tokens.
     """
     received = shape.experts_per_token * layout.expert_tensor / layout.tensor
     return received, shape.expert_ffn_width / layout.expert_tensor
@@ -128,7 +136,9 @@ def expert_tokens(shape: Shape, layout: Layout) -> tuple[float, float]:
 def kept_bytes(
     shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int
 ) -> tuple[float, float]:
-    """Bytes per token that a layer saves, and those that selective recomputation brings back for a while."""
+    """Bytes per token that a layer saves, and those that selective recomputation brings back for a
+    while.
+    """
     attention = attention_bytes(shape, layout, config, kernels)
     mlp = mlp_bytes(shape, layout, config, kernels, layer)
     total = attention + mlp
@@ -136,7 +146,8 @@ def kept_bytes(
         return total, 0.0
     width, norm = widths(config), norm_bytes(shape, layout, config, kernels)
     modules, is_moe = config.recompute.modules, shape.moe_layers[layer]
-    # Transformer Engine computes the norm and the matrix product after it as one, unless experts follow.
+    # Transformer Engine computes the norm and the matrix product after it as one, unless experts
+    # follow.
     fused = kernels.transformer_engine and not is_moe
     kept = total
     if "core_attn" in modules:
@@ -147,7 +158,8 @@ def kept_bytes(
         own = norm - shape.hidden * width.value / sequence_split(layout)
         kept -= own * (not kernels.transformer_engine) + own * (not fused)
     if ("moe" if is_moe else "mlp") in modules:
-        # A norm that is one with its matrix product is recomputed with it, so its output is not kept either.
+        # A norm that is one with its matrix product is recomputed with it, so its output is not
+        # kept either.
         normed = shape.hidden * width.product / sequence_split(layout)
         kept -= mlp - norm + (normed if fused else 0.0)
     elif "moe_act" in modules and is_moe:

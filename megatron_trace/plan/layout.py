@@ -1,4 +1,6 @@
-"""Where every train rank stands, and which layers it holds: Megatron's order of ranks, without starting any."""
+"""Where every train rank stands, and which layers it holds: Megatron's order of ranks, without
+starting any.
+"""
 
 import math
 from dataclasses import dataclass
@@ -54,7 +56,9 @@ class Layout:
 
     @property
     def optimizer_shards(self) -> int:
-        """Ranks that share the optimizer state of all parameters but the experts': data- and context-parallel ones."""
+        """Ranks that share the optimizer state of all parameters but the experts': data- and
+        context-parallel ones.
+        """
         return self.data * self.context
 
     @property
@@ -64,8 +68,8 @@ class Layout:
 
     def coordinates(self, rank: int) -> Coordinates:
         """The indices of train rank `rank`."""
-        # Megatron's order "tp-cp-ep-dp-pp": tensor-parallel ranks are neighbours, pipeline stages lie
-        # furthest apart.
+        # Megatron's order "tp-cp-ep-dp-pp": tensor-parallel ranks are neighbours, pipeline stages
+        # lie furthest apart.
         rest, tensor = divmod(rank, self.tensor)
         rest, context = divmod(rest, self.context)
         pipeline, data = divmod(rest, self.data)
@@ -90,8 +94,9 @@ class Layout:
     def in_flight(self, stage: int, micro_batches: int) -> int:
         """The most (part, micro-batch) pairs whose activations a stage holds at once.
 
-        Both of Megatron's schedules run forward passes first: 1F1B one for each later stage, the interleaved one
-        more, so that every stage has work while the first micro-batch passes through all parts.
+        Both of Megatron's schedules run forward passes first: 1F1B one for each later stage, the
+        interleaved one more, so that every stage has work while the first micro-batch passes
+        through all parts.
         """
         if self.interleave == 1:
             return min(self.pipeline - stage, micro_batches)
@@ -118,7 +123,8 @@ def train_gpus(config: Config, cluster: Cluster) -> int:
 
 
 def check_engines(config: Config, cluster: Cluster, world: int) -> None:
-    """Refuse engines that do not stand within a node each, beside `world` train ranks on the first GPUs.
+    """Refuse engines that do not stand within a node each, beside `world` train ranks on the first
+    GPUs.
 
     Raises:
         SettingError: an engine is larger than a node, or there are more engines than places.
@@ -139,7 +145,9 @@ def check_engines(config: Config, cluster: Cluster, world: int) -> None:
 
 
 def engine_places(size: int, cluster: Cluster, world: int) -> int:
-    """Engines of `size` GPUs, each within a node, for which `world` train ranks on the first GPUs leave room."""
+    """Engines of `size` GPUs, each within a node, for which `world` train ranks on the first GPUs
+    leave room.
+    """
     each = cluster.gpus_per_node
     # Train ranks may end within a node. Its free GPUs count only as whole engines.
     places = 0

@@ -1,4 +1,6 @@
-"""What the makers state of their accelerators. Rates are dense peaks; `assumptions` says what share is reached."""
+"""What the makers state of their accelerators. Rates are dense peaks; `assumptions` says what share
+is reached.
+"""
 
 import os
 from dataclasses import dataclass, replace
@@ -32,7 +34,9 @@ class Gpu:
 
 
 def _cpu() -> Gpu:
-    """This machine, with the rates of two cores. They are rough: they let a laptop's run be planned at all."""
+    """This machine, with the rates of two cores. They are rough: they let a laptop's run be planned
+    at all.
+    """
     # The memory is this machine's own, since it decides whether a run fits.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Gpu(
@@ -89,13 +93,16 @@ BOARDS = (
         capability=(10, 0),
     ),
 )
-"""SXM boards: NVLink within a node, one 400 Gb/s InfiniBand port for each GPU (200 Gb/s for A100)."""
+"""SXM boards: NVLink within a node, one 400 Gb/s InfiniBand port for each GPU (200 Gb/s for A100).
+"""
 
 GPUS: dict[str, Gpu] = {gpu.name: gpu for gpu in (*BOARDS, _cpu())}
 
 
 def cpu_share(processes: int) -> Gpu:
-    """This machine as each of `processes` train ranks and engines sees it: they share its memory evenly."""
+    """This machine as each of `processes` train ranks and engines sees it: they share its memory
+    evenly.
+    """
     return replace(GPUS["cpu"], memory=GPUS["cpu"].memory // processes)
 
 
@@ -113,5 +120,7 @@ class Cluster:
         return self.nodes * self.gpus_per_node
 
     def speed_between(self, ranks: int) -> float:
-        """Bytes/s of one GPU within a group of `ranks` neighbours: NVLink within a node, else the network."""
+        """Bytes/s of one GPU within a group of `ranks` neighbours: NVLink within a node, else the
+        network.
+        """
         return self.gpu.link if ranks <= self.gpus_per_node else self.gpu.network

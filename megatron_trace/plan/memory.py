@@ -50,7 +50,9 @@ class StageMemory:
 
 
 def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[ModelState]:
-    """What a rank of every pipeline stage holds, by arithmetic: fast, but without Megatron's padding."""
+    """What a rank of every pipeline stage holds, by arithmetic: fast, but without Megatron's
+    padding.
+    """
     hidden = config.learning.predictor.hidden
     states = []
     for stage in range(layout.pipeline):
@@ -73,14 +75,15 @@ def stage_memory(
     """Memory of a GPU of every pipeline stage.
 
     Args:
-        stages: what each stage's ranks hold all the time, from `build.built_stages` or `counted_stages`.
+        stages: what each stage's ranks hold all the time, from `build.built_stages` or
+            `counted_stages`.
         micro_batches: of one update on one rank.
     """
     reserve = CPU_RESERVE
     if gpu.name != "cpu":
         reserve = round(assumptions.train_reserve_gib * GIB)
-    # A pipeline's first stage has the most micro-batches in flight, its last stage the logits and the
-    # predictor. So any stage can be the one that does not fit.
+    # A pipeline's first stage has the most micro-batches in flight, its last stage the logits and
+    # the predictor. So any stage can be the one that does not fit.
     memories = []
     for stage, state in enumerate(stages):
         count = parameter_counts(shape, layout, stage, config.learning.predictor.hidden)

@@ -1,4 +1,6 @@
-"""Weights, gradients and optimizer state of one train rank, by arithmetic; `build` counts real modules instead."""
+"""Weights, gradients and optimizer state of one train rank, by arithmetic; `build` counts real
+modules instead.
+"""
 
 from dataclasses import dataclass
 
@@ -18,7 +20,8 @@ class ParameterCounts:
         dense: all but the experts' and the predictor's, in the policy's dtype.
         experts: those of the experts, in the policy's dtype.
         predictor: those of the predictor's head, float32 in every precision.
-        matrices: those of `dense` and `experts` that lie in the layers' matrices, which FP8 training computes with.
+        matrices: those of `dense` and `experts` that lie in the layers' matrices, which FP8
+            training computes with.
     """
 
     dense: int
@@ -76,10 +79,11 @@ def parameter_counts(
 def model_state(count: ParameterCounts, config: Config, layout: Layout) -> ModelState:
     """Bytes of `count` parameters under Megatron's distributed optimizer.
 
-    Weights in the policy's dtype, gradients in float32. Each rank owns a share of the parameters: for these it holds
-    two float32 moments and, where the weights are not float32, a float32 copy. In bf16 that is 18 bytes a parameter on
-    one rank and 6 + 12/d bytes on d ranks. The predictor's state is not sharded: every rank holds 20 bytes for each of
-    its parameters, since the weights that predict are an average, held beside those that learn.
+    Weights in the policy's dtype, gradients in float32. Each rank owns a share of the parameters:
+    for these it holds two float32 moments and, where the weights are not float32, a float32 copy.
+    In bf16 that is 18 bytes a parameter on one rank and 6 + 12/d bytes on d ranks. The predictor's
+    state is not sharded: every rank holds 20 bytes for each of its parameters, since the weights
+    that predict are an average, held beside those that learn.
     """
     exact = config.precision.train is Precision.float32
     width, state = (4, 8) if exact else (2, 12)
@@ -97,13 +101,15 @@ def model_state(count: ParameterCounts, config: Config, layout: Layout) -> Model
 def fp8_change(matrices: int, config: Config, layers: int, capability: tuple[int, int]) -> int:
     """Bytes that FP8 adds to a rank's weights; negative where the weights are kept in FP8.
 
-    Transformer Engine keeps an FP8 copy of every matrix for a step. It keeps a transposed copy for the backward pass
-    too, on GPUs whose matrix products need one (Hopper), and for recipes whose scales go along rows and columns. With
-    `precision.fp8_param_gather` the copies take the place of the bf16 weights.
+    Transformer Engine keeps an FP8 copy of every matrix for a step. It keeps a transposed copy for
+    the backward pass too, on GPUs whose matrix products need one (Hopper), and for recipes whose
+    scales go along rows and columns. With `precision.fp8_param_gather` the copies take the place of
+    the bf16 weights.
 
     Args:
         matrices: parameters of the rank's matrices.
-        layers: of the whole model. The first and last ones may stay bf16; they count as spread evenly over the stages.
+        layers: of the whole model. The first and last ones may stay bf16; they count as spread
+            evenly over the stages.
         capability: CUDA compute capability of the GPU.
     """
     precision = config.precision

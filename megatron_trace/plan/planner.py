@@ -90,19 +90,22 @@ def make_plan(
     """Plan the model that `hf` (config.json) describes.
 
     Args:
-        exact: build every pipeline stage of the real model (seconds) rather than count its parameters.
+        exact: build every pipeline stage of the real model (seconds) rather than count its
+            parameters.
         world: train ranks; None for all GPUs that the fleet leaves.
 
     Raises:
-        SettingError: no GPU is left to train, an engine has no place, or the GPUs lack the arithmetic of
-            `config.precision`.
+        SettingError: no GPU is left to train, an engine has no place, or the GPUs lack the
+            arithmetic of `config.precision`.
     """
-    # First what the GPUs cannot compute: its message names the setting to change, whatever the layout.
+    # First what the GPUs cannot compute: its message names the setting to change, whatever the
+    # layout.
     check_gpu(config, cluster.gpu)
     world = train_gpus(config, cluster) if world is None else world
     check_engines(config, cluster, world)
     shape, layout = Shape.of(hf), Layout.of(config, world)
-    # A stage's activations depend on the micro-batches in flight, so the workload comes before memory.
+    # A stage's activations depend on the micro-batches in flight, so the workload comes before
+    # memory.
     work = workload(config, assumptions)
     updates = config.learning.batching.updates_per_step
     count = micro_batches(config, layout, work, assumptions, updates=updates)

@@ -1,4 +1,6 @@
-"""The best layouts of a cluster: every candidate that passes a run's own checks and fits, by estimated step time."""
+"""The best layouts of a cluster: every candidate that passes a run's own checks and fits, by
+estimated step time.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -20,8 +22,10 @@ class Found:
 
     Attributes:
         best: plans that fit, the shortest step first.
-        tried, refused, too_large: layouts in all, those that a check refused, and those that do not fit.
-        refusals: for each refused setting the number of layouts and the most frequent message; the most frequent first.
+        tried, refused, too_large: layouts in all, those that a check refused, and those that do not
+            fit.
+        refusals: for each refused setting the number of layouts and the most frequent message; the
+            most frequent first.
     """
 
     best: list[Plan]
@@ -45,7 +49,8 @@ def search(
         keep: the most plans to return.
 
     Raises:
-        SettingError: the cluster has one GPU, or its GPUs lack the arithmetic of `config.precision`.
+        SettingError: the cluster has one GPU, or its GPUs lack the arithmetic of
+            `config.precision`.
     """
     if cluster.gpus < 2:
         remedy = "leaves nothing to search: engines and train ranks need one each"
@@ -53,14 +58,15 @@ def search(
     plans: list[Plan] = []
     refusals: dict[str, Counter[str]] = defaultdict(Counter)
     for candidate in candidates(config, hf, cluster):
-        # The checks are a run's own, so a layout that is printed starts. They come first because a plan is
-        # slower, and undefined for sizes that do not divide.
+        # The checks are a run's own, so a layout that is printed starts. They come first because a
+        # plan is slower, and undefined for sizes that do not divide.
         try:
             world = train_gpus(candidate, cluster)
             check_engines(candidate, cluster, world)
             check_layout(candidate, hf, world)
         except SettingError as error:
-            # The messages hold numbers of the layout: counted by setting they show what refuses most.
+            # The messages hold numbers of the layout: counted by setting they show what refuses
+            # most.
             setting = str(error).partition(" = ")[0]
             refusals[setting][str(error)] += 1
             continue
@@ -78,7 +84,9 @@ def search(
 
 
 def best_first(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans that fit, the shortest step first; of equal steps the one with the emptiest fullest GPU."""
+    """The plans that fit, the shortest step first; of equal steps the one with the emptiest fullest
+    GPU.
+    """
 
     def order(plan: Plan) -> tuple[float, int]:
         return plan.seconds.step, max(stage.total for stage in plan.stages)

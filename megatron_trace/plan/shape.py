@@ -22,7 +22,8 @@ class Shape:
         ffn_width, expert_ffn_width: hidden widths of an MLP and of one expert.
         moe_layers: for every layer whether its MLP is a mixture of experts.
         vocabulary, padded_vocabulary: rows of the Hugging Face tables, and of Megatron's.
-        qk_norm, qkv_bias: whether queries and keys are normalised, and whether their projection has a bias.
+        qk_norm, qkv_bias: whether queries and keys are normalised, and whether their projection has
+            a bias.
     """
 
     hidden: int
@@ -87,7 +88,9 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """Parameters of the policy as its Hugging Face folder has them: without padding and predictor."""
+        """Parameters of the policy as its Hugging Face folder has them: without padding and
+        predictor.
+        """
         vectors = 2 * self.hidden + (2 * self.head_width if self.qk_norm else 0)
         vectors += self.query_width + 2 * self.key_width if self.qkv_bias else 0
         total = self.hidden
@@ -99,7 +102,9 @@ class Shape:
 
     @property
     def active_weights(self) -> int:
-        """Entries of the matrices that one token meets in all layers; only the experts that are chosen for it."""
+        """Entries of the matrices that one token meets in all layers; only the experts that are
+        chosen for it.
+        """
         # Embeddings are looked up, not multiplied, and the output layer is counted apart (`flops`).
         inner = 0
         for is_moe in self.moe_layers:

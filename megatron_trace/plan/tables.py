@@ -104,7 +104,8 @@ def step_table(plan: Plan) -> Table:
     def add(phase: str, what: str, time: float) -> None:
         table.add_row(phase, what, f"{time:,.1f}")
 
-    # Phases are in the order in which a step goes through them; an empty name continues the last phase.
+    # Phases are in the order in which a step goes through them; an empty name continues the last
+    # phase.
     rollouts = f"{work.bare_rollouts} bare rollouts, {work.continuations} continuations"
     size = plan.config.learning.batching.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"

@@ -15,7 +15,8 @@ class Workload:
         bare_rollouts, continuations: rollouts of the two stages.
         history: tokens of a finished rollout.
         sampled: tokens that the engines sample.
-        prefilled: tokens that the engines compute without sampling them (cached prefixes are left out).
+        prefilled: tokens that the engines compute without sampling them (cached prefixes are left
+            out).
         trained: tokens of all rows, which the train ranks compute; a row is a whole history.
         learned: tokens with a policy gradient: each sampled token once.
         passes: forward-only passes over all rows (for old and reference log-probabilities).

@@ -169,7 +169,8 @@ class WorkerPool:
     def _watch(
         self, reference: Reference[Any], slot: Slot, job: int | None = None, start: bool = False
     ) -> None:
-        # The callback runs in a thread of Ray's, which must neither block nor touch the pool's state.
+        # The callback runs in a thread of Ray's, which must neither block nor touch the pool's
+        # state.
         actor, run = slot.actor, self._run
         reference.future().add_done_callback(
             lambda future: self._ended.put(Event(slot, actor, future, run, job, start))

@@ -90,8 +90,8 @@ def sample_trees(
 class StepSampling:
     """The sampling of one step: first rollouts from roots, then continuations from prefixes.
 
-    These are TRACE's two stages. Another strategy may plan no continuations, or plan them in several
-    rounds. Rollouts are numbered through all rounds, in the order of their planning.
+    These are TRACE's two stages. Another strategy may plan no continuations, or plan them in
+    several rounds. Rollouts are numbered through all rounds, in the order of their planning.
     """
 
     def __init__(

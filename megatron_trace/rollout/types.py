@@ -32,7 +32,8 @@ class ScoredRoot:
         prompt_ids: token ids of the prompt.
         prediction: its predicted success probability.
         state: environment snapshot after the reset.
-        embedding: mean of the policy's input embeddings over the prompt's tokens; None unless needed.
+        embedding: mean of the policy's input embeddings over the prompt's tokens; None unless
+            needed.
     """
 
     prompt_ids: list[int]

@@ -86,8 +86,8 @@ class SimulatedSampler:
             on_done: called with (index, rollout) when a rollout ends by the clock; may return
                 further requests, which start at that time.
         """
-        # All rollouts are drawn at once, which is fast. The heap then lets them end by the clock, in
-        # the order in which `slots` parallel rollouts would end.
+        # All rollouts are drawn at once, which is fast. The heap then lets them end by the clock,
+        # in the order in which `slots` parallel rollouts would end.
         rollouts = self._walk(requests)
         waiting, running = deque(range(len(rollouts))), list[tuple[int, int]]()
         while waiting or running:

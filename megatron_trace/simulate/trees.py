@@ -1,7 +1,7 @@
 """A simulated world: the decision trees of all its tasks, as arrays.
 
-A task's histories are the nodes of a full tree: node 0 is its prompt, and action a at node n leads to node
-`actions`·n + 1 + a.
+A task's histories are the nodes of a full tree: node 0 is its prompt, and action a at node n leads
+to node `actions`·n + 1 + a.
 """
 
 from dataclasses import dataclass

@@ -52,8 +52,8 @@ def mixed_by_plan(policy: SimulatedPolicy, trees: Sequence[RolloutTree], turns: 
         if min(rewards) < max(rewards):
             mixed[number] = 1.0
             continue
-        # All bare rollouts ended alike. One continuation that ends otherwise is enough, and they are
-        # independent: the probability that none does is the product of their q.
+        # All bare rollouts ended alike. One continuation that ends otherwise is enough, and they
+        # are independent: the probability that none does is the product of their q.
         anchors = [r.anchor for n, r in enumerate(tree.rollouts) if n not in bare]
         of_bare = [anchor for anchor in anchors if tree.turns[anchor].rollout in bare]
         repeats = same_outcome(value[first + np.array(of_bare, dtype=int)], rewards[0])

@@ -77,8 +77,8 @@ def make_world(config: WorldConfig) -> World:
         first_skill = (band[:, None] * config.depth + depth) * config.skills
         skill[:, here] = first_skill + turns.skill
         value[:, below] = turns.after.reshape(config.tasks, -1)
-        # Below a terminal node the arrays continue, as trees are full. Those nodes are terminal too,
-        # without a reward.
+        # Below a terminal node the arrays continue, as trees are full. Those nodes are terminal
+        # too, without a reward.
         ended = terminal[:, here]
         ends = np.repeat(turns.last & ~ended, config.actions, axis=1)
         terminal[:, below] = ends | np.repeat(ended, config.actions, axis=1)

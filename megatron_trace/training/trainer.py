@@ -38,8 +38,8 @@ class Trainer:
         Returns:
             The step's metrics; see `Policy.update`.
         """
-        # Only rank 0 has the trees. Every rank gets all rows, and takes its share of them itself: how
-        # they are split depends on the parallel layout.
+        # Only rank 0 has the trees. Every rank gets all rows, and takes its share of them itself:
+        # how they are split depends on the parallel layout.
         rows = rows_from_trees(trees, self._advantage, longest=self._longest)
         return self._ranks.call(Policy.update, rows)
 

@@ -45,8 +45,8 @@ def sampled_statistics(tree: RolloutTree) -> Statistics:
     """Statistics of the rewards sampled from every turn, free of the choice of what to sample.
 
     `leaf_statistics` mixes in outcomes that decided what was sampled: an anchor is often continued
-    because its own rollout ended oddly. Here V̂(y) is the mean over the continuations taken at y, if
-    there are any (at the root: over the bare rollouts), else the outcome of the one rollout that
+    because its own rollout ended oddly. Here V̂(y) is the mean over the continuations taken at y,
+    if there are any (at the root: over the bare rollouts), else the outcome of the one rollout that
     sampled y. Continuations of a later turn do not count. So V̂(y) of an anchor whose continuations
     were planned at once has the expectation V(y), whatever the choice of the anchor looked at.
 

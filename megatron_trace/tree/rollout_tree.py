@@ -9,7 +9,9 @@ ROOT = 0
 """Index of the root in `RolloutTree.turns`."""
 
 Anchor = int
-"""A history that can be continued, named by the index of the turn it ends with (`ROOT` for the prompt)."""
+"""A history that can be continued, named by the index of the turn it ends with (`ROOT` for the
+prompt).
+"""
 
 Stage = Literal["bare", "continuation"]
 

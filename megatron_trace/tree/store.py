@@ -11,7 +11,9 @@ from megatron_trace.tree.rollout_tree import Rollout, RolloutTree, Turn
 
 
 def save_trees(path: Path, trees: Sequence[RolloutTree]) -> None:
-    """Write `trees` to `path` (`.jsonl.gz`), one tree a line; the file appears only when it is complete."""
+    """Write `trees` to `path` (`.jsonl.gz`), one tree a line; the file appears only when it is
+    complete.
+    """
     with (
         whole_file(path) as partial,
         gzip.open(partial, "wt", encoding="utf-8", compresslevel=3) as file,

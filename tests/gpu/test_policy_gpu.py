@@ -1,4 +1,6 @@
-"""The policy on GPUs: bf16 and FP8 train on nearly the loss of float32, in every layout there are GPUs for."""
+"""The policy on GPUs: bf16 and FP8 train on nearly the loss of float32, in every layout there are
+GPUs for.
+"""
 
 import pickle
 from pathlib import Path
@@ -52,7 +54,8 @@ LAYOUTS = {
     "context2": ["parallel.context=2"],
     "data2": [],
 }
-# Loosest relative deviation from float32 of losses and gradient norm, and of log-probabilities in nats.
+# Loosest relative deviation from float32 of losses and gradient norm, and of log-probabilities in
+# nats.
 TOLERANCE = {"bf16": (0.02, 0.05), "fp8": (0.1, 0.3)}
 
 

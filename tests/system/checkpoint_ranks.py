@@ -1,8 +1,9 @@
 """Run by torchrun from test_checkpoint.py: trains, saves and goes on from checkpoints.
 
-usage: checkpoint_ranks.py JOB.pickle, a dict with `rows`, `folder` and `runs`: name -> (settings, the checkpoint to
-go on from or None). A run takes an update unless it loads, saves <folder>/<name>.checkpoint while it takes another,
-and leaves the second update's metrics and the weights after it in <folder>/<name>.pickle.
+usage: checkpoint_ranks.py JOB.pickle, a dict with `rows`, `folder` and `runs`: name -> (settings,
+the checkpoint to go on from or None). A run takes an update unless it loads, saves
+<folder>/<name>.checkpoint while it takes another, and leaves the second update's metrics and the
+weights after it in <folder>/<name>.pickle.
 """
 
 import pickle

@@ -89,7 +89,9 @@ def make_policy(
     family: type[PreTrainedConfig] = Qwen3Config,
     **special: Any,
 ) -> Path:
-    """A random policy, a Qwen3 unless `family` says otherwise, whose stop tokens are likely enough to end turns."""
+    """A random policy, a Qwen3 unless `family` says otherwise, whose stop tokens are likely enough
+    to end turns.
+    """
     torch.manual_seed(0)
     sizes = {
         "hidden_size": 64,

@@ -1,8 +1,10 @@
-"""Run by torchrun from test_conversion.py: what Megatron itself makes of checkpoints, in a given layout.
+"""Run by torchrun from test_conversion.py: what Megatron itself makes of checkpoints, in a given
+layout.
 
-usage: conversion_ranks.py JOB.pickle, a dict with `rows` and `cases`: (settings as a dotlist, converted checkpoint,
-folder to make). Every rank checks that `converted` gives the real model its weights; then the policy trains a step on
-the rows and leaves its checkpoint in the folder, and its own export in <folder>-run.
+usage: conversion_ranks.py JOB.pickle, a dict with `rows` and `cases`: (settings as a dotlist,
+converted checkpoint, folder to make). Every rank checks that `converted` gives the real model its
+weights; then the policy trains a step on the rows and leaves its checkpoint in the folder, and its
+own export in <folder>-run.
 """
 
 import pickle

@@ -1,8 +1,9 @@
-"""Run by torchrun from test_sampler_trainer: train ranks and a fleet together, compared after every version.
+"""Run by torchrun from test_sampler_trainer: train ranks and a fleet together, compared after every
+version.
 
-usage: coupled.py OUT.json MODEL section.name=value ...
-Rank 0 writes, for every policy version, the mean |Δ| between sampler and trainer of the log-probabilities of the
-sampled tokens and of the predictions, and how much the predictions vary, as a list of dicts.
+usage: coupled.py OUT.json MODEL section.name=value ... Rank 0 writes, for every policy version, the
+mean |Δ| between sampler and trainer of the log-probabilities of the sampled tokens and of the
+predictions, and how much the predictions vary, as a list of dicts.
 """
 
 import json

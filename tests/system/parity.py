@@ -1,4 +1,6 @@
-"""What the tests share that compare a policy in several layouts with `transformers`: a head, rows, a launcher."""
+"""What the tests share that compare a policy in several layouts with `transformers`: a head, rows,
+a launcher.
+"""
 
 import os
 import pickle
@@ -79,7 +81,9 @@ def settings(model: Path, *layout: str) -> list[str]:
 
 
 def launch(folder: Path, ranks: int, runs: dict[str, list[str]], rows: Sequence[Row]) -> None:
-    """Have `ranks` processes do `runs` one after the other; see policy_ranks.py for what they leave in `folder`."""
+    """Have `ranks` processes do `runs` one after the other; see policy_ranks.py for what they leave
+    in `folder`.
+    """
     job = folder / f"job{ranks}.pickle"
     job.write_bytes(pickle.dumps({"rows": list(rows), "runs": runs, "folder": folder}))
     root = Path(__file__).parents[2]
@@ -101,7 +105,9 @@ def launch(folder: Path, ranks: int, runs: dict[str, list[str]], rows: Sequence[
 
 
 def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every row what `transformers` says: log-probabilities where it learns, predictions where it predicts."""
+    """For every row what `transformers` says: log-probabilities where it learns, predictions where
+    it predicts.
+    """
     # Its other implementation of experts asks for widths that are multiples of 16 bytes.
     options = (
         {"experts_implementation": "eager"} if "moe" in (folder / "config.json").read_text() else {}
@@ -130,7 +136,9 @@ def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np
 def assert_speaks_like_transformers(
     seen: dict[str, Any], folder: Path, rows: Sequence[Row]
 ) -> None:
-    """What a run of policy_ranks.py scored before it trained is what `transformers` says of the start policy."""
+    """What a run of policy_ranks.py scored before it trained is what `transformers` says of the
+    start policy.
+    """
     found = zip(seen["logprobs"], seen["predictions"], strict=True)
     for (logprobs, predictions), right in zip(found, expected(folder, rows), strict=True):
         np.testing.assert_allclose(logprobs, right[0], atol=1e-4)

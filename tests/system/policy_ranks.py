@@ -1,7 +1,8 @@
 """Run by torchrun from parity.py: trains a given policy on given rows in several layouts.
 
-usage: policy_ranks.py JOB.pickle, a dict with `rows`, `runs` (name -> settings as dotlists) and `folder`.
-Rank 0 leaves what it saw in <folder>/<name>.pickle and the trained policy in <folder>/<name>/.
+usage: policy_ranks.py JOB.pickle, a dict with `rows`, `runs` (name -> settings as dotlists) and
+`folder`. Rank 0 leaves what it saw in <folder>/<name>.pickle and the trained policy in
+<folder>/<name>/.
 """
 
 import pickle

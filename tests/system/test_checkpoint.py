@@ -1,4 +1,6 @@
-"""A checkpoint holds all that training needs, whatever layout wrote it and whatever layout reads it."""
+"""A checkpoint holds all that training needs, whatever layout wrote it and whatever layout reads
+it.
+"""
 
 import os
 import pickle
@@ -81,8 +83,9 @@ def assert_close(folder: Path, one: str, other: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`one` trained and saved by one rank; `four` by four ranks with four parts of the model, as was `four-from-one`
-    after it loaded."""
+    """`one` trained and saved by one rank; `four` by four ranks with four parts of the model, as
+    was `four-from-one` after it loaded.
+    """
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(1)
     save_model(Qwen3ForCausalLM(Qwen3Config(**SHAPE)).float(), folder / "model")

@@ -1,4 +1,6 @@
-"""However a run ends, soon nothing of it is left, its exit code says so, and its last lines say what happened."""
+"""However a run ends, soon nothing of it is left, its exit code says so, and its last lines say
+what happened.
+"""
 
 import os
 import re

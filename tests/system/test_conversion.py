@@ -1,4 +1,6 @@
-"""Converted checkpoints are what Megatron-Core itself writes for the same model, and it loads them in any layout."""
+"""Converted checkpoints are what Megatron-Core itself writes for the same model, and it loads them
+in any layout.
+"""
 
 import os
 import pickle

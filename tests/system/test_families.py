@@ -1,4 +1,6 @@
-"""Every model family, in odd shapes, says and learns the same as in `transformers`, whatever the layout."""
+"""Every model family, in odd shapes, says and learns the same as in `transformers`, whatever the
+layout.
+"""
 
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""The fleet against transformers: the same weights give the same numbers, whatever happens to the workers."""
+"""The fleet against transformers: the same weights give the same numbers, whatever happens to the
+workers.
+"""
 
 import os
 import signal
@@ -80,7 +82,9 @@ class Setup:
 
     @torch.no_grad()
     def reference(self, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability of each next token, and prediction after each token, by transformers and torch."""
+        """Log-probability of each next token, and prediction after each token, by transformers and
+        torch.
+        """
         output = self.model(torch.tensor([ids]), output_hidden_states=True)
         # The reserved tokens have no probability mass.
         logits = output.logits[0, :-1, :-2] / self.config.rollout.temperature

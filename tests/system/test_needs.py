@@ -1,4 +1,6 @@
-"""What strategies need beyond log-probabilities, from a real engine, against transformers in float64."""
+"""What strategies need beyond log-probabilities, from a real engine, against transformers in
+float64.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,9 @@ class Setup:
 
     @torch.no_grad()
     def entropies(self, ids: list[int]) -> torch.Tensor:
-        """Entropy of the distribution of each next token, [len(ids)]; the reserved tokens have no mass."""
+        """Entropy of the distribution of each next token, [len(ids)]; the reserved tokens have no
+        mass.
+        """
         logits = self.model(torch.tensor([ids])).logits[0, :, :-2]
         logprobs = (logits / self.temperature).log_softmax(-1)
         return -(logprobs.exp() * logprobs).sum(-1)

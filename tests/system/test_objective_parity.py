@@ -1,4 +1,6 @@
-"""Every optimisation setting does the same on several train ranks as on one, in float32 and, nearly, in bf16."""
+"""Every optimisation setting does the same on several train ranks as on one, in float32 and,
+nearly, in bf16.
+"""
 
 import pickle
 from pathlib import Path
@@ -101,7 +103,9 @@ def test_so_it_is_in_more_layouts(more: Path, layout: str) -> None:
 
 
 def assert_bf16_is_near(folder: Path, name: str) -> None:
-    """The first update's losses, and the way that the weights went: no closer, as Adam's first steps are signs."""
+    """The first update's losses, and the way that the weights went: no closer, as Adam's first
+    steps are signs.
+    """
     exact, found = seen(folder, "float32"), seen(folder, name)
     for metric in ("policy_loss", "predictor_loss", "gradient_norm"):
         reference = exact["updates"][0][metric]

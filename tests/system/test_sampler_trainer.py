@@ -1,4 +1,6 @@
-"""vLLM and Megatron say the same of the same tokens, before training and after several weight updates."""
+"""vLLM and Megatron say the same of the same tokens, before training and after several weight
+updates.
+"""
 
 import json
 import os

@@ -1,6 +1,8 @@
-"""The job scripts, unmodified, on a SLURM of one machine: `slurm/` holds its sbatch, srun and scontrol.
+"""The job scripts, unmodified, on a SLURM of one machine: `slurm/` holds its sbatch, srun and
+scontrol.
 
-Most tests put recorders in the place of Python, Ray and torchrun; those that do not take a real step over two nodes.
+Most tests put recorders in the place of Python, Ray and torchrun; those that do not take a real
+step over two nodes.
 """
 
 import os
@@ -120,7 +122,9 @@ def wait_until_gone(folder: Path, limit_s: float = 20.0) -> set[int]:
 
 @pytest.fixture
 def submit(tmp_path: Path) -> Iterator[Submit]:
-    """sbatch of a script: `options` are sbatch's own, keywords the environment; `site` ends the site's file."""
+    """sbatch of a script: `options` are sbatch's own, keywords the environment; `site` ends the
+    site's file.
+    """
     number, programs = str(uuid.uuid4().int % 10**8), tmp_path / "bin"
     programs.mkdir()
 

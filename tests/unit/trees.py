@@ -46,7 +46,9 @@ def bare_tree(rewards: list[float], turns: int = 2) -> RolloutTree:
 
 @st.composite
 def grown_trees(draw: st.DrawFn) -> RolloutTree:
-    """Trees of bare rollouts with continuations at any of their prefixes, rewards 0, 1 or in between."""
+    """Trees of bare rollouts with continuations at any of their prefixes, rewards 0, 1 or in
+    between.
+    """
     rewards = st.sampled_from([0.0, 1.0, 0.25])
     tree = empty_tree(draw(st.floats(0, 1)))
     for number in range(draw(st.integers(1, 4))):

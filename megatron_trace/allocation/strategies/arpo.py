@@ -3,7 +3,8 @@
 Agentic reinforced policy optimization, arXiv 2507.19849. H_t is the entropy of the first tokens
 after tool call t, H_0 that of the first tokens of the rollout, and ΔH_t = (H_t − H_0) / ln |V|. A
 rollout branches at the call with probability P(clamp(u − β·ΔH_t, 0, 1) ≤ τ), u ~ U(0, 1), β = 0.2
-and τ = 0.5; that is 0.5 + 0.2·ΔH_t between 0 and 1. A beam of b adds up to b − 1 branches at a call.
+and τ = 0.5; that is 0.5 + 0.2·ΔH_t between 0 and 1. A beam of b adds up to b − 1 branches at a
+call.
 
 Ours: a chain ends before it is branched. So its calls are drawn for from the shallowest on, each
 once, until the group is full. The calls of the branches follow in the next round. What is then left

@@ -4,11 +4,11 @@ Decoupled Clip and Dynamic Sampling Policy Optimization, arXiv 2503.14476. Dynam
 requires 0 < correct answers < group for every group of a batch: prompts are sampled until the batch
 is full of such groups.
 
-Ours: a step has a hard budget. It is spent in at most `rounds` equal rounds, each on groups of fresh
-tasks. The step ends as soon as `enough` groups are mixed, and the rest of the budget is not spent;
-with `run.rollouts` runs are still compared at equal cost. All that was sampled is learned from;
-groups without contrast have the advantage 0 (`learning.advantage.filter_groups` takes them out of
-the mean too). Clip-higher, token mean and overlong shaping are settings of `learning`
+Ours: a step has a hard budget. It is spent in at most `rounds` equal rounds, each on groups of
+fresh tasks. The step ends as soon as `enough` groups are mixed, and the rest of the budget is not
+spent; with `run.rollouts` runs are still compared at equal cost. All that was sampled is learned
+from; groups without contrast have the advantage 0 (`learning.advantage.filter_groups` takes them
+out of the mean too). Clip-higher, token mean and overlong shaping are settings of `learning`
 (docs/optimisation.md).
 """
 

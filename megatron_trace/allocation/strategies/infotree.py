@@ -1,8 +1,8 @@
 """InfoTree: greedy maximisation of a tree's informativeness, and a reserve for uniform trees.
 
 Maximizing rollout informativeness under a fixed budget, arXiv 2605.05262. The states to expand
-maximise a monotone submodular function, by one-step greedy selection (within 1 − 1/e of the best). A
-state's marginal gain is the sum of a value, a count and a token-entropy term. Expansion is
+maximise a monotone submodular function, by one-step greedy selection (within 1 − 1/e of the best).
+A state's marginal gain is the sum of a value, a count and a token-entropy term. Expansion is
 speculative: it continues while at most a few results are unseen. An allocator adds less than 5 % of
 the budget to rescue prompts whose tree has one outcome only.
 

@@ -1,8 +1,8 @@
 """PCL: of k·m candidate tasks the m whose predicted success is nearest to τ.
 
-Prompt Curriculum Learning, arXiv 2510.01135. A value model V(x) is trained beside the policy on each
-prompt's mean reward. A step keeps the m prompts with the smallest |V(x) − τ|, samples n rollouts of
-each, and learns with the advantage r − V(x). The paper has k = 4 and τ = 0.5.
+Prompt Curriculum Learning, arXiv 2510.01135. A value model V(x) is trained beside the policy on
+each prompt's mean reward. A step keeps the m prompts with the smallest |V(x) − τ|, samples n
+rollouts of each, and learns with the advantage r − V(x). The paper has k = 4 and τ = 0.5.
 
 Ours: V is the predictor at the root, calibrated for the allocation; m = rollouts /
 `allocation.group`. Of tasks equally far from τ the earlier comes first.

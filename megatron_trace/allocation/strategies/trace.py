@@ -65,7 +65,8 @@ class Trace(Strategy):
         # never learns better about the others.
         thompson_std: float | None = setting(
             None,
-            "standard deviation, in logits, of the Thompson draws (arXiv 1707.02038) by which stage 1 chooses; "
+            "standard deviation, in logits, of the Thompson draws (arXiv 1707.02038) by which "
+            "stage 1 chooses; "
             "null: estimated from the errors of the last steps' predictions; 0: no draws",
             at_least=0,
         )
@@ -186,10 +187,16 @@ class Trace(Strategy):
             return
         fewest_tasks = 1 if options.root_cap is None else -(-bare // options.root_cap)
         if fewest_tasks * self._floor > bare:
-            remedy = f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) to {options.root_cap}"
+            remedy = (
+                f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) "
+                f"to {options.root_cap}"
+            )
             raise _error("root_cap", options.root_cap, remedy)
         if settings.pool < fewest_tasks:
-            remedy = f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) need {fewest_tasks} tasks"
+            remedy = (
+                f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) "
+                f"need {fewest_tasks} tasks"
+            )
             raise SettingError("allocation.pool", settings.pool, remedy)
 
 

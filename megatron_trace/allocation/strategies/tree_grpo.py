@@ -1,8 +1,8 @@
 """Tree-GRPO: chains, expanded at nodes drawn uniformly.
 
-Tree search for LLM agent reinforcement learning, arXiv 2509.21240. M chains begin M trees of a task.
-In each of L rounds N nodes n ~ U(T \\ leaves) of every tree T are drawn, with replacement, and a
-rollout is sampled from each: M(1 + N·L) rollouts.
+Tree search for LLM agent reinforcement learning, arXiv 2509.21240. M chains begin M trees of a
+task. In each of L rounds N nodes n ~ U(T \\ leaves) of every tree T are drawn, with replacement,
+and a rollout is sampled from each: M(1 + N·L) rollouts.
 
 Ours: M is `allocation.bare_share` of the group, at least 2 (the norm over the task compares trees).
 N is what the rest of the group leaves for each tree and round, so every task has `allocation.group`

@@ -1,8 +1,9 @@
 """TreePO: a tree that fills level by level, every node with the same few children.
 
 Bridging the gap of policy optimization and efficacy and inference efficiency with heuristic
-tree-based modeling, arXiv 2508.17445. From the prompt two segments are sampled, from the end of each
-two more, until the tree has the group's leaves: w children a node, so w^d leaves after d levels.
+tree-based modeling, arXiv 2508.17445. From the prompt two segments are sampled, from the end of
+each two more, until the tree has the group's leaves: w children a node, so w^d leaves after d
+levels.
 
 Ours: a segment is a turn. A chain is sampled to its end before it is branched, so a node of w
 children has its chain's own and w − 1 continuations. `width` chains begin at the root, whatever

@@ -1,14 +1,14 @@
 """VIP: the rollouts of a batch split so that the gradient has the least variance.
 
-Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt embeddings,
-updated with the observed success of every step, predicts each prompt's p (`gaussian_process.py`).
-Then the gradient's variance, Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n² with Dr. GRPO, is
-minimised under Σ n = C, lower ≤ n ≤ upper (`solvers/gradient_variance.py`).
+Variance-Informed Predictive allocation, arXiv 2602.01601. A Gaussian process over prompt
+embeddings, updated with the observed success of every step, predicts each prompt's p
+(`gaussian_process.py`). Then the gradient's variance, Σ p(1−p)/(n−1) with RLOO or Σ p(1−p)(n−1)/n²
+with Dr. GRPO, is minimised under Σ n = C, lower ≤ n ≤ upper (`solvers/gradient_variance.py`).
 
 The batch is given: budget / `allocation.group` tasks, each with at least `lower` rollouts;
 `allocation.pool` is not used. Ours: the embedding is the mean of the policy's input embeddings over
-the prompt, instead of a sentence encoder. The process does not use the predictor. The paper has both
-objectives; RLOO's is the default, with its advantage. For Dr. GRPO set `objective: dr_grpo`,
+the prompt, instead of a sentence encoder. The process does not use the predictor. The paper has
+both objectives; RLOO's is the default, with its advantage. For Dr. GRPO set `objective: dr_grpo`,
 `learning.advantage.name: grpo` and `learning.advantage.std: false`.
 """
 
@@ -99,7 +99,10 @@ class Vip(Strategy):
                 f"must be at least {least}, from where the objective is convex",
             )
         if not options.lower <= self.settings.group <= options.upper:
-            remedy = f"must be from lower to upper ({options.lower} to {options.upper}): it is their mean"
+            remedy = (
+                f"must be from lower to upper ({options.lower} to {options.upper}): it is "
+                "their mean"
+            )
             raise SettingError("allocation.group", self.settings.group, remedy)
 
 

@@ -1,7 +1,7 @@
 """Multi-hop question answering with a local search engine, as in Search-R1 (arXiv 2503.09516).
 
-In each turn the policy searches a corpus with BM25 or answers. The terminal reward is 1 for an exact match with a gold
-answer, else 0.
+In each turn the policy searches a corpus with BM25 or answers. The terminal reward is 1 for an
+exact match with a gold answer, else 0.
 """
 
 import json
@@ -22,10 +22,14 @@ from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.files.shards import shard_paths
 
 SEARCH_R1_INSTRUCTION = (
-    "Answer the given question. First reason about what you still need to know. If you lack some knowledge, "
-    "call a search engine by <search> query </search>; it returns the top results between <information> and "
-    "</information>. You can search several times. When no further external knowledge is needed, give the "
-    "answer inside <answer> and </answer>, without detailed illustrations. For example, <answer> Beijing "
+    "Answer the given question. First reason about what you still need to know. If you lack some "
+    "knowledge, "
+    "call a search engine by <search> query </search>; it returns the top results between "
+    "<information> and "
+    "</information>. You can search several times. When no further external knowledge is needed, "
+    "give the "
+    "answer inside <answer> and </answer>, without detailed illustrations. For example, <answer> "
+    "Beijing "
     "</answer>. Question: "
 )
 """The prompt prefix that Search-R1 users know, without its `<think>` tags."""
@@ -43,7 +47,9 @@ def exact_match(answer: str, golds: Sequence[str]) -> bool:
 
 
 class SearchIndex:
-    """BM25 over titles and texts. Documents whose title is the query come first. Threads may share an index."""
+    """BM25 over titles and texts. Documents whose title is the query come first. Threads may share
+    an index.
+    """
 
     def __init__(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Index `documents`, each with a `title` and a `text`."""
@@ -63,17 +69,21 @@ class SearchIndex:
 
     @classmethod
     def from_shards(cls, corpus: str) -> "SearchIndex":
-        """Read WebDataset shards (path, glob or braces) whose `.json` members have a `title` and a `text`.
+        """Read WebDataset shards (path, glob or braces) whose `.json` members have a `title` and a
+        `text`.
 
         Raises:
             FileNotFoundError: no file matches `corpus`.
         """
-        # Every reader wants the whole corpus: webdataset must not split the shards among torchrun's ranks.
+        # Every reader wants the whole corpus: webdataset must not split the shards among torchrun's
+        # ranks.
         samples = wds.WebDataset(shard_paths(corpus), shardshuffle=False, nodesplitter=None)
         return cls([json.loads(sample["json"]) for sample in samples])
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
-        """At most `top_k` (title, text) pairs, best first. A hit has the title or at least a word of `query`."""
+        """At most `top_k` (title, text) pairs, best first. A hit has the title or at least a word
+        of `query`.
+        """
         # BM25 alone may rank a document that repeats a name above the document with that title.
         hits = self._by_title.get(normalize_answer(query), [])[:top_k]
         if len(hits) < top_k:

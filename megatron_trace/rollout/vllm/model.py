@@ -1,13 +1,13 @@
 """The policy as vLLM runs it: the language model with the predictor head on its final hidden state.
 
 vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the
-entropy if it is needed, travel as the log-probabilities of two reserved tokens (models/reserved.py),
-which `SamplingParams(logprob_token_ids=...)` brings back: no extra forward pass. At the first token
-of a turn the prediction is that for the whole history before it.
+entropy if it is needed, travel as the log-probabilities of two reserved tokens
+(models/reserved.py), which `SamplingParams(logprob_token_ids=...)` brings back: no extra forward
+pass. At the first token of a turn the prediction is that for the whole history before it.
 
 Importing this module registers the model families. A vLLM worker process imports it because
-`PolicyWorkerExtension` is its `worker_extension_cls`; the process that configures the engine imports
-it itself.
+`PolicyWorkerExtension` is its `worker_extension_cls`; the process that configures the engine
+imports it itself.
 """
 
 from collections.abc import Iterable, Iterator
@@ -52,7 +52,9 @@ class WithPredictor(nn.Module):
         load_predictor(self.predictor, Path(vllm_config.model_config.model))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """[tokens, hidden] -> float32 logits [tokens, vocabulary]; None on ranks that do not sample."""
+        """[tokens, hidden] -> float32 logits [tokens, vocabulary]; None on ranks that do not
+        sample.
+        """
         logits = super().compute_logits(hidden_states)
         if logits is None:
             return None

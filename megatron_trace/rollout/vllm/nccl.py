@@ -24,7 +24,8 @@ from megatron_trace.rollout.worker import Worker
 class NCCLSender:
     """The group of rank 0 and of some workers' engines; a `rollout.weight_sync.Sender`.
 
-    A worker that dies in the middle of a broadcast leaves rank 0 waiting: NCCL has no timeout there.
+    A worker that dies in the middle of a broadcast leaves rank 0 waiting: NCCL has no timeout
+    there.
     """
 
     def __init__(

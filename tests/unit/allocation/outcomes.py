@@ -15,7 +15,9 @@ def sample_step(
     turns: int = 2,
     tokens_per_turn: int = 2,
 ) -> tuple[list[RolloutTree], list[Plans]]:
-    """Sample what is planned; `reward(tree, n)` is that of a tree's n-th rollout. Returns the trees and the plans."""
+    """Sample what is planned; `reward(tree, n)` is that of a tree's n-th rollout. Returns the trees
+    and the plans.
+    """
     step = allocator.begin(trees, name)
     plans = []
     while plan := step.plan():

@@ -63,7 +63,8 @@ def test_the_deviation_is_that_of_the_true_success_about_the_predictions(
 def test_the_deviation_by_hand() -> None:
     kind = Calibrated()
     kind.window.append([[0.5, 0.5, 0.2], [0.0, 0.75, 1.0], [2.0, 4.0, 1.0]])
-    # Excess: ½·(¼ − ¼/2) and ¾·(1/16 − ¼/4); scale: (½·¼)² and (¾·¼)²; a deviation of 1 is worth 5/16 of both.
+    # Excess: ½·(¼ − ¼/2) and ¾·(1/16 − ¼/4); scale: (½·¼)² and (¾·¼)²; a deviation of 1 is worth
+    # 5/16 of both.
     assert kind.logit_std(0.0) ** 2 == pytest.approx(
         (1 / 16 + 5 / 16) / (1 / 64 + 9 / 256 + 5 / 16)
     )

@@ -10,7 +10,9 @@ from tests.unit.trees import empty_tree
 def planning_view(
     trees: list[RolloutTree], *, total: int, round: int = 0, left: float | None = None, cost=None
 ) -> PlanningView:
-    """Predictions as they are; what the trees' rollouts leave of `total`, where `left` is not given."""
+    """Predictions as they are; what the trees' rollouts leave of `total`, where `left` is not
+    given.
+    """
     spent = sum(len(tree.rollouts) for tree in trees)
     return PlanningView(
         trees=trees,

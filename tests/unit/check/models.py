@@ -23,7 +23,9 @@ SPARSE: dict[str, Any] = DENSE | {
 
 
 def settings(**changed: Any) -> Config:
-    """The defaults, apart from `section__name=value`; in float32, on CPUs, with histories of 4,096 tokens."""
+    """The defaults, apart from `section__name=value`; in float32, on CPUs, with histories of 4,096
+    tokens.
+    """
     config = Config()
     config.precision.train = Precision.float32
     config.rollout.weight_backend = WeightBackend.ray

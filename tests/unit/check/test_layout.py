@@ -1,4 +1,6 @@
-"""What passes our checks, Megatron takes; and the checks are quick enough to be asked thousands of times."""
+"""What passes our checks, Megatron takes; and the checks are quick enough to be asked thousands of
+times.
+"""
 
 import subprocess
 import sys

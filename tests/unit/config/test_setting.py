@@ -1,4 +1,6 @@
-"""Bounds stand beside their settings: no number outside them, and none that is not finite, reaches a run."""
+"""Bounds stand beside their settings: no number outside them, and none that is not finite, reaches
+a run.
+"""
 
 import math
 from dataclasses import dataclass, field

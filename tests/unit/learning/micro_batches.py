@@ -14,7 +14,9 @@ TURN = 7
 
 
 def tokens_of(lengths: list[int] = LENGTHS, seed: int = 0, anchors: int = 7) -> TokenData:
-    """Tokens whose old policy is near the sampler and far enough from it that every bound is crossed."""
+    """Tokens whose old policy is near the sampler and far enough from it that every bound is
+    crossed.
+    """
     random = np.random.default_rng(seed)
     count = sum(lengths)
     old = -random.exponential(2.0, count)
@@ -37,7 +39,9 @@ def tokens_of(lengths: list[int] = LENGTHS, seed: int = 0, anchors: int = 7) -> 
 
 
 def policy_of(tokens: TokenData, seed: int = 1) -> Tensor:
-    """Log-probabilities of an updated policy [n], with gradient; rows have become likelier, stayed or become rarer."""
+    """Log-probabilities of an updated policy [n], with gradient; rows have become likelier, stayed
+    or become rarer.
+    """
     random = np.random.default_rng(seed)
     assert tokens.old_logprob is not None
     noise = random.normal(0, 0.3, len(tokens.advantage))

@@ -13,7 +13,9 @@ from tests.unit.learning.micro_batches import policy_of, tokens_of
 
 
 def measured(**settings: Any) -> tuple[dict[str, float], list[tuple[float, ...]]]:
-    """The metrics, and for every token its current, old, sampler, reference log-probability, advantage, entropy."""
+    """The metrics, and for every token its current, old, sampler, reference log-probability,
+    advantage, entropy.
+    """
     tokens = tokens_of()
     current, entropy = policy_of(tokens), torch.rand(len(tokens.advantage), dtype=torch.float64)
     _, sums = objective(LossConfig(**settings), tokens, current, entropy)

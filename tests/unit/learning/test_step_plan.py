@@ -1,4 +1,6 @@
-"""A step's plan: every row once an epoch, the same on all ranks, gradients in the last pass of an update."""
+"""A step's plan: every row once an epoch, the same on all ranks, gradients in the last pass of an
+update.
+"""
 
 import numpy as np
 import pytest

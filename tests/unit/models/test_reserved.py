@@ -1,4 +1,6 @@
-"""What the two reserved tokens carry comes back, whatever the temperature, and the others do not notice."""
+"""What the two reserved tokens carry comes back, whatever the temperature, and the others do not
+notice.
+"""
 
 import pytest
 import torch

@@ -39,10 +39,11 @@ def test_a_layer_of_qwen3_14b_by_hand(of) -> None:
 
 
 def test_megatrons_formula_says_nearly_the_same(of) -> None:
-    """megatron/training/theoretical_memory_usage.py: s·b·h·(18 + 4·f/h) bytes a layer, with sequence parallelism.
+    """megatron/training/theoretical_memory_usage.py: s·b·h·(18 + 4·f/h) bytes a layer, with
+    sequence parallelism.
 
-    It counts the MLP's activation as f in and f out, where SwiGLU takes 2f, and not our heads' norms; but keys and
-    values as wide as queries, and dropout.
+    It counts the MLP's activation as f in and f out, where SwiGLU takes 2f, and not our heads'
+    norms; but keys and values as wide as queries, and dropout.
     """
     theirs = 40 * 8192 * 5120 * (18 + 4 * 17408 / 5120) / 4
     assert theirs < of("parallel.tensor=4").layers < 1.2 * theirs

@@ -100,7 +100,9 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
 
 
 def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple[float, float]:
-    """Bytes that autograd has saved when the forward pass of a full micro-batch ends, and what the plan says."""
+    """Bytes that autograd has saved when the forward pass of a full micro-batch ends, and what the
+    plan says.
+    """
     known = storages(parameter for part in policy._chunks for parameter in part.parameters())
     saved: dict[int, torch.Tensor] = {}
     bytes_saved = 0
@@ -114,8 +116,8 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
 
     def give(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal bytes_saved
-        # The first tensor is given back when the backward pass begins. Later sums would include what
-        # recomputation brings back for a while.
+        # The first tensor is given back when the backward pass begins. Later sums would include
+        # what recomputation brings back for a while.
         if not bytes_saved:
             bytes_saved = sum(storages(saved.values()).values())
         return tensor

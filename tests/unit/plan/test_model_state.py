@@ -47,7 +47,8 @@ def test_the_models_have_their_published_numbers_of_weights(model, name, weights
 
 
 def test_qwen3_14b_on_8_gpus_by_hand(model, settings) -> None:
-    # A layer: q and o 2·5120·5120, k and v 2·5120·1024, MLP 3·5120·17408, two norms 5120 and two of 128.
+    # A layer: q and o 2·5120·5120, k and v 2·5120·1024, MLP 3·5120·17408, two norms 5120 and two of
+    # 128.
     matrices = 40 * (2 * 5120 * 5120 + 2 * 5120 * 1024 + 3 * 5120 * 17408)
     vectors = 40 * (2 * 5120 + 2 * 128) + 5120
     tables = 2 * 5120 * 152_576  # 151,936 rows and padding to a multiple of 1024
@@ -70,9 +71,11 @@ def test_qwen3_14b_on_8_gpus_by_hand(model, settings) -> None:
 def test_weights_and_optimizer_are_as_in_megatrons_own_formula(
     model, settings, name, tensor, pipeline, data
 ) -> None:
-    """megatron/training/theoretical_memory_usage.py, for the most loaded shard: 6 + 12/d bytes a parameter.
+    """megatron/training/theoretical_memory_usage.py, for the most loaded shard: 6 + 12/d bytes a
+    parameter.
 
-    Without the predictor. It does not know of normalised heads, and spreads the layers' norms over the ranks.
+    Without the predictor. It does not know of normalised heads, and spreads the layers' norms over
+    the ranks.
     """
     hf = model(name)
     hidden, layers = hf["hidden_size"], hf["num_hidden_layers"]
@@ -108,7 +111,8 @@ def test_arithmetic_counts_what_megatron_builds(settings, precision, hf, world, 
     layout = Layout.of(config, world)
     for stage, real in enumerate(built_stages(hf, config, world)):
         ours = model_state(parameter_counts(Shape.of(hf), layout, stage, 16), config, layout)
-        # Megatron pads its buffers to multiples of 128 entries, which shows in a model as small as this.
+        # Megatron pads its buffers to multiples of 128 entries, which shows in a model as small as
+        # this.
         assert ours.weights == pytest.approx(real.weights, rel=0.01)
         assert ours.gradients == pytest.approx(real.gradients, rel=0.01)
         assert ours.optimizer == pytest.approx(real.optimizer, rel=0.01)

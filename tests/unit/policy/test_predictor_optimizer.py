@@ -42,7 +42,9 @@ def learn(optimizer: PredictorOptimizer, seed: int = 0, factor: float = 1.0) -> 
 
 
 def exact(head: PredictorHead, batches: list[list[int]], rate: float) -> list[Tensor]:
-    """The head after AdamW (arXiv 1711.05101, algorithm 2, no decay) on these mini-batches, in float64."""
+    """The head after AdamW (arXiv 1711.05101, algorithm 2, no decay) on these mini-batches, in
+    float64.
+    """
     hidden, target = (tensor.double() for tensor in anchors())
     w1, b1, w2, b2 = (parameter.detach().double() for parameter in head.parameters())
     values = [w1, b1, w2, b2]

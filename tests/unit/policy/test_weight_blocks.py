@@ -1,4 +1,6 @@
-"""How experts that are spread over ranks are gathered: in blocks, one collective for each, nothing lost or mixed up."""
+"""How experts that are spread over ranks are gathered: in blocks, one collective for each, nothing
+lost or mixed up.
+"""
 
 import pytest
 import torch

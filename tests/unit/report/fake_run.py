@@ -68,7 +68,9 @@ def root(prediction: float | None = 0.5, **task: Any) -> RolloutTree:
 def fake_tree(
     rng: np.random.Generator, skill: float, continuations: int, number: int = 0
 ) -> RolloutTree:
-    """A tree of 4 bare rollouts whose success depends on `skill`, with continuations of one or two anchors."""
+    """A tree of 4 bare rollouts whose success depends on `skill`, with continuations of one or two
+    anchors.
+    """
     city = str(rng.choice(CITIES))
     question = f"What is the largest city of the largest neighbour of the country of {city} ?"
     v = float(np.clip(rng.normal(skill, 0.25), 0.03, 0.97))

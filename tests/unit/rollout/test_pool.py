@@ -45,7 +45,9 @@ class Doubler:
 
 
 class Workers:
-    """Makes actors that double numbers; the calls whose place in the order is in `fatal` kill theirs."""
+    """Makes actors that double numbers; the calls whose place in the order is in `fatal` kill
+    theirs.
+    """
 
     def __init__(self, fatal: Sequence[int] = ()) -> None:
         self.asked: list[int] = []

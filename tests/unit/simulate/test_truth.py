@@ -1,4 +1,6 @@
-"""Probabilities of contrast and errors of estimates, against what happens and against hand-made cases."""
+"""Probabilities of contrast and errors of estimates, against what happens and against hand-made
+cases.
+"""
 
 import numpy as np
 import pytest
@@ -101,7 +103,8 @@ def test_errors_that_the_anchors_of_a_tree_share_are_no_bias() -> None:
     for _ in range(200):
         shared = rng.normal(0, 0.3, 50)[unit]
         found.append(backup_error(truth + shared, truth, unit)["bias"])
-    # A mean within its own standard error leaves nothing: 68 %, and 18 % were these 1,000 errors, not 50.
+    # A mean within its own standard error leaves nothing: 68 %, and 18 % were these 1,000 errors,
+    # not 50.
     assert np.mean(np.array(found) == 0.0) > 0.5
 
 

@@ -104,7 +104,9 @@ class Toy:
         return [pid for pid in found if leftovers.find(pid)]
 
     def end(self, limit_s: float = 15.0) -> tuple[int, str]:
-        """Exit code and what was printed, once all processes are gone and the temporary files with them."""
+        """Exit code and what was printed, once all processes are gone and the temporary files with
+        them.
+        """
         # The guard holds stderr open until it has cleaned up.
         _, printed = self.process.communicate(timeout=limit_s)
         assert not self.processes()

@@ -11,7 +11,9 @@ from megatron_trace.training.run_state import RunState, write_state
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch) -> Command:
-    """A command whose run has all its results; what it trains on and by is `learning.optimizer.learning_rate`."""
+    """A command whose run has all its results; what it trains on and by is
+    `learning.optimizer.learning_rate`.
+    """
     config = Config()
     config.run.directory, config.run.steps = str(tmp_path), 3
     same = {"learning.optimizer.learning_rate": 1e-6}

@@ -42,7 +42,9 @@ def test_deviation_is_that_of_the_leaf_rewards(tree: RolloutTree) -> None:
 
 
 def sampled_by_hand(tree: RolloutTree, index: int) -> tuple[list[float], list[float]]:
-    """Rewards that V̂ of a turn is the mean of, and those that they are compared with, by the definition."""
+    """Rewards that V̂ of a turn is the mean of, and those that they are compared with, by the
+    definition.
+    """
     ends = {tree.turns[leaf].rollout: tree.turns[leaf].reward for leaf in tree.leaves()}
     taken = [
         ends[number] for number, rollout in enumerate(tree.rollouts) if rollout.anchor == index
@@ -84,7 +86,8 @@ def test_nothing_is_known_of_a_root_from_which_nothing_was_sampled() -> None:
 
 
 def test_of_continued_anchors_the_sampled_backup_is_unbiased() -> None:
-    # An anchor with V = 0.7 is continued once where its own rollout failed: the choice looks at the outcome.
+    # An anchor with V = 0.7 is continued once where its own rollout failed: the choice looks at the
+    # outcome.
     random = np.random.default_rng(0)
     sampled, weighted = [], []
     for first, second in random.random((4000, 2)) < 0.7:

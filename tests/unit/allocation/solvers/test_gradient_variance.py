@@ -1,4 +1,6 @@
-"""The split of least variance against all splits, and against the convex programme it solves in whole numbers."""
+"""The split of least variance against all splits, and against the convex programme it solves in
+whole numbers.
+"""
 
 import itertools
 

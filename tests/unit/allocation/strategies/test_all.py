@@ -1,4 +1,6 @@
-"""What holds for every strategy: the budget is met, plans follow from the seed, nothing terminal is continued."""
+"""What holds for every strategy: the budget is met, plans follow from the seed, nothing terminal is
+continued.
+"""
 
 import json
 

@@ -42,7 +42,8 @@ def test_half_of_the_rollouts_begin_at_the_root() -> None:
 
 
 def test_a_call_branches_with_the_probability_of_the_paper() -> None:
-    # P(u − 0.2·ΔH ≤ 0.5) = 0.5 + 0.2·ΔH, ΔH = (H − H of the first turn) / ln |V|, of the turn after the call.
+    # P(u − 0.2·ΔH ≤ 0.5) = 0.5 + 0.2·ΔH, ΔH = (H − H of the first turn) / ln |V|, of the turn after
+    # the call.
     tree = with_entropies(bare_tree([1.0], turns=4), {1: 1.0, 2: 1.0, 3: 4.0, 4: 0.0})
     assert [arpo().rise(tree, anchor) for anchor in (1, 2, 3)] == [0.0, 1.5, -0.5]
     assert branches(arpo(), tree)[1:4] == pytest.approx([0.5, 0.8, 0.4], abs=0.03)

@@ -142,7 +142,8 @@ def test_what_was_expanded_before_counts_as_done() -> None:
         chosen += plan
         tree.graft(chosen[-1], chain(100 * number, 1, 1.0))
         tree.turns[-1].entropies = [4.0]
-    # λ·h falls from 0.5 by half with every expansion; the count's gain is 0.21, 0.16, 0.13 at either.
+    # λ·h falls from 0.5 by half with every expansion; the count's gain is 0.21, 0.16, 0.13 at
+    # either.
     assert chosen[0] == 1 and 3 in chosen
 
 

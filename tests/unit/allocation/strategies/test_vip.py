@@ -33,7 +33,9 @@ def counts(plan):
 
 
 def by_place(tree, number):
-    """Prompts near 0 always fail, those near 9 always succeed, between them every other rollout does."""
+    """Prompts near 0 always fail, those near 9 always succeed, between them every other rollout
+    does.
+    """
     place = tree.embedding[0]
     return half(tree, number) if 3 < place < 6 else float(place > 6)
 

@@ -58,7 +58,8 @@ def test_a_history_where_nothing_branches_is_no_contrast() -> None:
     tree.graft(ROOT, chain(100, 3, 1.0))  # 1, 2, 3
     tree.graft(ROOT, chain(200, 1, 0.0))  # 4
     tree.graft(2, chain(500, 1, 0.0))  # 5
-    # Turn 1 has the same leaves as turn 2 below it; comparing the two would halve the credit of turn 2.
+    # Turn 1 has the same leaves as turn 2 below it; comparing the two would halve the credit of
+    # turn 2.
     assert trace(tree, AdvantageConfig())[2] == pytest.approx(
         (0.5 - 1 / 3) / np.std([1, 0, 0]), abs=1e-5
     )
@@ -71,7 +72,8 @@ def test_with_the_unbiased_backup_the_continuations_are_the_baseline() -> None:
     tree.graft(3, chain(500, 1, 1.0))  # 5
     tree.graft(3, chain(600, 1, 0.0))  # 6
     advantages = trace(tree, AdvantageConfig(backup=Backup.unbiased))
-    # V̂: the root's bare rollouts 1/2; turn 3's continuations 1/2, compared with a third outcome, that of turn 4.
+    # V̂: the root's bare rollouts 1/2; turn 3's continuations 1/2, compared with a third outcome,
+    # that of turn 4.
     at_root, at_prefix = np.std([1, 0]), np.std([0, 1, 0])
     assert advantages[1] == advantages[2] == pytest.approx(0.5 / at_root, abs=1e-5)
     assert advantages[3] == pytest.approx((0.5 - 0.5) / at_root, abs=1e-5)

@@ -12,7 +12,8 @@ from tests.unit.trees import chain, empty_tree
 
 @pytest.mark.parametrize("std", [True, False])
 def test_a_rollout_is_compared_at_every_depth(std: bool) -> None:
-    # Leaves 3, 7 and 8 also share turn 1, with a mean reward of 2/3; leaf 5 has only the root's subgroup.
+    # Leaves 3, 7 and 8 also share turn 1, with a mean reward of 2/3; leaf 5 has only the root's
+    # subgroup.
     values = np.array([(0.5 + 1 / 3) / 2, -0.5, (-0.5 - 2 / 3) / 2, (0.5 + 1 / 3) / 2])
     a = (values - values.mean()) / (values.std() + 1e-6 if std else 1.0)
     shared = (a[0] + a[2] + a[3]) / 3

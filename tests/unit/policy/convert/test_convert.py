@@ -1,4 +1,6 @@
-"""Conversion of tiny folders made here. What Megatron itself says of checkpoints: tests/system/test_conversion.py"""
+"""Conversion of tiny folders made here. What Megatron itself says of checkpoints:
+tests/system/test_conversion.py
+"""
 
 import json
 import shutil
@@ -367,7 +369,9 @@ def test_a_hole_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
 
 
 def cut(reader: TensorReader, key: str) -> list[TensorBlock]:
-    """The tensor, every layer and expert in three pieces along its last axis, vocabularies padded less."""
+    """The tensor, every layer and expert in three pieces along its last axis, vocabularies padded
+    less.
+    """
     shape = reader.shape(key)
     whole = reader.read(key, (), 0, shape[0])
     if key in ("embedding.word_embeddings.weight", "output_layer.weight"):
