@@ -8,7 +8,7 @@ STOP = ("</search>", "</answer>")
 """Strings that end an action."""
 
 _TAG = re.compile(r"</?(?:search|answer)>")
-_ACTION = re.compile(r"(.*?)<(search|answer)>(.*?)</\2>\s*", re.DOTALL)
+_ACTION = re.compile(r".*?<(search|answer)>(.*?)</\1>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,10 @@ class Action:
     """A parsed turn.
 
     Attributes:
-        thought: the text before the tag, stripped.
         kind: what the tag asks for.
         content: the text within the tag, stripped; never empty.
     """
 
-    thought: str
     kind: Literal["search", "answer"]
     content: str
 
@@ -33,8 +31,6 @@ def parse(text: str) -> Action | None:
     # The pattern alone would accept a tag within the thought or the content, so the tags are
     # counted too.
     match = _ACTION.fullmatch(text)
-    if match is None or len(_TAG.findall(text)) != 2 or not match[3].strip():
+    if match is None or len(_TAG.findall(text)) != 2 or not match[2].strip():
         return None
-    return Action(
-        match[1].strip(), "search" if match[2] == "search" else "answer", match[3].strip()
-    )
+    return Action("search" if match[1] == "search" else "answer", match[2].strip())

@@ -31,7 +31,6 @@ class ParallelState:
     pipeline_size: int
     chunks: int
     context: int
-    context_size: int
     data: int
     data_size: int
     expert: int
@@ -99,7 +98,6 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Paralle
         pipeline_size=parallel_state.get_pipeline_model_parallel_world_size(),
         chunks=config.interleave,
         context=parallel_state.get_context_parallel_rank(),
-        context_size=parallel_state.get_context_parallel_world_size(),
         data=parallel_state.get_data_parallel_rank(),
         data_size=parallel_state.get_data_parallel_world_size(),
         expert=parallel_state.get_expert_model_parallel_rank(),

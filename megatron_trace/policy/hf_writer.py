@@ -75,7 +75,7 @@ def copy_hf_assets(source: Path, target: Path, dtype: torch.dtype | None = None)
     """
     for pattern in ASSETS:
         for file in source.glob(pattern):
-            # The index describes the source's shards, and the target's are cut anew.
+            # The index describes the source's shards, and the target's shards are cut again.
             if not file.name.endswith(".index.json"):
                 destination = target / file.relative_to(source)
                 destination.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from megatron_trace.allocation import Allocator
 from megatron_trace.data.tasks import Tasks, task_stream
 from megatron_trace.rollout.fleet import Fleet
-from megatron_trace.rollout.sampling import StepCost, StepSampling
+from megatron_trace.rollout.sampling import StepCost, StepSampling, sample_trees
 from megatron_trace.supervise.health import check_health
 from megatron_trace.training.records import record_evaluation, record_sampling, sampling_metrics
 from megatron_trace.training.run_folder import trees_file
@@ -73,10 +73,7 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
-        sampling = StepSampling(fleet, allocator, candidates, f"step {step}", session)
-        sampling.sample_roots()
-        sampling.sample_prefixes()
-        trees, cost = sampling.finish()
+        trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
         row = record_sampling(session, step, trees, cost)
         session.state = session.state.after(len(candidates), trees, allocator.state())
         session.write(row | cost.times() | {"events": fleet.take_events()})

@@ -5,16 +5,16 @@ import pytest
 from megatron_trace.envs.react import Action, parse
 
 
-def test_a_search_has_its_thought_and_its_query() -> None:
-    assert parse("I need it. <search> Lyon </search>") == Action("I need it.", "search", "Lyon")
+def test_a_thought_may_come_before_a_search() -> None:
+    assert parse("I need it. <search> Lyon </search>") == Action("search", "Lyon")
 
 
 def test_an_answer_needs_no_thought_and_no_spaces() -> None:
-    assert parse("<answer>Paris</answer>\n") == Action("", "answer", "Paris")
+    assert parse("<answer>Paris</answer>\n") == Action("answer", "Paris")
 
 
 def test_a_content_may_span_lines() -> None:
-    assert parse("<answer> New\nYork </answer>") == Action("", "answer", "New\nYork")
+    assert parse("<answer> New\nYork </answer>") == Action("answer", "New\nYork")
 
 
 @pytest.mark.parametrize(

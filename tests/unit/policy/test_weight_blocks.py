@@ -21,7 +21,6 @@ ONE_RANK = ParallelState(
     pipeline_size=1,
     chunks=1,
     context=0,
-    context_size=1,
     data=0,
     data_size=EXPERT_RANKS,
     expert=0,
