@@ -91,7 +91,7 @@ def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
 
 
 def shared_verify(folder: Path) -> str:
-    """What is wrong with the files of `folder`, or . The ranks share the reading. Collective."""
+    """What is wrong with the files of `folder`, or "". The ranks share the reading. Collective."""
     own = ""
     try:
         verify(folder, distributed.get_rank(), distributed.get_world_size())

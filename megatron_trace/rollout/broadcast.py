@@ -39,10 +39,15 @@ class BroadcastSync:
         self._version = 0
         self._workers: list[ActorHandle] = []
         self._sender: Sender | None = None
+        self._left: list[Sender] = []
 
     def publish(self, weights: PolicyWeights, version: int) -> None:
         """Remember where the weights come from; `bring` gathers them."""
         self._weights, self._version = weights, version
+        # Now all engines are idle. While some sample, a group they belong to must not be torn down.
+        for sender in self._left:
+            sender.close()
+        self._left.clear()
 
     def bring(self, workers: Sequence[ActorHandle]) -> Sequence[Reference[Any]]:
         """Broadcast to `workers`; returns when they have everything."""
@@ -54,7 +59,7 @@ class BroadcastSync:
         # and a new one is built after one of them was brought alone.
         if self._sender is None or self._workers != list(workers):
             if self._sender is not None:
-                self._sender.close()
+                self._left.append(self._sender)
             self._sender = self._join(workers, self._weights)
             self._workers = list(workers)
         sent = self._sender.send()

@@ -123,7 +123,8 @@ class WorkerPool:
         self._router = Router()
         live = [slot for slot in self.slots if slot.ready]
         self._bring(live)
-        # One that dies meanwhile starts again, with a lower `push`: nobody waits for that here.
+        # A worker that dies meanwhile starts again with a lower `push`. It is waited for only if it is
+        # back, and is being brought to the version, before the others are done.
         while any(not slot.ready and slot.push == self._push for slot in live):
             self._take_idle_event()
 

@@ -139,7 +139,10 @@ def _make_temp_folder() -> Path:
 
 def _launch(settings: GuardSettings) -> None:
     """Start the guard's process and wait until it watches this rank."""
+    # This package comes first, before what the rank itself has: libraries may be found only there.
     package = str(Path(megatron_trace.__file__).parents[1])
+    inherited = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    python_path = os.pathsep.join([package, *inherited])
     arguments = ["-m", "megatron_trace.supervise.guard_process", json.dumps(asdict(settings))]
     # A session that is not the rank's: torchrun and the terminal signal process groups, and the
     # guard must outlive them. It stands in `/` so that it keeps no folder busy.
@@ -150,7 +153,7 @@ def _launch(settings: GuardSettings) -> None:
         pass_fds=(settings.pipe, settings.signals),
         start_new_session=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": package, "TMPDIR": "/"},
+        env={**os.environ, "PYTHONPATH": python_path, "TMPDIR": "/"},
     )
     assert process.stdout is not None
     if process.stdout.readline() != b"ready\n":

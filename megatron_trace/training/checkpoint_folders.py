@@ -40,7 +40,7 @@ def superseded(steps: Sequence[int], settings: CheckpointConfig) -> list[int]:
 def newest_whole(
     folder: Path, verify: Callable[[Path], str], tell: Callable[[str], None]
 ) -> tuple[Path, RunState] | None:
-    """The newest checkpoint whose files are as they were written. Damaged ones are renamed.
+    """The newest checkpoint that is whole and has a usable state. Damaged ones are renamed.
 
     Args:
         verify: says what is wrong with a checkpoint, or "".
@@ -50,7 +50,11 @@ def newest_whole(
         path = step_folder(folder, step)
         problem = verify(path)
         if not problem:
-            return path, read_state(path)
+            try:
+                return path, read_state(path)
+            except (OSError, ValueError, TypeError) as error:
+                # Written whole, but by a version with other fields.
+                problem = f"its state cannot be used: {error}"
         # Kept for whoever wants to save what is in it, under a name that is no checkpoint's.
         damaged = path.with_suffix(f".damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         path.rename(damaged)

@@ -23,6 +23,9 @@ FREE = (
 )  # fmt: skip
 """Settings that may change: where things are, and how the work is distributed."""
 
+PLUGINS = ("allocation.strategy", "learning.advantage.name", "environment.name")
+"""Settings that may name a FILE.py."""
+
 IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 """Keys of config.json that say nothing about the model."""
 
@@ -36,16 +39,25 @@ def identity(
         model: the start policy's config.json.
         tasks: the training tasks; their order and ids count.
     """
-    free = ("model.", *FREE, *_file_options(config))
+    free = ("model.", *FREE)
+    files = _file_options(config)
     values = {}
     for name, value in flat_settings(config).items():
-        if not name.startswith(free):
-            values[name] = value
+        if not name.startswith(free) and name not in files:
+            values[name] = _file_content(value) if name in PLUGINS else value
     described = {key: value for key, value in model.items() if key not in IGNORED}
     values |= flatten({"model.config": described})
     ids = json.dumps([task["id"] for task in tasks]).encode()
     digest = hashlib.sha256(ids).hexdigest()[:16]
     return values | {"data.train": f"{len(tasks)} tasks, ids with SHA-256 {digest}"}
+
+
+def _file_content(name: str | None) -> str | None:
+    """A plug-in's name; for FILE.py its stem and a hash of its text, which hold wherever it lies."""
+    if name is None or not name.endswith(".py"):
+        return name
+    digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
+    return f"{Path(name).name} with SHA-256 {digest}"
 
 
 def _file_options(config: Config) -> list[str]:

@@ -133,6 +133,8 @@ def start_state(
     Raises:
         OtherRun: the folder is in use, or no checkpoint in it can be continued by this run.
     """
+    # Before anything is moved: tasks that cannot be read must not cost an earlier run its place.
+    new = RunState(identity=inputs.identity)
     run_dir = run_folder(config)
     claim(run_dir)
     state = None if trainer is None else resume(config, trainer, inputs, notes)
@@ -142,7 +144,7 @@ def start_state(
         # The lock moves with the folder, so the new one has to be claimed as well.
         move_aside(run_dir)
         claim(run_dir)
-    return RunState(identity=inputs.identity)
+    return new
 
 
 def make_checkpoints(config: Config, trainer: Trainer) -> Checkpoints | None:

@@ -72,12 +72,14 @@ def test_after_a_restart_the_next_version_reaches_all_workers() -> None:
         assert (a.version, restarted.version) == (version, version)
 
 
-def test_only_one_group_is_open_at_a_time() -> None:
+def test_a_group_is_left_open_until_the_next_version_while_others_sample() -> None:
     Group.open = 0
     sync = BroadcastSync(Group)
     sync.publish(WEIGHTS, 1)
     for _ in range(3):
         sync.bring([Engine()])
+    assert Group.open == 3
+    sync.publish(WEIGHTS, 2)
     assert Group.open == 1
 
 

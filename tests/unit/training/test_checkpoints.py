@@ -1,7 +1,10 @@
 """Which checkpoints a run keeps, believes and continues from."""
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +179,19 @@ def test_without_any_whole_checkpoint_there_is_nothing_to_continue(tmp_path: Pat
     assert newest_whole(tmp_path, problem_of, lambda text: None) is None
 
 
+def test_a_state_of_another_version_counts_as_damage(tmp_path: Path) -> None:
+    for step in (1, 2):
+        folder = tmp_path / f"step_0000{step}"
+        folder.mkdir()
+        state = asdict(RunState(step)) | ({"no_such_field": 1} if step == 2 else {})
+        (folder / "state.json").write_text(json.dumps(state))
+        write_manifest(folder)
+    told: list[str] = []
+    found = newest_whole(tmp_path, problem_of, told.append)
+    assert found is not None and found[1].step == 1
+    assert "its state cannot be used" in told[0] and "no_such_field" in told[0]
+
+
 def with_settings(*overrides: str) -> Config:
     merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.from_dotlist(list(overrides)))
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
@@ -190,6 +206,19 @@ def test_layout_and_place_may_change_between_starts() -> None:
         identity(with_settings("environment.options.search_qa.corpus=here-*.tar"), MODEL, TASKS),
         identity(other, MODEL | {"dtype": "bfloat16"}, TASKS),
     )
+
+
+def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    def identity_with(folder: str, text: str) -> dict[str, Any]:
+        file = tmp_path / folder / "mine.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return identity(with_settings(f"allocation.strategy={file}"), MODEL, TASKS)
+
+    here = identity_with("here", "# a strategy")
+    check_same(Path("c"), here, identity_with("there", "# a strategy"))
+    with pytest.raises(OtherRun, match=r"allocation\.strategy: 'mine\.py with SHA-256 "):
+        check_same(Path("c"), here, identity_with("there", "# another strategy"))
 
 
 @pytest.mark.parametrize(
