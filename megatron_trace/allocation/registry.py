@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.config import AdvantageConfig, AllocationConfig
-from megatron_trace.config.plugins import PluginKind, classes_of, option_name
+from megatron_trace.config import AdvantageConfig, AllocationConfig, SettingError
+from megatron_trace.config.plugins import PluginKind, classes_of, methods_missing, option_name
 
 STRATEGIES: PluginKind[type[Strategy]] = PluginKind(
     word="strategy",
@@ -13,6 +13,7 @@ STRATEGIES: PluginKind[type[Strategy]] = PluginKind(
     package="megatron_trace.allocation.strategies",
     defines="one class that derives from Strategy",
     definitions=classes_of(Strategy),
+    fault=methods_missing(Strategy, "plan"),
 )
 """All strategies."""
 
@@ -34,7 +35,13 @@ def make_strategy(settings: AllocationConfig) -> Strategy:
     """
     name = settings.strategy
     options = STRATEGIES.options(name, settings.options)
-    return STRATEGIES.find(name)(settings, options, f"allocation.options.{option_name(name)}")
+    strategy = STRATEGIES.find(name)
+    try:
+        return strategy(settings, options, f"allocation.options.{option_name(name)}")
+    except Exception as error:
+        if isinstance(error, SettingError) or not name.endswith(".py"):
+            raise
+        raise STRATEGIES.failure(name, "cannot be made", error) from error
 
 
 def advantage_settings(allocation: AllocationConfig, advantage: AdvantageConfig) -> AdvantageConfig:

@@ -26,3 +26,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {by_last_part[close[0]]}?"
     return f"there is {', '.join(by_last_part)}"
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text. The lines that OmegaConf adds about its internals are left out."""
+    return " ".join(str(error).partition("\n    full_key: ")[0].split())

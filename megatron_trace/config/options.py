@@ -6,8 +6,23 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from megatron_trace.config.error import SettingError, did_you_mean
+from megatron_trace.config.error import SettingError, did_you_mean, one_line
 from megatron_trace.config.setting import all_settings, check_bounds
+
+
+def check_options_class(options_class: type) -> None:
+    """Refuse fields of a type that no option can have, and defaults that are wrong.
+
+    Raises:
+        ValueError: OmegaConf refuses a type or a default.
+        SettingError: a default is out of its bounds.
+        NameError: an annotation is not defined.
+    """
+    try:
+        OmegaConf.structured(options_class)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key or error.key}: {one_line(error)}") from error
+    check_bounds(options_class)
 
 
 def read_options(options_class: type, given: Any, section: str) -> Any:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 import traceback
@@ -16,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from megatron_trace.config.error import SettingError, did_you_mean
-from megatron_trace.config.options import read_options
+from megatron_trace.config.error import SettingError, did_you_mean, one_line
+from megatron_trace.config.options import check_options_class, read_options
 from megatron_trace.config.setting import NamedSetting, all_settings
 
 T = TypeVar("T")
@@ -26,6 +27,10 @@ T = TypeVar("T")
 @dataclasses.dataclass
 class NoOptions:
     """The options of a plug-in that has none."""
+
+
+def _no_fault(plugin: Any, options_class: type) -> str:
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,7 @@ class PluginKind(Generic[T]):
         package: dotted name of the package whose files are plug-ins.
         defines: what a file must define, in words.
         definitions: lists everything in a module that is such a plug-in.
+        fault: why a plug-in with such a class of options cannot work; empty where it can.
     """
 
     word: str
@@ -47,6 +53,7 @@ class PluginKind(Generic[T]):
     package: str
     defines: str
     definitions: Callable[[ModuleType], list[T]]
+    fault: Callable[[T, type], str] = _no_fault
 
     def names(self) -> list[str]:
         """Names of the plug-ins that come with the package, sorted. Imports none of them."""
@@ -69,13 +76,22 @@ class PluginKind(Generic[T]):
         """The plug-in's `Options`: of its file, else of its class. `NoOptions` where it has none.
 
         Raises:
-            SettingError: see `find`; or `Options` is no dataclass.
+            SettingError: see `find`; or the plug-in cannot work; or `Options` is no dataclass, or
+                has a wrong default.
         """
         # A class inherits the empty `Options` of its base, so what the file defines comes first.
-        in_class = getattr(self.find(name), "Options", NoOptions)
+        plugin = self.find(name)
+        in_class = getattr(plugin, "Options", NoOptions)
         options = getattr(self._module(name), "Options", in_class)
         if not dataclasses.is_dataclass(options):
             raise self._error(name, "its Options must be a dataclass")
+        fault = self.fault(plugin, options)
+        if fault:
+            raise self._error(name, fault)
+        try:
+            check_options_class(options)
+        except Exception as error:
+            raise self._error(name, f"its Options cannot work: {one_line(error)}") from error
         return options
 
     def options(self, name: str, given: Mapping[str, Any]) -> Any:
@@ -94,13 +110,21 @@ class PluginKind(Generic[T]):
             # A config may give options of strategies that only some of its runs choose. A wrong
             # name among them would otherwise show only in the run that chooses that strategy.
             if other != chosen and other not in names:
-                remedy = f"no such {self.word}; {did_you_mean(other, names)}"
+                remedy = (
+                    f"no such {self.word}; {did_you_mean(other, names)}. Options of a FILE.py can "
+                    f"be given only where {self.setting} is that file"
+                )
                 raise SettingError(f"{self.section}.{other}", values, remedy)
             if other != chosen:
                 read_options(self.options_class(other), values, f"{self.section}.{other}")
-        return read_options(
-            self.options_class(name), given.get(chosen, {}), f"{self.section}.{chosen}"
-        )
+        options_class, values = self.options_class(name), given.get(chosen, {})
+        try:
+            return read_options(options_class, values, f"{self.section}.{chosen}")
+        except SettingError:
+            raise
+        except Exception as error:
+            # The file's own `__post_init__` may refuse the values.
+            raise self.failure(name, f"its Options refuse {values}", error) from error
 
     def settings(self, name: str, given: Mapping[str, Any]) -> list[NamedSetting]:
         """The options of the plug-in `name` with their dotted names and their values.
@@ -122,10 +146,19 @@ class PluginKind(Generic[T]):
     def _module_of_file(self, name: str, path: Path) -> ModuleType:
         if not path.is_file():
             raise self._error(name, "no such file")
+        # The stem names the file's options, `SECTION.STEM.OPTION`, beside those of the built-ins.
+        if "." in path.stem or path.stem in self.names():
+            remedy = f"rename the file: {path.stem!r} has a dot, or is a built-in {self.word}"
+            raise self._error(name, remedy)
         try:
             return _load(path, f"plugin_{self.word}_{path.stem}", path.stat().st_mtime_ns)
-        except Exception as error:
-            raise self._error(name, f"cannot be imported: {_place_of(error, path)}") from error
+        # A script may end itself; that would end this program without any message.
+        except (Exception, SystemExit) as error:
+            raise self.failure(name, "cannot be imported", error) from error
+
+    def failure(self, name: str, what: str, error: BaseException) -> SettingError:
+        """The error that the file `name` raised, as one line about the setting that chose it."""
+        return self._error(name, f"{what}: {_place_of(error, Path(name).absolute())}")
 
     def _error(self, name: str, remedy: str) -> SettingError:
         return SettingError(self.setting, name, remedy)
@@ -158,6 +191,28 @@ def functions_called(name: str) -> Callable[[ModuleType], list[Callable[..., Any
     return definitions
 
 
+def methods_missing(base: type, *names: str) -> Callable[[type, type], str]:
+    """Says which of the methods, that `base` only declares, a class does not define."""
+
+    def fault(plugin: type, options_class: type) -> str:
+        missing = [name for name in names if getattr(plugin, name) is getattr(base, name)]
+        return "its class must define " + ", ".join(missing) if missing else ""
+
+    return fault
+
+
+def takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Whether the function can be called with that number of positional arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    # Some functions of C libraries have no signature to look at.
+    except ValueError:
+        return True
+    return True
+
+
 # A file is looked up several times, by the checks and by its users. Loaded each time, its classes
 # would differ, and a step would run the file once for each of its lookups.
 @functools.cache
@@ -173,12 +228,12 @@ def _load(path: Path, module_name: str, modified_ns: int) -> ModuleType:
     return module
 
 
-def _place_of(error: Exception, path: Path) -> str:
+def _place_of(error: BaseException, path: Path) -> str:
     """The error in one line, with the last line of the file that was being run."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     # A file that does not parse was never run: it is in no frame.
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.lineno is not None:
         lines.append(error.lineno)
     where = f"line {lines[-1]}: " if lines else ""
-    return " ".join(f"{where}{type(error).__name__}: {error}".split())
+    return f"{where}{type(error).__name__}: {one_line(error)}"

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterator
 from enum import Enum
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from megatron_trace.config.error import SettingError
 
@@ -89,11 +89,13 @@ class NamedSetting:
         name: dotted name.
         field: its field.
         value: its value in the given object; its default where a class was given.
+        kind: its type; text where that is not defined.
     """
 
     name: str
     field: dataclasses.Field
     value: Any
+    kind: Any
 
     @property
     def bounds(self) -> Bounds:
@@ -112,7 +114,7 @@ class NamedSetting:
 
     def type_words(self) -> str:
         """What a value must be, such as "of type int", or "one of bf16, fp8" for an enum."""
-        kind = self.field.type
+        kind = self.kind
         if not isinstance(kind, type):
             return "of type " + str(kind).replace("typing.", "")
         if issubclass(kind, Enum):
@@ -127,13 +129,14 @@ def all_settings(settings: Any, prefix: str = "") -> Iterator[NamedSetting]:
         settings: a dataclass whose fields are settings or nested sections.
         prefix: put before every name, such as `allocation.options.trace.`.
     """
+    kinds = _kinds(settings if isinstance(settings, type) else type(settings))
     for field in dataclasses.fields(settings):
         name = prefix + field.name
         value = _value(settings, field)
         if dataclasses.is_dataclass(value):
             yield from all_settings(value, f"{name}.")
         else:
-            yield NamedSetting(name, field, value)
+            yield NamedSetting(name, field, value, kinds.get(field.name, field.type))
 
 
 def check_bounds(settings: Any, prefix: str = "") -> None:
@@ -147,7 +150,12 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
             raise SettingError(one.name, one.value, "must be a finite number")
         values = one.value if isinstance(one.value, list) else [one.value]
         for value in values:
-            if value is not None and not one.bounds.admits(value):
+            try:
+                admitted = value is None or one.bounds.admits(value)
+            except TypeError:
+                remedy = "has bounds for numbers, and is no number"
+                raise SettingError(one.name, value, remedy) from None
+            if not admitted:
                 raise SettingError(one.name, value, _remedy(one))
 
 
@@ -157,9 +165,18 @@ def shown(value: Any) -> str:
 
 
 def _remedy(one: NamedSetting) -> str:
-    nullable = type(None) in get_args(one.field.type)
+    nullable = type(None) in get_args(one.kind)
     remedy = f"must be {one.bounds.words()}" + (", or null" if nullable else "")
     return f"{remedy}: {one.bounds.reason}" if one.bounds.reason else remedy
+
+
+def _kinds(settings_class: type) -> dict[str, Any]:
+    """The types of the fields; empty where one of them is not defined."""
+    try:
+        # With `from __future__ import annotations` a field's own type is text.
+        return get_type_hints(settings_class)
+    except NameError:
+        return {}
 
 
 def _value(settings: Any, field: dataclasses.Field) -> Any:

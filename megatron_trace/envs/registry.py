@@ -3,8 +3,18 @@
 from collections.abc import Callable
 
 from megatron_trace.config import EnvironmentConfig
-from megatron_trace.config.plugins import PluginKind, classes_of
+from megatron_trace.config.plugins import PluginKind, classes_of, methods_missing, takes
 from megatron_trace.envs.environment import Environment
+
+_missing = methods_missing(Environment, "reset", "step", "snapshot", "restore")
+
+
+def _fault(environment: type[Environment], options_class: type) -> str:
+    # Nothing is built when the settings are checked, so only the constructor's arguments are.
+    if not takes(environment, 3):
+        return "its constructor must be `__init__(self, options, max_turns, shared)`"
+    return _missing(environment, options_class)
+
 
 ENVIRONMENTS: PluginKind[type[Environment]] = PluginKind(
     word="environment",
@@ -13,6 +23,7 @@ ENVIRONMENTS: PluginKind[type[Environment]] = PluginKind(
     package="megatron_trace.envs.builtin",
     defines="one class that derives from Environment",
     definitions=classes_of(Environment),
+    fault=_fault,
 )
 """All environments."""
 

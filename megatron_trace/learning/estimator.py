@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
-from megatron_trace.config.plugins import NoOptions, PluginKind, functions_called
+from megatron_trace.config.plugins import NoOptions, PluginKind, functions_called, takes
 from megatron_trace.tree import RolloutTree
 
 Estimator = Callable[[RolloutTree], NDArray[np.float64]]
 """An estimator with its settings filled in: tree -> advantages [turns]."""
+
+
+def _fault(estimate: Callable[..., NDArray[np.float64]], options_class: type) -> str:
+    if issubclass(options_class, NoOptions):
+        return "" if takes(estimate, 2) else "without Options, write `estimate(tree, settings)`"
+    if takes(estimate, 3):
+        return ""
+    return "with Options, write `estimate(tree, settings, options)`"
+
 
 ESTIMATORS: PluginKind[Callable[..., NDArray[np.float64]]] = PluginKind(
     word="estimator",
@@ -24,6 +33,7 @@ ESTIMATORS: PluginKind[Callable[..., NDArray[np.float64]]] = PluginKind(
     package="megatron_trace.learning.advantages",
     defines="a function `estimate(tree, settings)`",
     definitions=functions_called("estimate"),
+    fault=_fault,
 )
 """All estimators."""
 
@@ -39,7 +49,7 @@ def make_estimator(settings: AdvantageConfig) -> Estimator:
     Raises:
         SettingError: there is none, or its options cannot work.
     """
-    name = settings.name or DEFAULT
+    name = DEFAULT if settings.name is None else settings.name
     estimate = ESTIMATORS.find(name)
     options = ESTIMATORS.options(name, settings.options)
     if isinstance(options, NoOptions):

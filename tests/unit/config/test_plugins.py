@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.config import SettingError
+from megatron_trace.allocation import STRATEGIES, make_strategy
+from megatron_trace.config import AdvantageConfig, AllocationConfig, SettingError
 from megatron_trace.config.plugins import PluginKind, functions_called
+from megatron_trace.envs import ENVIRONMENTS
+from megatron_trace.learning import ESTIMATORS
+from megatron_trace.learning.estimator import make_estimator
 
 KIND: PluginKind[Any] = PluginKind(
     word="estimator",
@@ -134,3 +138,123 @@ def test_options_of_other_plugins_are_checked_too() -> None:
         KIND.options("grpo", {"grpo": {"x": 1}})
     with pytest.raises(SettingError, match=r"^here.options.gae = .*: no such estimator"):
         KIND.options("grpo", {"gae": {}})
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("x: int = setting('abc', 'x')", "x: Value 'abc' of type 'str' could not be converted"),
+        ("x: int = setting(-5, 'x', at_least=1)", "x = -5: must be at least 1$"),
+        ("x: str = setting('abc', 'x', at_least=1)", "x = 'abc': has bounds for numbers"),
+        ("x: 'Undefined' = 3", "name 'Undefined' is not defined$"),
+        ("x: object = None", "x: Unexpected type annotation: object$"),
+    ],
+)
+def test_a_files_wrong_default_is_the_files_fault(tmp_path: Path, body: str, message: str) -> None:
+    text = OPTIONS.replace("plain: int = 3", body)
+    with pytest.raises(
+        SettingError, match=f"mine.py': its Options cannot work: {message}"
+    ) as error:
+        KIND.options(write(tmp_path, text), {})
+    assert "\n" not in str(error.value)
+
+
+def test_values_that_the_files_own_check_refuses_are_one_line(tmp_path: Path) -> None:
+    check = (
+        "\n    def __post_init__(self):\n        if self.size > 4: raise ValueError('too big')\n"
+    )
+    file = write(tmp_path, NEEDED.replace("size: int\n", "size: int\n" + check))
+    with pytest.raises(
+        SettingError, match=r"mine.py': its Options refuse \{'size': 9\}: line 10: .*: too big$"
+    ):
+        KIND.options(file, {"mine": {"size": 9}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import sys\nsys.exit('bye')", "cannot be imported: line 2: SystemExit: bye$"),
+        ("x\0y", "cannot be imported: SyntaxError: source code string cannot contain null bytes$"),
+    ],
+)
+def test_a_file_that_ends_or_has_no_line_is_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        KIND.find(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("stem", ["a.b", "grpo"])
+def test_a_file_whose_options_would_have_no_clear_name_is_refused(
+    tmp_path: Path, stem: str
+) -> None:
+    file = tmp_path / f"{stem}.py"
+    file.write_text(OPTIONS)
+    with pytest.raises(
+        SettingError, match=f"rename the file: '{stem}' has a dot, or is a built-in"
+    ):
+        KIND.find(str(file))
+
+
+def test_options_of_a_file_that_is_not_chosen_are_refused_with_the_reason() -> None:
+    message = r"Options of a FILE.py can be given only where here.name is that file$"
+    with pytest.raises(SettingError, match=message):
+        KIND.options("grpo", {"mine": {"scale": 1}})
+
+
+STRATEGY = "from megatron_trace.allocation import Strategy\nclass Mine(Strategy):\n    "
+ENVIRONMENT = "from megatron_trace.envs import Environment\nclass Mine(Environment):\n    "
+METHODS = """
+    def reset(self, task): ...
+    def step(self, action): ...
+    def snapshot(self): ...
+    def restore(self, snapshot): ...
+"""
+WITH_OPTIONS = OPTIONS.partition("def estimate")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (STRATEGIES, STRATEGY + "pass", "its class must define plan"),
+        (
+            ENVIRONMENTS,
+            ENVIRONMENT + "pass",
+            "its class must define reset, step, snapshot, restore",
+        ),
+        (
+            ENVIRONMENTS,
+            ENVIRONMENT + "def __init__(self): ..." + METHODS,
+            r"its constructor must be `__init__\(self, options, max_turns, shared\)`",
+        ),
+        (ESTIMATORS, "def estimate(tree, settings, options): ...", "without Options, write"),
+        (ESTIMATORS, WITH_OPTIONS + "def estimate(tree, settings): ...", "with Options, write"),
+    ],
+)
+def test_a_plugin_that_cannot_work_is_refused_at_the_door(
+    tmp_path: Path, kind: PluginKind[Any], text: str, message: str
+) -> None:
+    with pytest.raises(SettingError, match=rf"^{kind.setting} = '.*mine.py': {message}"):
+        kind.options(write(tmp_path, text), {})
+
+
+def test_an_error_in_a_strategys_constructor_is_one_line(tmp_path: Path) -> None:
+    text = STRATEGY + "def __init__(self, settings): ...\n    def plan(self, view): ..."
+    with pytest.raises(SettingError, match=r"mine.py': cannot be made: TypeError: .*__init__\(\)"):
+        make_strategy(AllocationConfig(strategy=write(tmp_path, text)))
+
+
+def test_an_empty_name_of_an_estimator_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"learning.advantage.name = '': no such estimator"):
+        make_estimator(AdvantageConfig(name=""))
+
+
+def test_annotations_that_are_text_are_read_as_types(tmp_path: Path) -> None:
+    option = "size: int | None = setting(None, 'a size', at_least=1)"
+    text = NEEDED.replace("size: int\n", option + "\n")
+    text = text.replace(
+        "import dataclass\n", "import dataclass\nfrom megatron_trace.config import setting\n"
+    )
+    file = write(tmp_path, text)
+    with pytest.raises(SettingError, match=r"size = 0: must be at least 1, or null$"):
+        KIND.options(file, {"mine": {"size": 0}})
