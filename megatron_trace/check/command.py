@@ -24,7 +24,9 @@ from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, all_settings, check_bounds
-from megatron_trace.config.moved import refuse_moved
+from megatron_trace.config.error import one_line
+from megatron_trace.config.flatten import flatten
+from megatron_trace.config.moved import ABSENT, given_value, plain_data, refuse_moved
 from megatron_trace.config.setting import NamedSetting
 from megatron_trace.models.folders import is_checkpoint
 
@@ -127,45 +129,86 @@ def load_config(file: str | None, overrides: Sequence[str] = ()) -> Config:
             raise SettingError(
                 "--config", file, "is not YAML: " + " ".join(str(error).split())
             ) from error
+        except UnicodeDecodeError as error:
+            raise SettingError("--config", file, "is not UTF-8 text; save it as UTF-8") from error
+        except OmegaConfBaseException as error:
+            raise SettingError("--config", file, f"cannot be read: {one_line(error)}") from error
         if not isinstance(loaded, DictConfig):
             raise SettingError("--config", file, "must hold sections such as `run:`")
         layers.append(loaded)
     for override in overrides:
         if not override.partition("=")[0] or "=" not in override:
             raise SettingError("override", override, "write it as section.name=value")
+        name, value = override.split("=", 1)
         try:
             layers.append(OmegaConf.from_dotlist([override]))
         except yaml.YAMLError:
-            name, value = override.split("=", 1)
             raise SettingError(name, value, "is not YAML; close its brackets and quotes") from None
+        except OmegaConfBaseException as error:
+            raise SettingError(name, value, f"cannot be read: {one_line(error)}") from None
     merged = OmegaConf.structured(Config)
     for layer in layers:
         # Before merging: OmegaConf would call an old name unknown, or take a section for a value.
         refuse_moved(layer)
+        _refuse_missing(layer)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             _explain(error, layer)
-    config = cast(Config, OmegaConf.to_object(merged))
+        except TypeError:
+            _explain_container(layer)
+            raise
+    try:
+        config = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        name = error.full_key or ""
+        raise SettingError(
+            name, flatten(plain_data(merged)).get(name), f"has no value: {one_line(error)}"
+        ) from None
+    # OmegaConf accepts a mapping as a value of `dict[str, str]`.
+    for key, pattern in config.data.heldout.items():
+        if not isinstance(pattern, str):
+            raise SettingError(f"data.heldout.{key}", pattern, "must be of type str")
     # Workers import the environment's file, and Ray may have started them in another folder.
     if config.environment.name.endswith(".py"):
         config.environment.name = str(Path(config.environment.name).absolute())
     return config
 
 
+def _refuse_missing(layer: DictConfig) -> None:
+    """Refuse `???`, OmegaConf's mark of a missing value: merging keeps the default without it."""
+    for name, value in flatten(plain_data(layer)).items():
+        if value == "???":
+            raise SettingError(name, value, "must be set")
+
+
+def _explain_container(layer: DictConfig) -> None:
+    """Refuse a list where a setting is a mapping, or a mapping where it is a list."""
+    layer_data = plain_data(layer)
+    for name, one in _settings().items():
+        given = given_value(layer_data, name)
+        wrong = list if isinstance(one.value, dict) else dict
+        if isinstance(one.value, dict | list) and isinstance(given, wrong):
+            raise SettingError(name, given, f"must be {one.type_words()}") from None
+
+
 def _explain(error: OmegaConfBaseException, layer: DictConfig) -> NoReturn:
     """Raise OmegaConf's error as one line about the setting that `layer` gave."""
+    layer_data = plain_data(layer)
     for section in _sections():
-        given = OmegaConf.select(layer, section, throw_on_missing=False)
-        present = given is not None or section in layer
-        if present and not isinstance(given, DictConfig):
+        given = given_value(layer_data, section)
+        if given is not ABSENT and not isinstance(given, dict):
             remedy = f"is a section; write {section}.name=value"
             raise SettingError(section, given, remedy) from None
     known = _settings()
     name = error.full_key or ""
-    value = OmegaConf.select(layer, name, throw_on_missing=False) if name else None
+    value = OmegaConf.select(layer, name, throw_on_resolution_failure=False) if name else None
+    holder = name.partition("[")[0] if "[" in name else name.rpartition(".")[0]
+    if holder in known and not isinstance(error, ConfigKeyError):
+        raise SettingError(name, value, f"{holder} must be {known[holder].type_words()}") from None
     # OmegaConf names the unknown section; the user looks for the first key below.
-    while isinstance(value, DictConfig) and len(value) and name not in known:
+    value = plain_data(value) if isinstance(value, DictConfig) else value
+    while isinstance(value, dict) and value and name not in known:
         key = next(iter(value))
         name, value = f"{name}.{key}", value[key]
     if isinstance(error, ConfigKeyError) or name not in known:

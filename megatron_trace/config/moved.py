@@ -1,8 +1,8 @@
 """Settings that have moved: an old name is refused with the new one."""
 
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from megatron_trace.config.error import SettingError
 
@@ -61,11 +61,11 @@ def refuse_moved(layer: DictConfig) -> None:
     Raises:
         SettingError: there is one; the message names the new place of every old name found.
     """
-    found = {}
+    given, found = plain_data(layer), {}
     for old in MOVED:
-        value = _given(layer, old)
+        value = given_value(given, old)
         # `learning.advantage` was a name and is a section now.
-        if value is not ABSENT and not isinstance(value, DictConfig):
+        if value is not ABSENT and not isinstance(value, dict):
             found[old] = value
     if not found:
         return
@@ -74,11 +74,16 @@ def refuse_moved(layer: DictConfig) -> None:
     raise SettingError(first, value, "; ".join([f"is now {MOVED[first]}", *others]))
 
 
-def _given(layer: DictConfig, name: str) -> Any:
-    """The value that the layer gives a dotted name, or `ABSENT`."""
-    node: Any = layer
+def plain_data(layer: DictConfig) -> dict[str, Any]:
+    """The layer as nested dicts and lists, interpolations as they are written."""
+    return cast(dict[str, Any], OmegaConf.to_container(layer, resolve=False))
+
+
+def given_value(given: dict[str, Any], name: str) -> Any:
+    """The value that a layer's plain data give a dotted name, or `ABSENT`."""
+    node: Any = given
     for key in name.split("."):
-        if not isinstance(node, DictConfig) or key not in node:
+        if not isinstance(node, dict) or key not in node:
             return ABSENT
         node = node[key]
     return node

@@ -111,7 +111,7 @@ class PluginKind(Generic[T]):
             # name among them would otherwise show only in the run that chooses that strategy.
             if other != chosen and other not in names:
                 remedy = (
-                    f"no such {self.word}; {did_you_mean(other, names)}. Options of a FILE.py can "
+                    f"no such {self.word}; {did_you_mean(other, names)}; options of a FILE.py can "
                     f"be given only where {self.setting} is that file"
                 )
                 raise SettingError(f"{self.section}.{other}", values, remedy)

@@ -66,6 +66,24 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("learning=3", r"^learning = 3: is a section; write learning.name=value"),
         ("learning=[3]", r"^learning = \[3\]: is a section; write learning.name=value"),
         ("learning=", r"^learning = None: is a section; write learning.name=value"),
+        ("learning.loss=", r"^learning.loss = None: is a section; write learning.loss.name=value"),
+        ("run.name=${run.nme}", r"^run.name = '\${run.nme}': has no value: .*'run.nme' not found"),
+        ("run.name=${oc.env:NO_SUCH_X}", r"^run.name = .*: has no value: .*'NO_SUCH_X' not found"),
+        ("run.name=${run.name}", r"^run.name = '\${run.name}': has no value: Recursive"),
+        ("run.name=${env:HOME}", r"^run.name = .*: has no value: Unsupported interpolation type"),
+        ("run.name=a${b", r"^run.name = 'a\${b': cannot be read: "),
+        ("learning.clip_low=${x}", r"^learning.clip_low = '\${x}': is now learning.loss.clip_low$"),
+        ("rn={steps: '${x}'}", r"^rn.steps = '\${x}': no such setting; did you mean run.steps"),
+        ("run.steps=???", r"^run.steps = '\?\?\?': must be set$"),
+        (
+            "allocation.options.trace.floor=???",
+            r"^allocation.options.trace.floor = .*: must be set$",
+        ),
+        ("data.heldout=[1]", r"^data.heldout = \[1\]: must be of type dict\[str, str\]$"),
+        ("data.heldout={a: {b: c}}", r"^data.heldout.a = {'b': 'c'}: must be of type str$"),
+        ("data.heldout={a: null}", r"^data.heldout.a = None: data.heldout must be of type dict"),
+        ("allocation.options.trace={1: 2}", r"^allocation.options.trace.1 = .*: no such option"),
+        ("run.loggers=[null]", r"^run.loggers\[0\] = None: run.loggers must be of type list"),
         ("=3", r"^override = '=3': write it as section.name=value"),
         ("run.loggers=[wandb", r"run.loggers = '\[wandb': is not YAML"),
         (
@@ -152,6 +170,21 @@ def test_a_broken_config_file_is_a_setting_error(settings, tmp_path, text) -> No
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(SettingError):
         load_config(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("# Tr\u00e4ce\n".encode("latin-1"), "is not UTF-8 text; save it as UTF-8$"),
+        ("run: {}\n".encode("utf-16"), "is not UTF-8 text; save it as UTF-8$"),
+        (b"run: {name: 'a${b'}", "cannot be read: .*a"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, data: bytes, message: str) -> None:
+    (tmp_path / "bad.yaml").write_bytes(data)
+    with pytest.raises(SettingError, match=rf"^--config = '.*bad.yaml': {message}") as error:
+        load_config(str(tmp_path / "bad.yaml"))
+    assert "\n" not in str(error.value)
 
 
 def test_overrides_win_over_the_file(tmp_path) -> None:

@@ -197,7 +197,7 @@ def test_a_file_whose_options_would_have_no_clear_name_is_refused(
 
 
 def test_options_of_a_file_that_is_not_chosen_are_refused_with_the_reason() -> None:
-    message = r"Options of a FILE.py can be given only where here.name is that file$"
+    message = r"; options of a FILE.py can be given only where here.name is that file$"
     with pytest.raises(SettingError, match=message):
         KIND.options("grpo", {"mine": {"scale": 1}})
 
