@@ -30,8 +30,12 @@ class Inbox:
 
     def read(self) -> tuple[list[signal.Signals], list[dict[str, Any]]]:
         """Wait a moment; returns the stop signals and the messages that arrived."""
-        pipes = [pipe for pipe in (self._messages, self._signals) if pipe != CLOSED]
-        ready, _, _ = select.select(pipes, [], [], POLL_S)
+        # Not select(): it refuses descriptors from 1024 on, which a process with many files has.
+        poll = select.poll()
+        for pipe in (self._messages, self._signals):
+            if pipe != CLOSED:
+                poll.register(pipe, select.POLLIN)
+        ready = {pipe for pipe, _ in poll.poll(1000 * POLL_S)}
         signals = self._read_signals() if self._signals in ready else []
         messages = self._read_messages() if self._messages in ready else []
         return signals, messages
