@@ -57,6 +57,15 @@ class Environment:
         shared = cls.load(options)
         return lambda: cls(options, max_turns, shared)
 
+    def check_task(self, task: Mapping[str, Any]) -> None:
+        """Refuse a task on which no episode can be judged. Every task is checked before a run starts.
+
+        `reset` is called on every task as well, so this need not repeat what `reset` refuses.
+
+        Raises:
+            ValueError: what is wrong with the task; the message follows the task's name.
+        """
+
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
         """Start an episode; returns the prompt as chat messages (`role`, `content`)."""
         raise NotImplementedError

@@ -46,6 +46,15 @@ def exact_match(answer: str, golds: Sequence[str]) -> bool:
     return normalize_answer(answer) in {normalize_answer(gold) for gold in golds}
 
 
+def _check_text(content: Mapping[str, Any], key: str) -> None:
+    """Refuse `content` without a text under `key`."""
+    text = content.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(
+            f"{key} must be a text, not {text!r}" if key in content else f"has no {key}"
+        )
+
+
 class SearchIndex:
     """BM25 over titles and texts. Documents whose title is the query come first. Threads may share
     an index.
@@ -129,6 +138,22 @@ class SearchQA(Environment):
             FileNotFoundError: no file matches `corpus`.
         """
         return SearchIndex.from_shards(options.corpus)
+
+    def check_task(self, task: Mapping[str, Any]) -> None:
+        """Refuse a task without a question, or without an answer that can be matched.
+
+        Raises:
+            ValueError: what is wrong.
+        """
+        _check_text(task, "question")
+        answers = task.get("answers")
+        if not isinstance(answers, list) or not answers:
+            # A text would be taken for a list of its letters.
+            raise ValueError(f"answers must be a list of texts, at least one, not {answers!r}")
+        for answer in answers:
+            # An empty gold answer would be matched by "the", or by a full stop.
+            if not isinstance(answer, str) or not normalize_answer(answer):
+                raise ValueError(f"every answer must be a text that holds a word, not {answer!r}")
 
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
         """Start on `task` (`question`, `answers`); the prompt is one user message."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
+from megatron_trace.models.chat import prompt_ids
 from megatron_trace.models.reserved import RESERVED_ROWS, read_entropies, read_prediction
 from megatron_trace.rollout.engine import EngineDied, Generation
 from megatron_trace.rollout.vllm.launch import launch
@@ -71,10 +72,7 @@ class VLLMEngine:
 
     def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a chat that asks for an answer, by the model's chat template."""
-        ids = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return list(ids)
+        return prompt_ids(self._tokenizer, messages)
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""

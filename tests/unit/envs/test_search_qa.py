@@ -160,3 +160,31 @@ def test_a_missing_corpus_is_named(tmp_path) -> None:
 def test_numbers_must_be_positive(corpus, option) -> None:
     with pytest.raises(SettingError, match=rf"search_qa\.{option} = 0: must be at least 1"):
         search_qa(corpus=corpus, **{option: 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"question": None}, "question must be a text, not None"),
+        ({"question": " "}, "question must be a text"),
+        ({"question": ["Who ?"]}, "question must be a text"),
+        ({"answers": "the"}, "answers must be a list of texts, at least one, not 'the'"),
+        ({"answers": []}, r"answers must be a list of texts, at least one, not \[\]"),
+        ({"answers": 1969}, "answers must be a list"),
+        ({"answers": {"Paris": 1}}, "answers must be a list"),
+        ({"answers": ["Paris", 1969]}, "every answer must be a text that holds a word, not 1969"),
+        ({"answers": ["The ."]}, "every answer must be a text that holds a word, not 'The .'"),
+    ],
+)
+def test_a_task_that_cannot_be_judged_is_refused(corpus, change, wrong) -> None:
+    episode = search_qa(corpus=corpus)()
+    episode.check_task(TASK)
+    with pytest.raises(ValueError, match=wrong):
+        episode.check_task(TASK | change)
+
+
+@pytest.mark.parametrize("key", ["question", "answers"])
+def test_a_task_without_question_or_answers_is_refused(corpus, key) -> None:
+    task = {name: value for name, value in TASK.items() if name != key}
+    with pytest.raises(ValueError, match=key):
+        search_qa(corpus=corpus)().check_task(task)
