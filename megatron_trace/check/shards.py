@@ -5,6 +5,7 @@ from typing import Any
 
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.envs import ENVIRONMENTS
+from megatron_trace.files.problems import BadData
 from megatron_trace.files.shards import shard_paths
 
 
@@ -12,7 +13,7 @@ def check_shards(config: Config) -> None:
     """Refuse data that this machine does not have: of every setting that is a pattern of files.
 
     Raises:
-        SettingError: a pattern, or one part of its braces, matches no file.
+        SettingError: a pattern, or one part of its braces, matches no file, or a shard is missing.
     """
     for name, pattern in _patterns(config):
         try:
@@ -20,6 +21,8 @@ def check_shards(config: Config) -> None:
         except FileNotFoundError as error:
             remedy = f"{error}; correct the path, or make the shards (docs/environments.md)"
             raise SettingError(name, pattern, remedy) from None
+        except BadData as error:
+            raise SettingError(name, pattern, str(error)) from None
 
 
 def _patterns(config: Config) -> Iterator[tuple[str, Any]]:

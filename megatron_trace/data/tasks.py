@@ -1,6 +1,7 @@
 """Tasks as WebDataset shards: read, written reproducibly, and streamed in a resumable order."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import webdataset as wds
 
 from megatron_trace.files.atomic import whole_file
-from megatron_trace.files.shards import shard_paths
+from megatron_trace.files.rows import load_rows
+from megatron_trace.files.shard_list import list_shards
 
 Task = dict[str, Any]
 """A plain JSON object. Every task has an `id`; the environment defines the rest."""
@@ -18,19 +20,16 @@ Tasks = Sequence[Task]
 
 
 def load_tasks(shards: str) -> list[Task]:
-    """All rows of the shards, in file order.
+    """All rows of the shards, in file order, whatever they hold.
 
     Args:
-        shards: path, glob or brace pattern of `.tar` files whose samples have a `.json` member.
+        shards: path, glob or brace pattern of `.tar` files whose members are KEY.json.
 
     Raises:
         FileNotFoundError: no file matches.
-        KeyError: a sample has no `.json` member.
+        BadData: a shard, or something in it, cannot be read.
     """
-    # Every rank reads all rows. webdataset's default splitter refuses to read under torchrun with
-    # several ranks.
-    samples = wds.WebDataset(shard_paths(shards), shardshuffle=False, nodesplitter=None)
-    return [json.loads(sample["json"]) for sample in samples]
+    return [row.content for row in load_rows(shards)]
 
 
 def write_shards(
@@ -44,7 +43,8 @@ def write_shards(
         rows_per_shard: rows in each shard; the last one may hold fewer.
 
     Returns:
-        The paths written. A shard appears under its name only when it is whole.
+        The paths written. A shard appears under its name only when it is whole. Their sizes and
+        checksums are in `shards.json` beside them.
     """
     rows = list(rows)
     paths = []
@@ -52,6 +52,8 @@ def write_shards(
         path = Path(pattern % shard)
         _write_shard(path, rows[start : start + rows_per_shard], first=start)
         paths.append(path)
+    if paths:
+        list_shards(paths, re.sub(r"%\d*d", "*", Path(pattern).name))
     return paths
 
 

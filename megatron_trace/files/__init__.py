@@ -1,1 +1,1 @@
-"""Files and folders that appear whole or not at all, and the patterns that name shards."""
+"""Files and folders that appear whole or not at all, and the rows of shards."""

@@ -4,7 +4,6 @@ In each turn the policy searches a corpus with BM25 or answers. The terminal rew
 exact match with a gold answer, else 0.
 """
 
-import json
 import re
 import string
 from collections import defaultdict
@@ -14,12 +13,12 @@ from functools import lru_cache
 from typing import Any
 
 import bm25s
-import webdataset as wds
 
 from megatron_trace.config import setting
 from megatron_trace.envs import react
 from megatron_trace.envs.environment import Environment, StepResult
-from megatron_trace.files.shards import shard_paths
+from megatron_trace.files.problems import BadData, refuse
+from megatron_trace.files.rows import read_rows
 
 SEARCH_R1_INSTRUCTION = (
     "Answer the given question. First reason about what you still need to know. If you lack some "
@@ -61,7 +60,11 @@ class SearchIndex:
     """
 
     def __init__(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Index `documents`, each with a `title` and a `text`."""
+        """Index `documents`, each with a `title` and a `text`.
+
+        Raises:
+            ValueError: no document holds a word of two letters.
+        """
         self._documents = [
             (str(document["title"]), str(document["text"])) for document in documents
         ]
@@ -70,24 +73,35 @@ class SearchIndex:
             self._by_title[normalize_answer(title)].append(index)
         self._bm25 = bm25s.BM25()
         texts = [f"{title} {text}" for title, text in self._documents]
-        self._bm25.index(
-            bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=False
-        )
+        tokens = bm25s.tokenize(texts, stopwords=None, show_progress=False)
+        if not tokens.vocab:
+            raise ValueError("BM25 finds words of two letters or more, and there is none")
+        self._bm25.index(tokens, show_progress=False)
         # Rollouts of the same task ask the same questions, again in every step.
         self.search = lru_cache(maxsize=65_536)(self._search)
 
     @classmethod
     def from_shards(cls, corpus: str) -> "SearchIndex":
-        """Read WebDataset shards (path, glob or braces) whose `.json` members have a `title` and a
-        `text`.
+        """Read WebDataset shards (path, glob or braces) of objects with a `title` and a `text`.
 
         Raises:
             FileNotFoundError: no file matches `corpus`.
+            BadData: a shard cannot be read, a document is none, or there is nothing to search for.
         """
-        # Every reader wants the whole corpus: webdataset must not split the shards among torchrun's
-        # ranks.
-        samples = wds.WebDataset(shard_paths(corpus), shardshuffle=False, nodesplitter=None)
-        return cls([json.loads(sample["json"]) for sample in samples])
+        problems: list[str] = []
+        documents = []
+        for row in read_rows(corpus, problems):
+            try:
+                _check_text(row.content, "title")
+                _check_text(row.content, "text")
+                documents.append(row.content)
+            except ValueError as error:
+                problems.append(f"{row.place}: {error}")
+        refuse(problems)
+        try:
+            return cls(documents)
+        except ValueError as error:
+            raise BadData(f"{corpus}: {error}") from None
 
     def _search(self, query: str, top_k: int) -> tuple[tuple[str, str], ...]:
         """At most `top_k` (title, text) pairs, best first. A hit has the title or at least a word
@@ -136,6 +150,7 @@ class SearchQA(Environment):
 
         Raises:
             FileNotFoundError: no file matches `corpus`.
+            BadData: it cannot be read or searched.
         """
         return SearchIndex.from_shards(options.corpus)
 

@@ -14,7 +14,7 @@ ROWS = [
 def test_rows_come_back_in_order(tmp_path) -> None:
     paths = write_shards(ROWS, str(tmp_path / "train-%06d.tar"), rows_per_shard=10)
     assert [path.name for path in paths] == [f"train-{n:06d}.tar" for n in range(3)]
-    assert sorted(tmp_path.iterdir()) == paths
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "shards.json", *paths]
     assert load_tasks(str(tmp_path / "train-*.tar")) == ROWS
     assert load_tasks(str(tmp_path / "train-{000000..000001}.tar")) == ROWS[:20]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from megatron_trace.config import EnvironmentConfig, SettingError
+from megatron_trace.data.tasks import write_shards
 from megatron_trace.envs import Environment, make_environments
 from megatron_trace.envs.builtin.search_qa import (
     SEARCH_R1_INSTRUCTION,
@@ -17,6 +18,7 @@ from megatron_trace.envs.builtin.search_qa import (
     exact_match,
     normalize_answer,
 )
+from megatron_trace.files.problems import BadData
 
 DOCUMENTS = [
     {"title": "Lyon", "text": "A city . Country: France . Next larger city: Marseille ."},
@@ -188,3 +190,23 @@ def test_a_task_without_question_or_answers_is_refused(corpus, key) -> None:
     task = {name: value for name, value in TASK.items() if name != key}
     with pytest.raises(ValueError, match=key):
         search_qa(corpus=corpus)().check_task(task)
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ([], r"holds no KEY\.json"),
+        ([{"title": "x", "text": "1 2"}], "words of two letters or more, and there is none"),
+        ([DOCUMENTS[0], {"title": "x"}], r"000000001\.json: has no text$"),
+        ([DOCUMENTS[0], {"title": "x", "text": " "}], r"000000001\.json: text must be a text"),
+        ([DOCUMENTS[0], {"title": 7, "text": "two words"}], r"title must be a text, not 7"),
+    ],
+)
+def test_a_corpus_that_cannot_be_searched_is_one_line(tmp_path, documents, said) -> None:
+    write_shards(documents or DOCUMENTS, str(tmp_path / "corpus-%d.tar"))
+    if not documents:
+        tarfile.open(tmp_path / "corpus-0.tar", "w").close()
+        (tmp_path / "shards.json").unlink()
+    with pytest.raises(BadData, match=said) as caught:
+        search_qa(corpus=str(tmp_path / "corpus-*.tar"))
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
