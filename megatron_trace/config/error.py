@@ -10,8 +10,13 @@ class SettingError(ValueError):
     """A setting that cannot work: its dotted name, its value and what would be right."""
 
     def __init__(self, name: str, value: Any, remedy: str):
+        # All three, so that a worker's error can be pickled.
+        super().__init__(name, value, remedy)
+
+    def __str__(self) -> str:
+        name, value, remedy = self.args
         shown = value.value if isinstance(value, Enum) else value
-        super().__init__(f"{name} = {shown!r}: {remedy}")
+        return f"{name} = {shown!r}: {remedy}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

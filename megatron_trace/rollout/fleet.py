@@ -1,5 +1,6 @@
 """The fleet: all rollout workers, as the training loop sees them."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -52,6 +53,9 @@ class Fleet:
                 `config.environment`.
             worker_class: what the actors are.
             requires: what turns and trees carry beyond log-probabilities and predictions.
+
+        Raises:
+            SettingError: Ray cannot be joined, or lacks the GPUs that the engines need.
         """
         self._cluster = RayCluster(config)
         environments = environments or partial(make_environments, config.environment)
@@ -59,7 +63,7 @@ class Fleet:
         actor = _actor_class(config, worker_class, gpu)
         self._pool = WorkerPool(
             create=lambda: actor.remote(
-                config, model_path, start_engine, environments, gpu, requires
+                config, model_path, start_engine, environments, gpu, requires, os.getcwd()
             ),
             size=config.rollout.workers,
             concurrency=config.rollout.concurrency,

@@ -8,8 +8,9 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
+from megatron_trace.config import SettingError
 from megatron_trace.rollout.actors import Reference, call
 from megatron_trace.rollout.engine import EngineDied
 from megatron_trace.rollout.jobs import Argument, Event, Job, Result, Slot
@@ -191,6 +192,9 @@ class WorkerPool:
         if error is None:
             return True
         if not isinstance(error, RayActorError | EngineDied):
+            # A wrong setting is told in one line, without Ray's traceback of the worker.
+            if isinstance(error, RayTaskError) and isinstance(error.cause, SettingError):
+                raise error.cause
             raise error
         if current:
             self._restart(event.slot, error)

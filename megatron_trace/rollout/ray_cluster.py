@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +14,24 @@ from typing import Any
 import psutil
 import ray
 import torch
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available as use_token_if_there_is_one,
+)
+from ray.exceptions import AuthenticationError
 
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError, WeightBackend
 from megatron_trace.supervise import stacks
+
+logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 512 << 20
 """Size of the object store of a Ray that is started here on a machine without GPUs."""
 
 VITAL_PROCESSES = ("gcs_server", "raylet")
 """Processes without which a Ray serves nobody."""
+
+JOIN_S = 120.0
+"""How long the nodes of the fleet may take to join a Ray that was started elsewhere."""
 
 
 class RayCluster:
@@ -32,15 +42,18 @@ class RayCluster:
     """
 
     def __init__(self, config: Config) -> None:
-        """Join `rollout.ray_address`, or start a quiet Ray; nothing if this process has one."""
+        """Join `rollout.ray_address`, or start a quiet Ray; nothing if this process has one.
+
+        Raises:
+            SettingError: Ray cannot be joined.
+        """
         self.temp: Path | None = None
         if ray.is_initialized():
             return
         if config.rollout.ray_address is None:
             self.temp = start_ray()
             return
-        with own_signals():
-            ray.init(address=config.rollout.ray_address, logging_level=logging.WARNING)
+        join_ray(config.rollout.ray_address)
 
     def vital_processes(self) -> dict[str, int]:
         """Name -> process id of what must live, of a Ray that was started here.
@@ -69,6 +82,29 @@ class RayCluster:
         self.temp = None
 
 
+def join_ray(address: str) -> None:
+    """Join the Ray at `address`.
+
+    Raises:
+        SettingError: none answers there, or it does not let us in.
+    """
+    _hush_token()
+    # `ray start --head` takes the token of ~/.ray by itself. A program that is given an address does
+    # not, and would be turned away. A Ray without a token does not mind one.
+    use_token_if_there_is_one(warn_if_disabled=False)
+    try:
+        with own_signals():
+            ray.init(address=address, logging_level=logging.WARNING)
+    except (AuthenticationError, OSError, RuntimeError) as error:
+        # Ray's first sentence says why; many about its website may follow.
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        remedy = (
+            f"cannot be joined ({reason}); start Ray on this machine too, and give all its nodes "
+            "the same token (docs/gpu.md)"
+        )
+        raise SettingError("rollout.ray_address", address, remedy) from error
+
+
 def start_ray() -> Path:
     """Start a Ray on this machine.
 
@@ -78,9 +114,7 @@ def start_ray() -> Path:
     # Ray would start its workers at niceness 15, where any other process starves the engines.
     os.environ.setdefault("RAY_worker_niceness", "0")
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
-    # It tells of the token that guards the cluster, which nobody else will ever join.
-    token_logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
-    token_logger.setLevel(logging.ERROR)
+    _hush_token()
     temp = tempfile.mkdtemp(prefix="ray_")
     with own_signals(), temporary_folder(temp):
         ray.init(
@@ -92,6 +126,12 @@ def start_ray() -> Path:
             **store,
         )
     return Path(temp)
+
+
+def _hush_token() -> None:
+    """Ray warns that a token guards the cluster, which is as it should be."""
+    token_logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    token_logger.setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -119,20 +159,40 @@ def temporary_folder(path: str) -> Iterator[None]:
 
 
 def has_gpus(config: Config) -> bool:
-    """Whether the engines run on GPUs: Ray has some.
+    """Whether the engines run on GPUs. Waits for nodes that are still joining Ray.
 
     Raises:
-        ValueError: Ray has fewer than the engines need; the actors would never start.
+        SettingError: Ray has fewer GPUs than the engines need; the actors would never start.
     """
-    found = int(ray.cluster_resources().get("GPU", 0))
     workers, each = config.rollout.workers, config.rollout.tensor_parallel
-    if 0 < found < workers * each:
-        raise ValueError(
-            f"rollout.workers ({workers}) x rollout.tensor_parallel ({each}) need "
-            f"{workers * each} GPUs, and Ray has {found}; lower one, or start Ray with more "
-            "(--num-gpus)"
+    needed, found = workers * each, _gpus()
+    # Where the trainer has GPUs, vLLM was built for CUDA and starts on no CPU.
+    must = config.rollout.weight_backend is WeightBackend.nccl or torch.cuda.is_available()
+    if found >= needed or not (found or must):
+        return found > 0
+    # A Ray that was started here has all it will ever have.
+    if config.rollout.ray_address is not None:
+        logger.warning(f"Ray has {found} of {needed} GPUs; waiting for the others to join")
+        found = _wait_for_gpus(needed)
+    if found < needed:
+        remedy = (
+            f"x rollout.tensor_parallel ({each}) needs {needed} GPUs, and Ray has {found}; lower "
+            "one, or start Ray with more (--num-gpus)"
         )
-    return found > 0
+        raise SettingError("rollout.workers", workers, remedy)
+    return True
+
+
+def _wait_for_gpus(needed: int) -> int:
+    """GPUs that Ray has after `JOIN_S`, or as soon as it has `needed`."""
+    deadline = time.monotonic() + JOIN_S
+    while (found := _gpus()) < needed and time.monotonic() < deadline:
+        time.sleep(1.0)
+    return found
+
+
+def _gpus() -> int:
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def runtime_environment(config: Config) -> dict[str, Any] | None:

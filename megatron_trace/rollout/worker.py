@@ -1,11 +1,13 @@
 """A worker: the Ray actor that holds one inference engine and the environments of its rollouts."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 from megatron_trace.envs.environment import Environment
 from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
 from megatron_trace.rollout.engine import EngineStarter
@@ -29,8 +31,9 @@ class Worker:
         environments: EnvironmentMaker,
         gpu: bool,
         requires: frozenset[Requires] = frozenset(),
+        folder: str = ".",
     ) -> None:
-        """Nothing happens before `start`."""
+        """Nothing happens before `start`. Relative paths of the settings count from `folder`."""
         stacks.register("worker", watch=True)
         self._config = config
         self._model_path = model_path
@@ -38,6 +41,7 @@ class Worker:
         self._environments = environments
         self._gpu = gpu
         self._requires = requires
+        self._folder = folder
         self._limits = Limits(config.rollout.max_turn_tokens, config.rollout.max_history_tokens)
         self._received = 0
 
@@ -46,8 +50,12 @@ class Worker:
 
         Returns:
             Seconds that each phase took.
+
+        Raises:
+            SettingError: this node does not have the run's folder.
         """
         begin = time.perf_counter()
+        enter(self._folder, self._config.rollout.ray_address)
         self._new_environment = self._environments()
         stop = self._new_environment().stop
         environment_s = time.perf_counter() - begin
@@ -148,3 +156,19 @@ class Worker:
     async def stop(self) -> None:
         """End the engine's process, which takes its sockets and semaphores along."""
         await asyncio.to_thread(self._engine.stop)
+
+
+def enter(folder: str, ray_address: str | None) -> None:
+    """Make `folder` the current one: an actor begins in the folder in which Ray was started.
+
+    Raises:
+        SettingError: this node does not have it.
+    """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        remedy = (
+            f"its node {socket.gethostname()} has no folder {folder} ({error.strerror}); start the "
+            "run in a folder that all nodes share"
+        )
+        raise SettingError("rollout.ray_address", ray_address, remedy) from None

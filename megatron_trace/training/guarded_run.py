@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 from megatron_trace.check.command import Command
+from megatron_trace.config import SettingError
 from megatron_trace.supervise import guard
 from megatron_trace.supervise.guard import Guard, train_rank
 from megatron_trace.supervise.stop import Stop, Stopped
@@ -52,7 +53,7 @@ def _run(command: Command, run_guard: Guard, stop: Stop) -> tuple[int, str]:
         run(command, run_guard, stop)
     except UnhealthyRun as error:
         return UNHEALTHY, f"stopped: {error}"
-    except OtherRun as error:
+    except (OtherRun, SettingError) as error:
         return REFUSED, f"error: {error}"
     except Stopped as error:
         return error.exit_code, str(error)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.command import Command
-from megatron_trace.config import Config
+from megatron_trace.config import Config, SettingError
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.policy import Policy
@@ -41,6 +41,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         UnhealthyRun: a threshold of `stop` was crossed; the results up to there are kept.
         Stopped: the run was asked to end; it can be continued.
         OtherRun: the newest checkpoint of the run's name is of another model or configuration.
+        SettingError: Ray cannot be joined, or lacks what the fleet needs.
     """
     config, inputs, leader = command.config, RunInputs(command), train_rank() == 0
     if command.rollout_only:
@@ -66,7 +67,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         return
     try:
         lead(command, inputs, Trainer(config, ranks), guard, stop)
-    except (UnhealthyRun, Stopped, OtherRun):
+    except (UnhealthyRun, Stopped, OtherRun, SettingError):
         # Raised between two calls of the ranks, so that all of them wait for the next. After any
         # other error a rank may be inside a collective that never ends, and the guard has to kill
         # it.
