@@ -43,6 +43,9 @@ class RotaryByPosition(nn.Module):
 
     def forward(self, length: int, **_: Any) -> Tensor:
         """Angles [s, 1, 1, head_dim]."""
+        # No buffer, or a cast of the model to bf16 would round it; so the model does not move it.
+        if self.inv_freq.device != self.position.device:
+            self.inv_freq = self.inv_freq.to(self.position.device)
         angles = torch.outer(self.position.float(), self.inv_freq)
         return torch.cat([angles, angles], dim=-1)[:, None, None, :]
 
