@@ -3,12 +3,18 @@
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from megatron_trace.config import ParallelConfig
 from megatron_trace.policy import cpu_adapter
+
+COLLECTIVE_TIMEOUT = timedelta(hours=1)
+"""How long a rank waits for the others in a collective call. Ranks that have written their part of
+a checkpoint, or read their weights, wait in one for the slowest file system; NCCL's 10 minutes are
+too short for that. A run that hangs is ended earlier, by `stop.hang_s`."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,14 @@ def start(config: ParallelConfig, seed: int) -> ParallelState:
     if not distributed.is_initialized():
         backend = "gloo" if on_cpu else "nccl"
         if "RANK" in os.environ:
-            distributed.init_process_group(backend)
+            distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         else:
             distributed.init_process_group(
-                backend, store=distributed.HashStore(), rank=rank, world_size=world
+                backend,
+                timeout=COLLECTIVE_TIMEOUT,
+                store=distributed.HashStore(),
+                rank=rank,
+                world_size=world,
             )
     return _lay_out(
         config,
@@ -88,6 +98,7 @@ def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> Paralle
         context_parallel_size=config.context,
         expert_model_parallel_size=config.expert,
         expert_tensor_parallel_size=config.expert_tensor,
+        distributed_timeout_minutes=COLLECTIVE_TIMEOUT // timedelta(minutes=1),
     )
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
     return ParallelState(
