@@ -95,7 +95,7 @@ class PrecisionConfig:
         Precision.bf16, "float32, bf16 or fp8 (Transformer Engine on Hopper or newer)"
     )
     fp8_recipe: FP8Recipe = setting(
-        FP8Recipe.delayed, "Transformer Engine recipe: delayed, tensorwise, blockwise or mxfp8"
+        FP8Recipe.tensorwise, "Transformer Engine recipe: tensorwise, delayed, blockwise or mxfp8"
     )
     fp8_format: FP8Format = setting(
         FP8Format.hybrid, "hybrid (E4M3 forward, E5M2 for gradients) or e4m3 (both)"

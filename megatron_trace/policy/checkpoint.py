@@ -4,8 +4,8 @@ import atexit
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -37,6 +37,9 @@ ASYNC = (
     if "async_strategy" in signature(dist_checkpointing.save).parameters
     else {}
 )
+
+ALLOW_PICKLE = "NVTE_ALLOW_UNSAFE_PICKLE_EXTRA_STATE"
+"""Transformer Engine reads this variable whenever it loads a layer's state."""
 
 WRITERS = 2
 """Processes that write one rank's part."""
@@ -114,8 +117,9 @@ def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: in
             another shape.
     """
     state = dist_checkpointing.load(sharded_state(chunks, optimizer, loading=True), str(folder))
-    for number, chunk in enumerate(chunks):
-        chunk.module.load_state_dict(state["model"][number])
+    with _trusted_statistics(chunks):
+        for number, chunk in enumerate(chunks):
+            chunk.module.load_state_dict(state["model"][number])
     if optimizer is not None:
         optimizer.load(state["optimizer"], updates)
 
@@ -123,11 +127,10 @@ def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: in
 def load_start(chunks: Sequence[Any], folder: Path) -> None:
     """Fill model and predictor from a checkpoint to start from: converted, or another run's.
 
-    What the checkpoint may lack stays as it was initialised: the predictor, and Transformer
-    Engine's FP8 statistics.
+    The predictor, which the checkpoint may lack, then stays as it was initialised. Transformer
+    Engine's FP8 statistics always do: they may be a pickle, and the checkpoint may be a stranger's.
 
     Raises:
-        DamagedCheckpoint: a file is not what was written.
         megatron.core.dist_checkpointing.core.CheckpointingException: a tensor is missing or has
             another shape.
     """
@@ -136,12 +139,36 @@ def load_start(chunks: Sequence[Any], folder: Path) -> None:
     for number, chunk in enumerate(chunks):
         state = {}
         for name, entry in sharded_state(chunks, None, loading=True)["model"][number].items():
-            optional = name.startswith("predictor.") or "_extra_state" in name
+            if "_extra_state" in name:
+                continue
             # Megatron raises for an entry that it cannot find, so only those that are there, or
             # must be there, are asked for.
-            if entry is None or entry.key in names or not optional:
+            if entry is None or entry.key in names or not name.startswith("predictor."):
                 state[name] = entry
-        chunk.module.load_state_dict(dist_checkpointing.load(state, str(folder)), strict=False)
+        found = dist_checkpointing.load(state, str(folder))
+        chunk.module.load_state_dict(found, strict=False)
+
+
+@contextmanager
+def _trusted_statistics(chunks: Sequence[Any]) -> Iterator[None]:
+    """Let Transformer Engine read the statistics of the delayed FP8 recipe, which are a pickle.
+
+    It refuses pickles, since reading one runs what is in it. This one is the run's own, and its
+    checksums have just been verified. The other recipes store no statistics.
+    """
+    settings = chunks[0].module.config
+    if not settings.fp8 or settings.fp8_recipe != "delayed":
+        yield
+        return
+    before = os.environ.get(ALLOW_PICKLE)
+    os.environ[ALLOW_PICKLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ALLOW_PICKLE]
+        else:
+            os.environ[ALLOW_PICKLE] = before
 
 
 def sharded_state(chunks: Sequence[Any], optimizer: Any | None, *, loading: bool) -> dict[str, Any]:

@@ -113,7 +113,14 @@ REFUSED_BY_MEGATRON: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (DENSE, {"precision__fp8_recipe": FP8Recipe.tensorwise, "precision__fp8_last_layers_bf16": 9}),
     (DENSE, {"recompute__granularity": Recompute.full, "recompute__method": "other"}),
     (DENSE, {"recompute__granularity": Recompute.selective, "recompute__modules": ["attention"]}),
-    (DENSE, {"recompute__granularity": Recompute.selective, "recompute__modules": ["layernorm"]}),
+    (
+        DENSE,
+        {
+            "precision__fp8_recipe": FP8Recipe.delayed,
+            "recompute__granularity": Recompute.selective,
+            "recompute__modules": ["layernorm"],
+        },
+    ),
 ]
 
 

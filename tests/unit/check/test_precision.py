@@ -8,8 +8,8 @@ from megatron_trace.check.precision import check_precision
 from megatron_trace.config import FP8Recipe, Precision, SettingError
 from tests.unit.check.models import DENSE, SPARSE, settings
 
-TENSORWISE, MXFP8 = (
-    {"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.tensorwise, FP8Recipe.mxfp8)
+DELAYED, MXFP8 = (
+    {"precision__fp8_recipe": recipe} for recipe in (FP8Recipe.delayed, FP8Recipe.mxfp8)
 )
 
 
@@ -23,11 +23,7 @@ TENSORWISE, MXFP8 = (
         (DENSE, {"precision__fp8_amax_algorithm": "most_recent", "precision__fp8_amax_history": 1}),
         (
             DENSE,
-            {
-                "precision__fp8_first_layers_bf16": 1,
-                "precision__fp8_last_layers_bf16": 2,
-                **TENSORWISE,
-            },
+            {"precision__fp8_first_layers_bf16": 1, "precision__fp8_last_layers_bf16": 2},
         ),
     ],
 )
@@ -51,22 +47,22 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
         ),
         (
             DENSE,
-            {"precision__fp8_first_layers_bf16": 1},
+            {"precision__fp8_first_layers_bf16": 1, **DELAYED},
             r"fp8_first_layers_bf16 = 1: the delayed recipe",
         ),
         (
             DENSE,
-            {"precision__fp8_last_layers_bf16": 1},
+            {"precision__fp8_last_layers_bf16": 1, **DELAYED},
             r"fp8_last_layers_bf16 = 1: the delayed recipe",
         ),
         (
             DENSE,
-            {"precision__fp8_first_layers_bf16": -1, **TENSORWISE},
+            {"precision__fp8_first_layers_bf16": -1},
             r"= -1: must be at least 0",
         ),
         (
             DENSE,
-            {"precision__fp8_last_layers_bf16": 3, "parallel__pipeline": 4, **TENSORWISE},
+            {"precision__fp8_last_layers_bf16": 3, "parallel__pipeline": 4},
             r"fp8_last_layers_bf16 = 3: must be at most the layers of a pipeline stage \(2\)",
         ),
         (
@@ -74,7 +70,6 @@ def test_fp8_that_works_passes(model: dict[str, Any], changed: dict[str, Any]) -
             {
                 "precision__fp8_first_layers_bf16": 4,
                 "precision__fp8_last_layers_bf16": 4,
-                **TENSORWISE,
             },
             r"leaves none of the 8 layers in FP8",
         ),

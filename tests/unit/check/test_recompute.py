@@ -29,6 +29,7 @@ def full(method: str, layers: int, **changed: Any) -> dict[str, Any]:
 
 
 FP8 = {"precision__train": Precision.fp8}
+DELAYED = FP8 | {"precision__fp8_recipe": FP8Recipe.delayed}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ FP8 = {"precision__train": Precision.fp8}
         (DENSE, selective("core_attn", "layernorm", "mlp")),
         (SPARSE, selective("moe", "moe_act", precision__train=Precision.bf16)),
         (MIXED, selective("mlp")),
-        (DENSE, selective("layernorm", precision__fp8_recipe=FP8Recipe.tensorwise, **FP8)),
+        (DENSE, selective("layernorm", **FP8)),
         (DENSE, full("uniform", 1)),
         (DENSE, full("uniform", 2, parallel__pipeline=2)),
         (DENSE, full("block", 3, parallel__pipeline=2)),
@@ -67,8 +68,8 @@ def test_recomputation_that_works_passes(model: dict[str, Any], changed: dict[st
             selective("mlp"),
             r"recompute.modules = 'mlp': all layers of the model have experts",
         ),
-        (DENSE, selective("layernorm", **FP8), r"'layernorm': does not go with .*delayed"),
-        (SPARSE, selective("moe_act", **FP8), r"'moe_act': does not go with .*delayed"),
+        (DENSE, selective("layernorm", **DELAYED), r"'layernorm': does not go with .*delayed"),
+        (SPARSE, selective("moe_act", **DELAYED), r"'moe_act': does not go with .*delayed"),
         (DENSE, full("blocks", 1), r"recompute.method = 'blocks': must be one of uniform, block"),
         (DENSE, full("block", 0), r"recompute.layers = 0: must be at least 1"),
         (DENSE, full("block", 5, parallel__pipeline=2), r"recompute.layers = 5: must be 1 to 4"),
