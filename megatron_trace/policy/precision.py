@@ -8,8 +8,8 @@ from megatron_trace.models import transformer_engine
 
 
 def has_transformer_engine() -> bool:
-    """Whether Transformer Engine can be used: it is installed and there is a CUDA device."""
-    return torch.cuda.is_available() and transformer_engine.has_transformer_engine()
+    """Whether Transformer Engine can be used: there is a CUDA device, and it can be imported."""
+    return torch.cuda.is_available() and not transformer_engine.import_problem()
 
 
 def uses_transformer_engine(dtype: torch.dtype) -> bool:

@@ -1,14 +1,15 @@
 """What a machine does not have is refused in words; nothing is asked of it that is not needed."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from megatron_trace.check import devices
 from megatron_trace.check.devices import check_devices
 from megatron_trace.config import FP8Recipe, Precision, Recompute, SettingError, WeightBackend
+from megatron_trace.models import transformer_engine
 from tests.unit.check.models import settings
 
 FP8 = {"precision__train": Precision.fp8}
@@ -26,7 +27,8 @@ def machine(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(devices, "has_transformer_engine", lambda: engine)
+    monkeypatch.setattr(transformer_engine, "is_installed", lambda: engine)
+    monkeypatch.setattr(transformer_engine, "import_problem", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_each_recipe_runs_where_transformer_engine_has_it(
             "13.0",
             False,
             FP8,
-            r"precision.train = 'fp8': needs Transformer Engine: pip install",
+            r"precision.train = 'fp8': needs Transformer Engine: install it",
         ),
         (
             HOPPER,
@@ -118,6 +120,64 @@ def test_what_is_missing_is_said(
     machine(monkeypatch, capability, cuda, engine)
     with pytest.raises(SettingError, match=message):
         check_devices(settings(**changed))
+
+
+def broken_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Transformer Engine whose PyTorch part was built against another PyTorch."""
+    package = folder / "transformer_engine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "pytorch.py").write_text("raise ImportError('undefined symbol: _ZN3c10')")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "transformer_engine", raising=False)
+
+
+@pytest.mark.parametrize("train", [Precision.bf16, Precision.fp8])
+def test_a_transformer_engine_that_cannot_be_imported_is_refused_with_its_error(
+    train: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as real:
+        broken_package(tmp_path, real)
+        transformer_engine.import_problem.cache_clear()
+        problem = transformer_engine.import_problem()
+        transformer_engine.import_problem.cache_clear()
+    machine(monkeypatch, HOPPER)
+    monkeypatch.setattr(transformer_engine, "import_problem", lambda: problem)
+    message = rf"train = '{train.value}': .* cannot be imported \(ImportError: undefined symbol"
+    with pytest.raises(SettingError, match=message):
+        check_devices(settings(precision__train=train))
+    check_devices(settings(precision__train=Precision.float32))
+
+
+def test_transformer_engine_is_not_imported_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, None)
+    monkeypatch.setattr(transformer_engine, "import_problem", lambda: pytest.fail("was imported"))
+    check_devices(settings(precision__train=Precision.bf16))
+
+
+@pytest.mark.parametrize(
+    ("path", "cc", "message"),
+    [
+        ("", None, r"CC = '': no C compiler is found, which Triton needs; install gcc"),
+        (None, "icc", r"CC = 'icc': no C compiler is found"),
+    ],
+)
+def test_a_gpu_without_a_c_compiler_is_refused(
+    path: str | None, cc: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, HOPPER)
+    monkeypatch.delenv("CC", raising=False)
+    if path is not None:
+        monkeypatch.setenv("PATH", path)
+    if cc is not None:
+        monkeypatch.setenv("CC", cc)
+    nccl = settings(rollout__weight_backend=WeightBackend.nccl)
+    with pytest.raises(SettingError, match=message):
+        check_devices(nccl)
+    monkeypatch.setenv("CC", sys.executable)  # any program will do
+    check_devices(nccl)
 
 
 def test_torch_is_not_imported_where_no_gpu_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

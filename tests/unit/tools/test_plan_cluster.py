@@ -46,8 +46,14 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys) -> None:
     [
         (["parallel.tensor=16"], "error: parallel.tensor = 16: must divide"),
         (["rollout.workers=8"], "error: rollout.workers = 8: .* leaves none to train"),
-        (["--gpu", "a100-80gb"], "error: precision.train = 'fp8': a100-80gb has no FP8; use bf16"),
-        (["precision.fp8_recipe=mxfp8"], "error: precision.fp8_recipe = 'mxfp8': needs Blackwell"),
+        (
+            ["--gpu", "a100-80gb", "precision.train=fp8"],
+            "error: precision.train = 'fp8': a100-80gb has no FP8; use bf16",
+        ),
+        (
+            ["precision.train=fp8", "precision.fp8_recipe=mxfp8"],
+            "error: precision.fp8_recipe = 'mxfp8': needs Blackwell",
+        ),
         (["--nodes", "0"], "error: --nodes = 0: must be positive"),
         (["--gpus-per-node", "0"], "error: --gpus-per-node = 0: must be positive"),
         (
