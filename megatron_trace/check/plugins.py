@@ -32,6 +32,18 @@ def check_estimator(config: Config) -> None:
         raise SettingError("allocation.strategy", config.allocation.strategy, remedy) from None
 
 
+TEMPLATE_CALL = (
+    "conversation",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "return_dict",
+    "return_tensors",
+    "return_assistant_tokens_mask",
+)
+"""Arguments of transformers' `apply_chat_template` that the program itself chooses."""
+
+
 def check_environment(config: Config) -> None:
     """Refuse an environment that does not exist, or options that it does not take. Builds nothing.
 
@@ -41,3 +53,8 @@ def check_environment(config: Config) -> None:
         SettingError: at the first setting that is wrong.
     """
     ENVIRONMENTS.options(config.environment.name, config.environment.options)
+    template = config.environment.chat_template
+    for name in template:
+        if name in TEMPLATE_CALL:
+            remedy = "is chosen by the program; give what the model's chat template reads"
+            raise SettingError(f"environment.chat_template.{name}", template[name], remedy)

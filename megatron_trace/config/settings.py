@@ -175,6 +175,10 @@ class EnvironmentConfig:
         {},
         "environment -> options of that environment (environment.options.search_qa.top_k=1)",
     )
+    chat_template: dict[str, Any] = setting(
+        {},
+        "what the model's chat template is given, such as {enable_thinking: false} for Qwen3",
+    )
 
 
 @dataclass

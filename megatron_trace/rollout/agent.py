@@ -2,11 +2,15 @@
 
 What was sampled is never tokenized again: the ids of text need not be those that were sampled, and
 the trainer must learn from the very tokens that the sampler chose.
+
+A stop string may end inside a token, such as `</answer>` inside `>.`. The environment is then given
+the text up to the end of the stop string. The history keeps the whole token, which is what was
+sampled and what is learned from.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,7 +32,7 @@ class Generate(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """Text to token ids, with no special tokens added, and back, with none dropped."""
+    """Text to token ids, none of them special, and back, with no token dropped."""
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
@@ -55,6 +59,26 @@ def turn_seed(run_seed: int, name: str, turn: int) -> int:
     """
     digest = hashlib.sha256(f"{run_seed}/{name}/{turn}".encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
+
+
+def action_text(
+    token_ids: list[int], decode: Callable[[list[int]], str], stop: Sequence[str]
+) -> str:
+    """The text of a turn, up to the end of the stop string that ended it.
+
+    Args:
+        token_ids: sampled ids; the stop string, if there is one, ends in the last of them.
+        stop: the environment's stop strings.
+    """
+    text = decode(token_ids)
+    before_last_token = len(decode(token_ids[:-1]))
+    ends = []
+    for ending in stop:
+        # One that ends before the last token did not end the turn.
+        found = text.find(ending, max(0, before_last_token + 1 - len(ending)))
+        if found >= 0:
+            ends.append(found + len(ending))
+    return text[: min(ends)] if ends else text
 
 
 async def sample_rollout(
@@ -94,7 +118,7 @@ async def sample_rollout(
         _account(rollout, generation, prompt_tokens=len(history))
         turn = _unfinished_turn(generation)
         if not generation.truncated:
-            action = codec.decode(generation.token_ids)
+            action = action_text(generation.token_ids, codec.decode, environment.stop)
             # An environment may block, on a search for instance, and the engine's requests run on
             # this event loop.
             result, snapshot = await asyncio.to_thread(_step, environment, state, action)

@@ -51,7 +51,10 @@ class Engine(Protocol):
     """
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; no special tokens are added."""
+        """Token ids of a text. No special tokens are added, and text cannot become one.
+
+        Several threads may call it.
+        """
         ...
 
     def decode(self, token_ids: list[int]) -> str:
@@ -59,7 +62,10 @@ class Engine(Protocol):
         ...
 
     def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a chat that asks for an answer, by the model's chat template."""
+        """Token ids of a chat that asks for an answer, by the model's chat template.
+
+        What the messages say cannot become a special token.
+        """
         ...
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:

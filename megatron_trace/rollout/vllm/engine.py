@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
-from megatron_trace.models.chat import prompt_ids
+from megatron_trace.models.chat import TextCodec
 from megatron_trace.models.reserved import RESERVED_ROWS, read_entropies, read_prediction
 from megatron_trace.rollout.engine import EngineDied, Generation
 from megatron_trace.rollout.vllm.launch import launch
@@ -26,6 +26,7 @@ class VLLMEngine:
     def __init__(
         self,
         llm: "AsyncLLM",
+        codec: TextCodec,
         temperature: float,
         stop: Sequence[str],
         requires: frozenset[Requires],
@@ -34,20 +35,16 @@ class VLLMEngine:
         self.llm = llm
         self._requires = requires
         self._temperature = temperature
-        self._tokenizer = llm.get_tokenizer()
+        self._codec = codec
         self._version = 0
         self._request_ids = itertools.count()
         vocabulary = llm.model_config.get_vocab_size()
         self._reserved_ids = list(range(vocabulary - RESERVED_ROWS, vocabulary))
-        # A stop of one token is found without turning every sampled token into text.
-        self._stop_ids: list[int] = []
-        self._stop_texts: list[str] = []
-        for text in stop:
-            ids = self.encode(text)
-            if len(ids) == 1:
-                self._stop_ids.append(ids[0])
-            else:
-                self._stop_texts.append(text)
+        # Stops that all are added tokens are found without turning every sampled token into text.
+        # No other token may do: `;` also ends within a token `;;`.
+        ids = [codec.token_id(text) for text in stop]
+        self._stop_ids = [id for id in ids if id is not None]
+        self._stop_texts = list(stop) if None in ids else []
 
     @classmethod
     def start(
@@ -60,19 +57,20 @@ class VLLMEngine:
     ) -> "VLLMEngine":
         """Load the model and start the engine's process; see `rollout.engine.EngineStarter`."""
         llm = launch(config, model_path, gpu, requires)
-        return cls(llm, config.rollout.temperature, stop, requires)
+        codec = TextCodec(llm.get_tokenizer(), config.environment.chat_template)
+        return cls(llm, codec, config.rollout.temperature, stop, requires)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; no special tokens are added."""
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        """Token ids of a text; see `TextCodec.encode`."""
+        return self._codec.encode(text)
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of token ids; no special tokens are dropped."""
-        return self._tokenizer.decode(token_ids)
+        return self._codec.decode(token_ids)
 
     def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids of a chat that asks for an answer, by the model's chat template."""
-        return prompt_ids(self._tokenizer, messages)
+        return self._codec.prompt_ids(messages)
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""

@@ -18,9 +18,27 @@ def test_a_content_may_span_lines() -> None:
 
 
 @pytest.mark.parametrize(
+    "thought",
+    [
+        "<think> I should use <search> and not <answer> . </think>",
+        "It was <search> Lyon </search> before . </think>",
+        "<think> one <search> </think> <think> two </search> </think>",
+    ],
+)
+def test_a_thought_may_quote_tags(thought) -> None:
+    assert parse(f"{thought}\n\n<search> Lyon </search>") == Action("search", "Lyon")
+
+
+def test_a_whole_tag_in_an_open_thought_is_an_action() -> None:
+    assert parse("<think> maybe <search> Lyon </search>") == Action("search", "Lyon")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        "<think> I should use <search> and then <answer>",
+        "<think> <search> Lyon </search> </think>",
         "I think it is Paris.",
         "<search> Lyon",
         "<search>  </search>",

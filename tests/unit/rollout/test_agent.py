@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from megatron_trace.envs.environment import StepResult
-from megatron_trace.rollout.agent import Codec, Limits, sample_rollout, turn_seed
+from megatron_trace.rollout.agent import Codec, Limits, action_text, sample_rollout, turn_seed
 from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
@@ -141,3 +141,48 @@ def test_seeds_depend_on_run_name_and_turn_and_on_nothing_else() -> None:
     seeds = {turn_seed(*name) for name in names}
     assert len(seeds) == len(names) and all(0 <= seed < 2**63 for seed in seeds)
     assert turn_seed(0, "step 1", 0) == 1988400851052415684
+
+
+STOP = ("</search>", "</answer>")
+CUT = {
+    "a stop that ends a token": (["<answer> x ", "</answer>"], "<answer> x </answer>"),
+    "a stop that ends inside a token": (["<answer> x </answer", ">.\n"], "<answer> x </answer>"),
+    "a stop inside one token": (["x</answer> y"], "x</answer>"),
+    "the first of two stops": (["x", "</answer></search>"], "x</answer>"),
+    "no stop": (["x", "<|im_end|>"], "x<|im_end|>"),
+    "a stop that did not end the turn": (
+        ["</answer>", " y ", "</search>."],
+        "</answer> y </search>",
+    ),
+    "a stop that ends in the last token but one": (["x</answer>", "."], "x</answer>."),
+}
+
+
+@pytest.mark.parametrize(("tokens", "expected"), CUT.values(), ids=CUT)
+def test_an_action_ends_where_its_stop_string_ends(tokens: list[str], expected: str) -> None:
+    def decode(ids: list[int]) -> str:
+        return "".join(tokens[number] for number in ids)
+
+    assert action_text(list(range(len(tokens))), decode, STOP) == expected
+
+
+class Listener(Counter):
+    """Keeps the actions that it is given."""
+
+    heard: ClassVar[list[str]] = []
+
+    def step(self, action: str) -> StepResult:
+        self.heard.append(action)
+        return super().step(action)
+
+
+def test_the_environment_hears_no_more_than_the_history_keeps_every_sampled_token() -> None:
+    # Token 1 is ";." here.
+    codec = Codec(encode=CODEC.encode, decode=lambda ids: CODEC.decode(ids).replace("\x01", ";."))
+    request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0})
+    engine = Engine("ab\x01", "cdef\x01")
+    limits = Limits(max_turn_tokens=8, max_history_tokens=40)
+    rollout = asyncio.run(sample_rollout(request, Listener(), engine, codec, limits, run_seed=3))
+    assert Listener.heard == ["ab;", "cdef;"]
+    assert [CODEC.decode(turn.action_ids) for turn in rollout.turns] == ["ab\x01", "cdef\x01"]
+    assert CODEC.decode(engine.prompts[1]) == "askab\x01<3>"

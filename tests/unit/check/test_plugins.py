@@ -1,0 +1,17 @@
+"""What the settings give to plug-ins and to the model's chat template."""
+
+import pytest
+
+from megatron_trace.check.plugins import check_environment
+from megatron_trace.config import SettingError
+from tests.unit.check.models import settings
+
+
+def test_the_chat_template_may_be_given_anything_that_it_reads() -> None:
+    check_environment(settings(environment__chat_template={"enable_thinking": False}))
+
+
+def test_what_the_program_itself_chooses_is_refused() -> None:
+    message = r"environment\.chat_template\.tokenize = False: is chosen by the program"
+    with pytest.raises(SettingError, match=message):
+        check_environment(settings(environment__chat_template={"tokenize": False}))
