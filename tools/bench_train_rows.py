@@ -46,7 +46,7 @@ def made_up_rows(count: int, vocabulary: int, seed: int = 0) -> list[Row]:
         advantage = generator.normal() if number % 8 else 0.0
         rows.append(
             Row(
-                tokens=generator.integers(0, vocabulary - 4, len(learn)),
+                tokens=generator.integers(0, vocabulary, len(learn)),
                 learn=learn,
                 advantage=(learn * advantage).astype(np.float32),
                 sampler_logprob=(learn * -1.0).astype(np.float32),

@@ -29,7 +29,6 @@ from megatron_trace.config import (
 )
 from megatron_trace.learning.rows import COLUMNS, Row
 from megatron_trace.models.predictor import PredictorHead, load_predictor
-from megatron_trace.models.reserved import RESERVED_ROWS
 
 HIDDEN = 128
 """Width of the predictor's hidden layer."""
@@ -139,9 +138,8 @@ class PlainPolicy:
         ):
             output = self.network.model(input_ids=columns["tokens"], use_cache=False)
             hidden = output.last_hidden_state
-            # The policy gives the reserved rows no probability.
             logits = self.network.lm_head(hidden[:, :-1][learn])
-            every = torch.log_softmax(logits[:, :-RESERVED_ROWS].float(), -1)
+            every = torch.log_softmax(logits.float(), -1)
             tokens = columns["tokens"][:, 1:][learn]
             logprob = every.gather(1, tokens.unsqueeze(1)).squeeze(1)
         with torch.no_grad():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from geo_hop_tokenizer import RESERVED, VOCABULARY
+from geo_hop_tokenizer import UNUSED, VOCABULARY
 from rich.progress import track
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -41,8 +41,8 @@ def new_model(seed: int) -> Qwen3ForCausalLM:
         max_position_embeddings=1_024,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
-        eos_token_id=VOCABULARY - len(RESERVED) - 2,
-        pad_token_id=VOCABULARY - len(RESERVED) - 1,
+        eos_token_id=VOCABULARY - len(UNUSED) - 2,
+        pad_token_id=VOCABULARY - len(UNUSED) - 1,
         bos_token_id=None,
         dtype=torch.float32,
     )

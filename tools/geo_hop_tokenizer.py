@@ -14,8 +14,8 @@ from megatron_trace.data.tasks import Task
 VOCABULARY = 2_048
 TAGS = ["<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>"]
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
-RESERVED = ["<|predictor_0|>", "<|predictor_1|>"]
-"""The last two rows of the vocabulary. They occur in no text."""
+UNUSED = ["<|predictor_0|>", "<|predictor_1|>"]
+"""The last two tokens. They occur in no text and fill the vocabulary up."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -25,8 +25,8 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and reserved
-    rows.
+    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and unused
+    ones.
 
     Raises:
         ValueError: `texts` are too few to fill the vocabulary.
@@ -35,15 +35,15 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(TAGS) - len(CONTROL) - len(RESERVED),
+        vocab_size=VOCABULARY - len(TAGS) - len(CONTROL) - len(UNUSED),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
     # Tags are ordinary tokens: the environment reads them after decoding with skip_special_tokens.
     bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
-    bpe.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL + RESERVED])
-    if bpe.get_vocab_size() != VOCABULARY or bpe.token_to_id(RESERVED[-1]) != VOCABULARY - 1:
+    bpe.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL + UNUSED])
+    if bpe.get_vocab_size() != VOCABULARY or bpe.token_to_id(UNUSED[-1]) != VOCABULARY - 1:
         raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens instead of {VOCABULARY}")
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,

@@ -20,7 +20,6 @@ from megatron_trace.learning.batches import Batch
 from megatron_trace.models.architecture import check_architecture, padded_vocabulary
 from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.models.predictor import PredictorHead, load_predictor
-from megatron_trace.models.reserved import RESERVED_ROWS
 from megatron_trace.models.weight_map import expand, family_of, shape_of
 from megatron_trace.policy.context import local_index, own_tokens
 from megatron_trace.policy.distributed import ParallelState
@@ -208,7 +207,7 @@ def make_model(
         config=megatron,
         transformer_layer_spec=block_spec(megatron, number),
         vocab_size=padded_vocabulary(hf["vocab_size"]),
-        real_vocabulary=hf["vocab_size"] - RESERVED_ROWS,
+        real_vocabulary=hf["vocab_size"],
         temperature=config.rollout.temperature,
         entropy_gradient=config.learning.loss.entropy_bonus != 0,
         max_sequence_length=hf["max_position_embeddings"],

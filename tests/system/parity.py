@@ -50,7 +50,7 @@ def make_rows(vocabulary: int) -> list[Row]:
         target = random.random(length).astype(np.float32)
         rows.append(
             Row(
-                tokens=random.integers(0, vocabulary - 2, length),
+                tokens=random.integers(0, vocabulary, length),
                 learn=learn,
                 # Some trees hold no contrast: their rows teach only the predictor.
                 advantage=np.where(learn & (length % 3 > 0), values[0], 0),
@@ -119,9 +119,7 @@ def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np
         with torch.no_grad():
             output = model(tokens[None], output_hidden_states=True)
         logprob = (
-            (output.logits[0, :-1, :-2] / TEMPERATURE)
-            .log_softmax(-1)
-            .gather(1, tokens[1:, None])[:, 0]
+            (output.logits[0, :-1] / TEMPERATURE).log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
         )
         inner = (
             output.hidden_states[-1][0] @ head["predictor.fc1.weight"].T

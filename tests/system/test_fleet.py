@@ -22,6 +22,8 @@ from megatron_trace.tree import ROOT, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 
 WIDTH = 32
+LAST_TOKENS = (258, 259)
+"""The tags that end a turn: the model has a row for every token of its tokenizer, and no more."""
 TASKS = [{"letter": letter} for letter in "abcdef"]
 Weights = dict[str, torch.Tensor]
 
@@ -43,7 +45,7 @@ class Setup:
     """A fleet and the weights it should hold."""
 
     def __init__(self, folder: Path, *, tied: bool, workers: int, temperature: float) -> None:
-        self.folder = make_policy(folder, tied=tied)
+        self.folder = make_policy(folder, tied=tied, vocabulary=LAST_TOKENS[-1] + 1)
         self.config = Config()
         self.config.precision.rollout = "float32"
         self.config.learning.predictor.hidden = WIDTH
@@ -86,11 +88,8 @@ class Setup:
         torch.
         """
         output = self.model(torch.tensor([ids]), output_hidden_states=True)
-        # The reserved tokens have no probability mass.
-        logits = output.logits[0, :-1, :-2] / self.config.rollout.temperature
-        logprobs = logits.log_softmax(-1)[
-            torch.arange(len(ids) - 1), torch.tensor(ids[1:]).clamp(max=509)
-        ]
+        logits = output.logits[0, :-1] / self.config.rollout.temperature
+        logprobs = logits.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
         weight = {
             name.removeprefix("predictor."): tensor for name, tensor in self.predictor.items()
         }
@@ -136,8 +135,10 @@ def request(tree: RolloutTree, anchor: int, name: str, number: int) -> RolloutRe
 
 
 def check_parity(setup: Setup, trees: list[RolloutTree]) -> None:
-    """Every log-probability and prediction in `trees` is transformers' own."""
-    gaps, errors, moved = [], [], []
+    """Every log-probability and prediction in `trees` is transformers' own, also of the last rows of
+    the vocabulary.
+    """
+    gaps, errors, moved, sampled_ids = [], [], [], set()
     for tree in trees:
         for leaf in tree.leaves():
             ids = tree.history_ids(leaf)
@@ -148,12 +149,14 @@ def check_parity(setup: Setup, trees: list[RolloutTree]) -> None:
                 assert set(turn.versions) <= {setup.version}
                 if turn.action_ids:
                     sampled = logprobs[end - 1 : end - 1 + len(turn.action_ids)]
+                    sampled_ids |= set(turn.action_ids)
                     gaps += (sampled - torch.tensor(turn.logprobs)).abs().tolist()
                 end += len(turn.action_ids) + len(turn.observation_ids)
                 if turn.prediction is not None:
                     errors.append(abs(float(predictions[end - 1]) - turn.prediction))
                     moved.append(abs(turn.prediction - 0.5))
     assert len(gaps) > 500
+    assert sampled_ids >= set(LAST_TOKENS) and max(sampled_ids) == LAST_TOKENS[-1]
     assert sum(gaps) / len(gaps) < 1e-4 and max(gaps) < 1e-2
     assert max(errors) < 1e-4 and max(moved) > 0.05
 
@@ -168,7 +171,7 @@ def grown_trees(setup: Setup) -> list[RolloutTree]:
         for number, tree in enumerate(trees)
         for anchor in tree.prefixes()
     ]
-    assert len(branches) > 6
+    assert len(branches) >= len(trees)
     setup.grow(
         trees,
         [branch for branch, _ in branches],

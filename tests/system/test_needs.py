@@ -48,10 +48,8 @@ class Setup:
 
     @torch.no_grad()
     def entropies(self, ids: list[int]) -> torch.Tensor:
-        """Entropy of the distribution of each next token, [len(ids)]; the reserved tokens have no
-        mass.
-        """
-        logits = self.model(torch.tensor([ids])).logits[0, :, :-2]
+        """Entropy of the distribution of each next token, [len(ids)]."""
+        logits = self.model(torch.tensor([ids])).logits[0]
         logprobs = (logits / self.temperature).log_softmax(-1)
         return -(logprobs.exp() * logprobs).sum(-1)
 

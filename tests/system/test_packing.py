@@ -37,8 +37,7 @@ def unpacked(folder: Path) -> tuple[float, float]:
     learned, total = sum(int(row.learn.sum()) for row in ROWS), 0.0
     for row in ROWS:
         tokens, learn = torch.from_numpy(row.tokens), torch.from_numpy(row.learn)[1:]
-        # The last two of the vocabulary are reserved and have no mass.
-        logits = model(tokens[None]).logits[0, :-1, :-2] / TEMPERATURE
+        logits = model(tokens[None]).logits[0, :-1] / TEMPERATURE
         logprob = logits.log_softmax(-1).gather(1, tokens[1:, None])[:, 0][learn]
         sampler = torch.from_numpy(row.sampler_logprob)[1:][learn]
         importance = (logprob.detach() - sampler).exp().clamp(max=IMPORTANCE_CAP)

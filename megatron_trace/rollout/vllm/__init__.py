@@ -6,18 +6,21 @@ Files:
                         is the protocol that it implements)
     model.py            the model families with the predictor head, and the methods that vLLM mixes
                         into its worker processes
+    carriers.py         two logits after the vocabulary that bring predictions and entropies back
     weight_transfer.py  the engine's end of weights that come through Ray's object store
     nccl.py             rank 0's end of weights by NCCL
 
 What is relied on, beside the documented interfaces of `AsyncLLM` and `SamplingParams`:
     engine.py           `logprob_token_ids` with `flat_logprobs`: a sampled token's own value comes
-                        first, then those of the two reserved tokens, in this order;
+                        first, then those of the two carriers, in this order;
                         `CompletionOutput.weight_versions`, the spans of tokens by version;
                         `cache_salt` in a prompt; `EngineDeadError` in `vllm.v1.engine.exceptions`;
                         `start_weight_update`, `update_weights`, `finish_weight_update`,
                         `update_weight_version`, `init_weight_transfer_engine`, `collective_rpc`
     launch.py           the VLLM_* variables for a CPU; `logprobs_mode="processed_logprobs"`;
-                        `additional_config` reaches the model's constructor
+                        `additional_config` reaches the model's constructor; the sampler and the
+                        checks of a request take the number of tokens from
+                        `model_config.model_arch_config`, the model takes it from `hf_config`
     model.py            `compute_logits` is the last that a model does before sampling; subclasses
                         of the model classes replace them in `ModelRegistry`; `model_runner` and
                         `device` of a worker; for MoE on a CPU `RoutedExperts.quant_method.moe_kernel`

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
 from megatron_trace.models.chat import TextCodec
-from megatron_trace.models.reserved import RESERVED_ROWS, read_entropies, read_prediction
 from megatron_trace.rollout.engine import EngineDied, Generation
+from megatron_trace.rollout.vllm.carriers import CARRIERS, read_entropies, read_prediction
 from megatron_trace.rollout.vllm.launch import launch
 from megatron_trace.rollout.weights import Chunk
 from megatron_trace.tree import Requires
@@ -38,8 +38,9 @@ class VLLMEngine:
         self._codec = codec
         self._version = 0
         self._request_ids = itertools.count()
-        vocabulary = llm.model_config.get_vocab_size()
-        self._reserved_ids = list(range(vocabulary - RESERVED_ROWS, vocabulary))
+        # The model's own number of tokens; `llm.model_config.get_vocab_size()` counts the carriers.
+        vocabulary = llm.model_config.hf_text_config.vocab_size
+        self._carriers = list(range(vocabulary, vocabulary + CARRIERS))
         # Stops that all are added tokens are found without turning every sampled token into text.
         # No other token may do: `;` also ends within a token `;;`.
         ids = [codec.token_id(text) for text in stop]
@@ -168,24 +169,24 @@ class VLLMEngine:
             include_stop_str_in_output=True,
             detokenize=bool(self._stop_texts),
             skip_special_tokens=False,
-            logprob_token_ids=self._reserved_ids,
+            logprob_token_ids=self._carriers,
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _generation(self, output: "RequestOutput") -> Generation:
         completion = output.outputs[0]
-        # Flat: for each sampled token its own log-probability, then those of the two reserved.
+        # Flat: for each sampled token its own log-probability, then those of the two carriers.
         flat = completion.logprobs.logprobs
         own, first, second = flat[0::3], flat[1::3], flat[2::3]
         entropies: list[float] = []
         if Requires.entropies in self._requires:
-            entropies = read_entropies(first, self._temperature)
+            entropies = read_entropies(first)
         return Generation(
             token_ids=list(completion.token_ids),
             logprobs=own,
             versions=_versions(completion),
-            prediction=read_prediction(first[0], second[0], self._temperature),
+            prediction=read_prediction(first[0], second[0]),
             truncated=completion.finish_reason == "length",
             cached_tokens=output.num_cached_tokens or 0,
             entropies=entropies,

@@ -5,9 +5,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
+from megatron_trace.rollout.vllm.carriers import CARRIERS
 from megatron_trace.tree import Requires
 
 if TYPE_CHECKING:
+    from vllm.config import ModelConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_BATCH_TOKENS = 4096
@@ -24,10 +26,26 @@ def launch(config: Config, model_path: str, gpu: bool, requires: frozenset[Requi
     os.environ.update(engine_environment(config, gpu))
     # vLLM reads its environment variables while it is imported, so not before here.
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    arguments = engine_arguments(config, model_path, gpu, requires)
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+    arguments = AsyncEngineArgs(**engine_arguments(config, model_path, gpu, requires))
+    # As `AsyncLLM.from_engine_args`, with a change in between.
+    engine_config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+    make_room_for_carriers(engine_config.model_config)
+    return AsyncLLM.from_vllm_config(
+        engine_config,
+        usage_context=UsageContext.ENGINE_CONTEXT,
+        disable_log_stats=arguments.disable_log_stats,
+    )
+
+
+def make_room_for_carriers(model_config: "ModelConfig") -> None:
+    """Let vLLM's sampler, and its check of `logprob_token_ids`, count the carriers as tokens.
+
+    The model is built from `model_config.hf_config`, which keeps the number of its own tokens.
+    """
+    model_config.model_arch_config.vocab_size += CARRIERS
 
 
 def forget_torchrun() -> None:
@@ -77,7 +95,6 @@ def engine_arguments(
     rollout = config.rollout
     # A checkpoint's folder holds no safetensors: the trainer sends the weights before any rollout.
     has_weights = bool(glob.glob(f"{model_path}/*.safetensors"))
-    entropy_temperature = rollout.temperature if Requires.entropies in requires else None
     extension = f"{PolicyWorkerExtension.__module__}.{PolicyWorkerExtension.__qualname__}"
     arguments = {
         "model": model_path,
@@ -96,7 +113,8 @@ def engine_arguments(
         "worker_extension_cls": extension,
         "additional_config": {
             "predictor_hidden": config.learning.predictor.hidden,
-            "entropy_temperature": entropy_temperature,
+            "temperature": rollout.temperature,
+            "entropies": Requires.entropies in requires,
         },
         "disable_log_stats": True,
     }

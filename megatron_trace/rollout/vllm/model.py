@@ -1,9 +1,12 @@
 """The policy as vLLM runs it: the language model with the predictor head on its final hidden state.
 
 vLLM returns log-probabilities, not hidden states. So `compute_logits` lets the prediction, and the
-entropy if it is needed, travel as the log-probabilities of two reserved tokens
-(models/reserved.py), which `SamplingParams(logprob_token_ids=...)` brings back: no extra forward
-pass. At the first token of a turn the prediction is that for the whole history before it.
+entropy if it is needed, travel as the log-probabilities of two tokens that it adds to the model's
+(carriers.py). `SamplingParams(logprob_token_ids=...)` brings them back: no extra forward pass. At
+the first token of a turn the prediction is that for the whole history before it.
+
+Embedding and output layer have the model's rows and no more, so the weights are loaded as they are.
+Only vLLM's sampler sees the larger vocabulary (`launch.make_room_for_carriers`).
 
 Importing this module registers the model families. A vLLM worker process imports it because
 `PolicyWorkerExtension` is its `worker_extension_cls`; the process that configures the engine
@@ -26,8 +29,8 @@ from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 
 from megatron_trace.models.predictor import PredictorHead, load_predictor, sampling_dtype
-from megatron_trace.models.reserved import write_reserved
 from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
+from megatron_trace.rollout.vllm.carriers import with_carriers
 from megatron_trace.supervise import stacks
 
 if TYPE_CHECKING:
@@ -35,33 +38,32 @@ if TYPE_CHECKING:
 
 
 class WithPredictor(nn.Module):
-    """Mixed into a language model of vLLM: its last two vocabulary rows carry the prediction."""
+    """Mixed into a language model of vLLM: two logits after the vocabulary carry the prediction."""
 
     def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
-        """As vLLM's model, with two settings of ours in `vllm_config.additional_config`.
+        """As vLLM's model, with three settings of ours in `vllm_config.additional_config`.
 
-        They are `predictor_hidden`, the width of the head, and `entropy_temperature`, the
-        temperature of sampling if entropies are needed, else None.
+        They are `predictor_hidden`, the width of the head; `temperature`, that of sampling; and
+        `entropies`, whether they are needed.
         """
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         settings = vllm_config.additional_config
         self.predictor = PredictorHead(self.config.hidden_size, settings["predictor_hidden"])
-        self.entropy_temperature: float | None = settings["entropy_temperature"]
+        self.temperature: float = settings["temperature"]
+        self.entropies: bool = settings["entropies"]
         self.received = 0
         # Not by `load_weights`: vLLM loads the model's safetensors, and this is a file of ours.
         load_predictor(self.predictor, Path(vllm_config.model_config.model))
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """[tokens, hidden] -> float32 logits [tokens, vocabulary]; None on ranks that do not
+        """[tokens, hidden] -> float32 logits [tokens, vocabulary + 2]; None on ranks that do not
         sample.
         """
         logits = super().compute_logits(hidden_states)
         if logits is None:
             return None
-        logits = logits.float()
         predicted = self.predictor(hidden_states, sampling_dtype(hidden_states.device))
-        write_reserved(logits, predicted, self.entropy_temperature)
-        return logits
+        return with_carriers(logits, predicted, self.temperature, entropies=self.entropies)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Load HF-named weights, `predictor.*` included.

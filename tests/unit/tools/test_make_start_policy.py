@@ -87,9 +87,9 @@ def test_renaming_is_consistent_and_leaves_no_real_name(play, world, tasks) -> N
         assert any(f" {answered(renamed)} " in s.text for s in renamed if s.kind == "observation")
 
 
-def test_the_shipped_tokenizer_has_whole_tags_and_two_reserved_rows(shipped) -> None:
+def test_the_shipped_tokenizer_has_whole_tags_and_two_unused_tokens(shipped) -> None:
     assert len(shipped) == tokenization.VOCABULARY
-    assert shipped.convert_tokens_to_ids(tokenization.RESERVED) == [2_046, 2_047]
+    assert shipped.convert_tokens_to_ids(tokenization.UNUSED) == [2_046, 2_047]
     assert shipped.eos_token == "<|im_end|>" and shipped.pad_token == "<|endoftext|>"
     for tag in tokenization.TAGS:
         ids = shipped.encode(tag, add_special_tokens=False)
