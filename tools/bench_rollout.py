@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.rollout.actors import call, results

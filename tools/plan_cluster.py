@@ -16,12 +16,8 @@ import json
 import sys
 from pathlib import Path
 
-from megatron_trace.check.command import (
-    check_apart_from_layout,
-    check_settings,
-    load_config,
-    read_model_config,
-)
+from megatron_trace.check.command import check_apart_from_layout, check_settings, read_model_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config, SettingError
 from megatron_trace.plan.assumptions import Assumptions, check_assumptions
 from megatron_trace.plan.layout import train_gpus

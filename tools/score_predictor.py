@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor, distributed
 from transformers import AutoModel
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import LearningConfig, SettingError, check_bounds
 from megatron_trace.models.predictor import PredictorHead, load_predictor
 from megatron_trace.policy.predictor_optimizer import PredictorOptimizer

@@ -6,7 +6,7 @@ from typing import Any
 
 from megatron_trace.allocation import STRATEGIES
 from megatron_trace.config import Config, all_settings
-from megatron_trace.config.plugins import PluginKind, option_name
+from megatron_trace.config.plugins import PluginKind
 from megatron_trace.config.setting import NamedSetting, shown
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning import ESTIMATORS
@@ -31,12 +31,8 @@ def settings_help(config: Config) -> str:
         own_file = [name] if name.endswith(".py") else []
         lines += ["", f"options of each {kind.word}, as {kind.section}.NAME.OPTION"]
         for plugin in [*kind.names(), *own_file]:
-            lines += _lines(_options(kind, plugin))
+            lines += _lines(kind.all_options(plugin))
     return "\n".join(lines)
-
-
-def _options(kind: PluginKind[Any], name: str) -> Iterator[NamedSetting]:
-    return all_settings(kind.options_class(name), f"{kind.section}.{option_name(name)}.")
 
 
 def _lines(settings: Iterable[NamedSetting]) -> Iterator[str]:

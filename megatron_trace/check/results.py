@@ -5,17 +5,23 @@ from pathlib import Path
 
 from megatron_trace.config import Config, SettingError
 
+LONGEST_NAME = 200
+"""Bytes of a run's name. File systems allow 255, and a folder moved aside gets a longer name."""
+
 
 def check_run_name(config: Config) -> None:
-    """Refuse a name that is no folder's.
+    """Refuse a name that is no folder's, or that cannot be shown.
 
     Raises:
-        SettingError: it is none.
+        SettingError: it is one.
     """
-    if config.run.name in ("", ".", "..") or "/" in config.run.name:
-        raise SettingError(
-            "run.name", config.run.name, "must be the name of a folder, without a slash"
-        )
+    name = config.run.name
+    if name in ("", ".", "..") or "/" in name:
+        raise SettingError("run.name", name, "must be the name of a folder, without a slash")
+    if not name.isprintable():
+        raise SettingError("run.name", name, "must have only printable characters")
+    if len(name.encode()) > LONGEST_NAME:
+        raise SettingError("run.name", name, f"must have at most {LONGEST_NAME} bytes")
 
 
 def check_run_directory(config: Config) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from megatron_trace.check.command import check_config, load_config
+from megatron_trace.check.command import check_config
 from megatron_trace.check.learning import check_learning
+from megatron_trace.check.load import load_config
 from megatron_trace.check.plugins import check_estimator, check_strategy
 from megatron_trace.check.weights import check_weights
 from megatron_trace.compare.agreement import DEFAULT, check_agreement, check_kind

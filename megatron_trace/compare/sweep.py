@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.compare.grid import Trial
 from megatron_trace.config import BudgetUnit, Config, SettingError
 

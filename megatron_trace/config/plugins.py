@@ -126,6 +126,14 @@ class PluginKind(Generic[T]):
             # The file's own `__post_init__` may refuse the values.
             raise self.failure(name, f"its Options refuse {values}", error) from error
 
+    def all_options(self, name: str) -> list[NamedSetting]:
+        """The options that the plug-in `name` takes, with their dotted names and defaults.
+
+        Raises:
+            SettingError: see `options_class`.
+        """
+        return list(all_settings(self.options_class(name), f"{self.section}.{option_name(name)}."))
+
     def settings(self, name: str, given: Mapping[str, Any]) -> list[NamedSetting]:
         """The options of the plug-in `name` with their dotted names and their values.
 

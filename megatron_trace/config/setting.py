@@ -140,7 +140,7 @@ def all_settings(settings: Any, prefix: str = "") -> Iterator[NamedSetting]:
 
 
 def check_bounds(settings: Any, prefix: str = "") -> None:
-    """Refuse numbers that are not finite, and values outside their bounds.
+    """Refuse numbers that are not finite, values outside their bounds, and texts of other bytes.
 
     Raises:
         SettingError: at the first such value.
@@ -149,6 +149,7 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
         if isinstance(one.value, float) and not math.isfinite(one.value):
             raise SettingError(one.name, one.value, "must be a finite number")
         values = one.value if isinstance(one.value, list) else [one.value]
+        _check_texts(one)
         for value in values:
             try:
                 admitted = value is None or one.bounds.admits(value)
@@ -157,6 +158,25 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
                 raise SettingError(one.name, value, remedy) from None
             if not admitted:
                 raise SettingError(one.name, value, _remedy(one))
+
+
+def _check_texts(one: NamedSetting) -> None:
+    """Refuse texts that no path can have and no file can hold."""
+    value = one.value
+    texts = [*value, *value.values()] if isinstance(value, dict) else value
+    for text in texts if isinstance(texts, list) else [texts]:
+        if isinstance(text, str) and ("\0" in text or not _is_unicode(text)):
+            remedy = "must be Unicode text without a zero character"
+            raise SettingError(one.name, text, remedy)
+
+
+def _is_unicode(text: str) -> bool:
+    # Bytes of the command line that are no UTF-8 become lone surrogates.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: Any) -> str:

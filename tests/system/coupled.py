@@ -14,7 +14,7 @@ import numpy as np
 from torch import distributed
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.policy import Policy

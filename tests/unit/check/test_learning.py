@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from megatron_trace.check.command import load_config
 from megatron_trace.check.learning import check_learning
+from megatron_trace.check.load import load_config
 from megatron_trace.check.plugins import check_estimator
 from megatron_trace.config import Config, LearningConfig, SettingError, check_bounds
 

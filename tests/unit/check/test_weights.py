@@ -2,7 +2,7 @@
 
 import pytest
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import SettingError
 

@@ -3,7 +3,7 @@
 import pytest
 
 from megatron_trace.allocation import STRATEGIES
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.config.moved import MOVED
 from megatron_trace.envs import ENVIRONMENTS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import SettingError
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.envs import Environment, make_environments

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import megatron_trace.policy.model as policy_model
-from megatron_trace.check.command import load_config, read_model_config
+from megatron_trace.check.command import read_model_config
+from megatron_trace.check.load import load_config
 from megatron_trace.learning.rows import Row
 from megatron_trace.plan.activations import activations
 from megatron_trace.plan.build import built

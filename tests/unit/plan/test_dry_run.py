@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from megatron_trace.check.command import load_config, read_model_config
+from megatron_trace.check.command import read_model_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import SettingError
 from megatron_trace.plan import dry_run as module
 from megatron_trace.plan.dry_run import dry_run

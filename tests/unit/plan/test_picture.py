@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.machines import GPUS, Cluster
 from megatron_trace.plan.picture import picture

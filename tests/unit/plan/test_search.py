@@ -2,8 +2,8 @@
 
 import pytest
 
-from megatron_trace.check.command import load_config
 from megatron_trace.check.layout import check_layout
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Recompute, SettingError
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layout import check_engines, train_gpus
