@@ -154,14 +154,15 @@ class Fleet:
         self._pool.interrupt(reason)
 
     def close(self) -> None:
-        """Stop all workers, and the Ray that this fleet has started.
+        """Stop all workers, and the Ray that this fleet has started; wait until they have ended.
 
         If a worker has died, Ray's logs stay: they say why.
         """
+        started = self._cluster.processes()
         # Without its vital processes Ray answers no call, and closing the pool would never end.
         if self._cluster.serves():
             self._pool.close()
-        self._cluster.close(keep_logs=self._pool.deaths > 0)
+        self._cluster.close(keep_logs=self._pool.deaths > 0, started=started)
 
 
 def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
