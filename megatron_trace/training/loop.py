@@ -50,13 +50,16 @@ def train(
         state = session.state.after(len(candidates), trees, allocator.state())
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
-        with cost.phase("weights", session):
-            trainer.push(fleet, version=step)
-        state = replace(state, updates=trainer.updates())
-        with cost.phase("checkpoint", session):
-            session.keep(state, trainer)
-        row |= cost.times() | {"events": fleet.take_events()}
-        session.write(row)
+        # The weights are those of this step from here on, whatever happens to the fleet: a
+        # checkpoint must say so, and the step gets its row.
+        session.state = replace(state, updates=trainer.updates())
+        try:
+            with cost.phase("weights", session):
+                trainer.push(fleet, version=step)
+            with cost.phase("checkpoint", session):
+                session.keep(trainer)
+        finally:
+            session.write(row | cost.times() | {"events": fleet.take_events()})
         # Checked last: the row and the checkpoint of a sick step are what its user will look at.
         check_health(row, config.stop)
         record_evaluation(session, fleet, heldout)
@@ -98,8 +101,8 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
         with cost.phase("checkpoint", session):
-            state = replace(session.state, step=step, updates=trainer.updates())
-            session.keep(state, trainer)
+            session.state = replace(session.state, step=step, updates=trainer.updates())
+            session.keep(trainer)
         row |= cost.times()
         session.write(row)
         check_health(row, config.stop)

@@ -19,7 +19,8 @@ def record_sampling(
 ) -> dict[str, Any]:
     """Save the trees of `step` if `run.save_trees` is set; returns the metrics of its sampling."""
     if session.config.run.save_trees:
-        save_trees(trees_file(session.run_dir, step), trees)
+        with session.can_do_without(f"the trees of step {step}"):
+            save_trees(trees_file(session.run_dir, step), trees)
     return sampling_metrics(step, trees, cost)
 
 
