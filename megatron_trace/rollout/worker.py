@@ -123,6 +123,10 @@ class Worker:
         await self.finish_receiving()
         await self.finish_version(update.version, update.fingerprint)
 
+    async def ping(self) -> None:
+        """Return when the engine has answered."""
+        await self._engine.ping()
+
     async def join_trainer(self, init_info: dict[str, Any]) -> None:
         """Join the trainer's process group; see `Engine.join_trainer`."""
         await self._engine.join_trainer(init_info)
