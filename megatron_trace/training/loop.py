@@ -47,6 +47,7 @@ def train(
         sampling.sample_prefixes()
         trees, cost = sampling.finish()
         row = record_sampling(session, step, trees, cost)
+        cost.attempts.check(config.stop.failed)
         state = session.state.after(len(candidates), trees, allocator.state())
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
@@ -70,6 +71,7 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
     """Sample every step and train nothing (`--rollout-only`), with the weights of `model.path`.
 
     Raises:
+        UnhealthyRun: too much failed in the environment.
         Stopped: the run was asked to end.
     """
     stream = task_stream(tasks, session.config.run.seed)
@@ -78,6 +80,7 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
         candidates = [next(stream) for _ in range(allocator.candidates())]
         trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
         row = record_sampling(session, step, trees, cost)
+        cost.attempts.check(session.config.stop.failed)
         session.state = session.state.after(len(candidates), trees, allocator.state())
         session.write(row | cost.times() | {"events": fleet.take_events()})
         session.stop.check()
