@@ -10,6 +10,7 @@ from megatron_trace.config import Config
 from megatron_trace.files import space
 from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 from megatron_trace.report.progress import RunProgress
+from megatron_trace.rollout.sampling import StepCost
 from megatron_trace.supervise.health import UnhealthyRun
 from megatron_trace.training import loop, records, results
 from megatron_trace.training.results import Unsaved, save_results
@@ -153,7 +154,7 @@ def test_trees_exports_and_rows_that_cannot_be_written_are_counted_and_end_nothi
     session.config.run.save_trees = True
     monkeypatch.setattr(records, "save_trees", full)
     monkeypatch.setattr(records, "sampling_metrics", lambda step, trees, cost: {"step": step})
-    row = records.record_sampling(session, 3, [], None)  # type: ignore[arg-type]
+    row = records.record_sampling(session, 3, [], StepCost())
     ranks = Ranks()
     ranks.refuses = 1
     session.keep(ranks)  # type: ignore[arg-type]
@@ -179,7 +180,7 @@ class Sampling:
         pass
 
     def finish(self) -> tuple[list[Any], Any]:
-        return [], loop.StepCost()
+        return [], StepCost()
 
 
 class Fleet:
