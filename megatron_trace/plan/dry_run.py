@@ -7,6 +7,8 @@ import os
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from megatron_trace.check.command import check_settings, problems_here, read_model_config
 from megatron_trace.config import Config, Precision, WeightBackend
 from megatron_trace.plan.assumptions import Assumptions
@@ -14,7 +16,7 @@ from megatron_trace.plan.layout import engine_places, smallest_world
 from megatron_trace.plan.machines import GPUS, Cluster, Gpu, cpu_share
 from megatron_trace.plan.notation import gib
 from megatron_trace.plan.planner import Plan, make_plan
-from megatron_trace.plan.tables import headline, train_table
+from megatron_trace.plan.tables import headline, host_line, train_table
 from megatron_trace.report.words import console
 
 GPUS_PER_NODE = 8
@@ -57,6 +59,13 @@ def dry_run(config: Config) -> int:
     out.print(train_table(plan))
     cache = f"{gib(plan.engine.cache)} GiB keys and values"
     out.print(f"a rollout GPU: {gib(plan.engine.weights)} GiB weights, {cache}")
+    out.print(host_line(plan))
+    host = psutil.virtual_memory().total
+    if started and plan.checkpoint_host > host:
+        out.print(
+            f"not so on this machine: it has {gib(host)} GiB, so it cannot save; "
+            "use more train nodes with parallel.pipeline"
+        )
     if not plan.fits:
         out.print("see tools/plan_cluster.py --search for layouts that fit")
     return 0 if plan.fits else 2

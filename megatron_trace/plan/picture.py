@@ -149,7 +149,7 @@ def _train_bar(stage: StageMemory) -> Bar:
         ("weights", stage.weights),
         ("gradients", stage.gradients),
         ("optimizer", stage.optimizer),
-        ("activations", stage.temporary),
+        ("activations", stage.activations),
         ("not counted", stage.reserve),
     ]
 

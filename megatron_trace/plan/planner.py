@@ -9,6 +9,7 @@ from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.capacity import Capacity, capacity
 from megatron_trace.plan.duration import Durations, durations, micro_batches
 from megatron_trace.plan.engine import EngineMemory, engine_memory
+from megatron_trace.plan.host import checkpoint_host_bytes
 from megatron_trace.plan.layer_bytes import Kernels
 from megatron_trace.plan.layout import Layout, check_engines, train_gpus
 from megatron_trace.plan.machines import Cluster, Gpu
@@ -27,6 +28,7 @@ class Plan:
         micro_batches: of each data-parallel rank in one optimizer update.
         stages: memory of a train GPU of every pipeline stage, in bytes.
         engine: memory of a GPU of the fleet, in bytes.
+        checkpoint_host: memory outside the GPUs that a checkpoint takes on a train node, in bytes.
         seconds: of one step's phases.
         capacity: how well the fleet and the train ranks match.
     """
@@ -39,6 +41,7 @@ class Plan:
     micro_batches: int
     stages: list[StageMemory]
     engine: EngineMemory
+    checkpoint_host: int
     seconds: Durations
     capacity: Capacity
 
@@ -57,6 +60,7 @@ class Plan:
             "micro_batches": self.micro_batches,
             "stages": [dataclasses.asdict(stage) | {"total": stage.total} for stage in self.stages],
             "engine": dataclasses.asdict(self.engine),
+            "checkpoint_host": self.checkpoint_host,
             "seconds": dataclasses.asdict(self.seconds) | {"step": self.seconds.step},
             "capacity": dataclasses.asdict(self.capacity),
         }
@@ -137,6 +141,7 @@ def make_plan(
         micro_batches=count,
         stages=stages,
         engine=engine,
+        checkpoint_host=checkpoint_host_bytes(shape, layout, config, cluster.gpus_per_node),
         seconds=seconds,
         capacity=capacity(config, seconds),
     )

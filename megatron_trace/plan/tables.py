@@ -18,6 +18,7 @@ def print_plan(plan: Plan, assumptions: Assumptions, out: Console) -> None:
     for table in (train_table(plan), engine_table(plan), step_table(plan)):
         out.print(table)
     out.print(capacity_line(plan))
+    out.print(host_line(plan))
     out.print(assumption_table(assumptions))
 
 
@@ -69,7 +70,6 @@ def train_table(plan: Plan) -> Table:
     table.add_row("layers", *layers)
     for name in ("weights", "gradients", "optimizer", "activations"):
         table.add_row(name, *(gib(getattr(stage, name)) for stage in plan.stages))
-    table.add_row("or a transfer", *(gib(stage.transfer) for stage in plan.stages))
     table.add_row("not counted", *(gib(stage.reserve) for stage in plan.stages), end_section=True)
     table.add_row("total", *(gib(stage.total) for stage in plan.stages))
     table.add_row("capacity", *(gib(stage.capacity) for stage in plan.stages))
@@ -130,6 +130,11 @@ def capacity_line(plan: Plan) -> str:
         f"The train GPUs work {match.train_share:.0%} of a step; they wait while the fleet samples. "
         f"Sampling takes as long as learning with {engines} ({gpus})."
     )
+
+
+def host_line(plan: Plan) -> str:
+    """What a checkpoint takes of a node's own memory."""
+    return f"a checkpoint takes {gib(plan.checkpoint_host)} GiB of a train node's host memory"
 
 
 def assumption_table(assumptions: Assumptions) -> Table:
