@@ -1,8 +1,6 @@
 # Two commands set everything up: `make quickstart` trains the embedded example, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests of one file stay in one process; see tests/conftest.py.
-TWO_PROCESSES := -n 2 --dist loadgroup
 
 .PHONY: install quickstart data test test-all lint format
 
@@ -23,10 +21,10 @@ quickstart: install data
 	$(BIN)/torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml
 
 test: install data
-	$(BIN)/python -m pytest -m "not slow" $(TWO_PROCESSES)
+	$(BIN)/python -m pytest -m "not slow"
 
 test-all: install data
-	$(BIN)/python -m pytest $(TWO_PROCESSES)
+	$(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff check .

@@ -18,7 +18,6 @@ from megatron_trace.compare.measures import Measure, measures
 from megatron_trace.compare.record import read_records
 from megatron_trace.compare.statistics import interval
 from megatron_trace.compare.summary import VariantSummary, summarise
-from megatron_trace.files.atomic import write_text
 from megatron_trace.report.axes import side_by_side
 from megatron_trace.report.interval_chart import chart_height
 
@@ -66,7 +65,7 @@ def main() -> None:
         drawn.append(panel(title, Path(folder), args.variants, args.baseline))
     label = f"Final success minus {args.baseline}'s, in points"
     picture = side_by_side(drawn, label, chart_height(len(args.variants)))
-    write_text(args.out, picture)
+    args.out.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

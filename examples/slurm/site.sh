@@ -7,7 +7,7 @@
 : "${RAY_PORT:=6379}"           # free on the first train node, as the next one
 : "${TRAIN_PORT:=29400}"
 : "${END_MARGIN_S:=180}"        # s between the run's end and SLURM's limit; starting torchrun takes a part of it
-: "${SHUTDOWN_S:=120}"          # s from asking the ranks to end until torchrun kills them: more than stop.grace_s
+: "${SHUTDOWN_S:=960}"          # s from asking the ranks to end until torchrun kills them: more than stop.grace_s
 : "${MAX_REQUEUES:=50}"         # starts of one job after its time limit
 : "${INFINIBAND_PORTS:=0}"      # active ports that every node must have; 0: not checked
 : "${NETWORK_GB_S:=0}"          # slowest acceptable all-reduce over all GPUs, GB/s; 0: any speed
@@ -24,7 +24,6 @@ SRUN_FLAGS=()                   # more options of srun. With pyxis the container
 setup_node() {
     # module load cuda/13.0
     # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
-    # export VLLM_USE_V2_MODEL_RUNNER=0 # the engines' older model runner
     # export CUDA_DEVICE_MAX_CONNECTIONS=1 # Megatron's wish on Hopper and older where parallel.tensor is above 1
     :
 }

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from megatron_trace.files.atomic import write_text
-
 PROJECT = "megatron-trace"
 """Project at W&B and experiment at MLflow where the environment names none."""
 
@@ -163,5 +161,5 @@ def _remembered(file: Path, make: Callable[[], str]) -> str:
     time.
     """
     if not file.exists():
-        write_text(file, make())
+        file.write_text(make())
     return file.read_text().strip()

@@ -1,8 +1,7 @@
 """What accompanies a run whatever it does: its state, its checkpoints, and where it reports."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,6 @@ class Session:
         stop: asks the run to end.
         evaluated: steps whose evaluation is already written down.
         notes: events for the next row.
-        saved: what `finish` found.
-        failed_writes: writes since the last row that failed and that the run does not need.
     """
 
     config: Config
@@ -53,9 +50,8 @@ class Session:
     checkpoints: Checkpoints | None
     evaluated: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    failed_writes: int = 0
-    saved: bool = True
     _polled_at: float = 0.0
+    _checkpoint_s: float | None = None
 
     def at_end(self) -> bool:
         """Whether the run has taken all its steps, or spent its sampling budget."""
@@ -76,18 +72,9 @@ class Session:
         self.notes.append(event)
         self.progress.message(event)
 
-    @contextmanager
-    def can_do_without(self, what: str) -> Iterator[None]:
-        """Write something that the run does not need: an error of the disk is noted and counted."""
-        try:
-            yield
-        except OSError as error:
-            self.failed_writes += 1
-            self.note(f"{what} could not be written: {error}")
-
-    def keep(self, trainer: Trainer) -> None:
-        """Save the step that is finished, if that is due."""
-        state = self.state
+    def keep(self, state: RunState, trainer: Trainer) -> None:
+        """A step is finished, and the run now stands at `state`. Save it if that is due."""
+        self.state = state
         if self.checkpoints is not None:
             self.checkpoints.poll()
             if self.checkpoints.due(state.step, last=self.at_end()):
@@ -95,8 +82,7 @@ class Session:
             self._tell(self.checkpoints)
         every = self.config.checkpoint.export_hf_every
         if every and state.step % every == 0:
-            with self.can_do_without(f"the export of step {state.step}"):
-                trainer.save(self.run_dir / "hf" / f"step_{state.step:05d}")
+            trainer.save(self.run_dir / "hf" / f"step_{state.step:05d}")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write down a step's or an evaluation's row and show it."""
@@ -106,27 +92,19 @@ class Session:
             for event in row.get("events", []):
                 self.progress.message(event)
             row["events"], self.notes = [*self.notes, *row.get("events", [])], []
-            if self.failed_writes:
-                row["failed_writes"], self.failed_writes = self.failed_writes, 0
-        with self.can_do_without("metrics.jsonl"):
-            self.writer.write(row)
-        # Loggers have shown already what is wrong with them.
-        self.notes += self.writer.take_events()
+            if self._checkpoint_s is not None:
+                row["checkpoint_s"], self._checkpoint_s = self._checkpoint_s, None
+        self.writer.write(row)
         self.progress.step_done(row)
 
-    def finish(self) -> bool:
-        """Make sure that the last finished step is on disk. A second call does nothing.
-
-        Returns:
-            Whether it is, or need not be.
-        """
+    def finish(self) -> None:
+        """Make sure that the last finished step is on disk. A second call does nothing."""
         if self.checkpoints is None:
-            return self.saved
+            return
         self.progress.phase("checkpoint")
-        self.saved = self.checkpoints.finish(self.state) or not self.state.step
+        self.checkpoints.finish(self.state)
         self._tell(self.checkpoints)
         self.checkpoints = None
-        return self.saved
 
     def _poll(self) -> None:
         # While a checkpoint is written, every look is a call of all train ranks. Progress may come
@@ -141,3 +119,12 @@ class Session:
         for event in checkpoints.take_events():
             self.note(event)
         self.guard.hint(checkpoints.hint())
+        seconds, grace_s = checkpoints.take_duration(), self.config.stop.grace_s
+        if seconds is None:
+            return
+        self._checkpoint_s = seconds
+        if seconds > grace_s:
+            self.note(
+                f"stop.grace_s = {grace_s:g} is shorter than the last checkpoint took "
+                f"({seconds:.0f} s): a run that is asked to end would be killed while it saves"
+            )

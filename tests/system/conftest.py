@@ -28,7 +28,6 @@ class LetterEnvironment:
     """Every turn but the last brings the number of turns; tasks are told apart by their letter."""
 
     stop = STOP
-    retryable = ()
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}

@@ -11,7 +11,6 @@ import torch
 from omegaconf import OmegaConf
 
 from megatron_trace.config import CheckpointConfig, Config
-from megatron_trace.files.atomic import partial_path
 from megatron_trace.policy.manifest import verify, write_manifest
 from megatron_trace.training.checkpoint_folders import complete, newest_whole, superseded
 from megatron_trace.training.checkpoints import Checkpoints
@@ -36,12 +35,8 @@ class FakeTrainer:
         self.problem: str | None = ""
         self.folder = Path()
 
-    def at_rest(self) -> bool:
-        return True
-
-    def begin_checkpoint(self, folder: Path) -> str:
+    def begin_checkpoint(self, folder: Path) -> None:
         (folder / "__0_0.distcp").write_text("weights")
-        return ""
 
     def finish_checkpoint(self, wait: bool) -> str | None:
         return self.problem if not wait or self.problem is not None else ""
@@ -109,7 +104,7 @@ def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(
     checkpoints.poll()
     (event,) = checkpoints.take_events()
     assert event.startswith(
-        "the checkpoint of step 2 could not be saved (the newest is that of step 1): "
+        "the checkpoint of step 2 could not be saved (the newest is that of step 1, "
     )
     assert event.endswith("No space left on device")
     assert {path.name for path in folder.iterdir()} == {"step_00001", "latest"}
@@ -123,7 +118,7 @@ def test_a_checkpoint_counts_as_saved_even_if_its_name_could_not_be_noted(
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(partial_path(Path("latest")).name):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("latest.partial"):
             raise OSError("No space left on device")
         fsync(descriptor)
 
@@ -142,7 +137,7 @@ def test_a_checkpoint_that_would_not_fit_is_not_begun(tmp_path: Path, model: Pat
     trainer.checkpoint_bytes = 10**18
     checkpoints.begin(RunState(step=1))
     (event,) = checkpoints.take_events()
-    assert "about 1000000000.000 GB are needed" in event and str(tmp_path) in event
+    assert "it needs 1000000000.00 GB" in event
 
 
 def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -> None:
@@ -153,8 +148,8 @@ def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path, model: Path) -> None:
-    partial_path(tmp_path / "checkpoints" / "step_00004").mkdir(parents=True)
-    partial_path(tmp_path / "checkpoints" / "latest").write_text("step_0")
+    (tmp_path / "checkpoints" / "step_00004.partial").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest.partial").write_text("step_0")
     _, _, folder = make(tmp_path, model)
     assert not list(folder.iterdir())
 
@@ -243,3 +238,16 @@ def test_another_model_setting_or_data_is_refused_by_name(settings, model, tasks
     with pytest.raises(OtherRun, match="belongs to another model or configuration") as caught:
         check_same(Path("c"), before, identity(with_settings(*settings), model, tasks))
     assert named in str(caught.value)
+
+
+def test_the_time_that_a_checkpoint_took_is_told_once(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 107.5])
+    monkeypatch.setattr("megatron_trace.training.checkpoints.time.monotonic", lambda: next(clock))
+    checkpoints, _, _ = make(tmp_path, model)
+    checkpoints.begin(RunState(step=1))
+    assert checkpoints.take_duration() is None
+    checkpoints.poll(wait=True)
+    assert checkpoints.take_duration() == 7.5
+    assert checkpoints.take_duration() is None
