@@ -1,16 +1,15 @@
-"""Attention over packed rows with PyTorch's fused kernel, without Transformer Engine."""
+"""Attention over packed rows as a module of Megatron's, without Transformer Engine."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from megatron_trace.policy.context import gathered_order, own_tokens
+from megatron_trace.policy.row_attention import attend_by_row
 
 
 class PackedAttention(MegatronModule):
@@ -46,33 +45,4 @@ class PackedAttention(MegatronModule):
             own = own_tokens(starts, parallel_state.get_context_parallel_rank(), size)
             in_row = own - starts[:-1].repeat_interleave(own_lengths)
             positions = in_row.split(own_lengths.tolist())
-        queries = _by_row(query, own_lengths)
-        keys, values = _by_row(key, lengths), _by_row(value, lengths)
-        # One kernel call for each row: none computes scores between rows, which a mask over the
-        # whole sequence would compute and throw away.
-        mixed = [_attend(*row) for row in zip(queries, keys, values, positions, strict=True)]
-        return torch.cat(mixed, dim=2).permute(2, 0, 1, 3).flatten(2)
-
-
-def _by_row(tensor: Tensor, lengths: Tensor) -> Sequence[Tensor]:
-    """[s, 1, heads, head_dim] -> for each row [1, heads, tokens, head_dim]."""
-    return tensor.permute(1, 2, 0, 3).split(lengths.tolist(), dim=2)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, position: Tensor | None) -> Tensor:
-    """Causal attention within one row.
-
-    Args:
-        position: of each query among the keys; None: every key has its query.
-    """
-    mask = None
-    if position is not None:
-        mask = torch.arange(key.shape[2], device=key.device) <= position[:, None]
-    return scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=mask is None,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+        return attend_by_row(query, key, value, own_lengths, lengths, positions)
