@@ -18,6 +18,7 @@ from megatron_trace.check.model import check_model, read_model_config
 from megatron_trace.check.plugins import check_environment, check_estimator, check_strategy
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
+from megatron_trace.check.vocabulary import check_vocabulary
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, check_bounds
 from megatron_trace.models.folders import is_checkpoint
@@ -100,6 +101,7 @@ def parse_command(argv: Sequence[str]) -> Command:
         remedy = "rollouts alone need a HF folder; make one with tools/convert_megatron_to_hf.py"
         raise SettingError("model.path", config.model.path, remedy)
     check_weights(config)
+    check_vocabulary(config)
     return Command(config, options.replay, options.rollout_only)
 
 
@@ -146,7 +148,7 @@ def problems_here(config: Config) -> list[str]:
     The settings have passed `check_settings`, so another machine may still run them.
     """
     problems = []
-    for check in (*ON_THIS_MACHINE, check_weights):
+    for check in (*ON_THIS_MACHINE, check_weights, check_vocabulary):
         try:
             check(config)
         except SettingError as error:

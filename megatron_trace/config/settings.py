@@ -240,7 +240,8 @@ class RolloutConfig:
 
     workers: int = setting(1, "Ray actors; each has one vLLM engine", at_least=1)
     tensor_parallel: int = setting(1, "tensor-parallel size of one engine", at_least=1)
-    temperature: float = setting(1.0, "sampling temperature", above=0)
+    # vLLM samples at 0.01 where it is asked for less, and the trainer would not know.
+    temperature: float = setting(1.0, "sampling temperature", at_least=0.01)
     max_turn_tokens: int = setting(512, "most sampled tokens of one turn", at_least=1)
     max_history_tokens: int = setting(
         8192, "most tokens of a whole rollout, prompt included", at_least=1
