@@ -1,6 +1,8 @@
 # Two commands set everything up: `make quickstart` trains the embedded example, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests of one file stay in one process; see tests/conftest.py.
+TWO_PROCESSES := -n 2 --dist loadgroup
 
 .PHONY: install quickstart data test test-all lint format
 
@@ -21,10 +23,10 @@ quickstart: install data
 	$(BIN)/torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml
 
 test: install data
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TWO_PROCESSES)
 
 test-all: install data
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 lint: install
 	$(BIN)/ruff check .

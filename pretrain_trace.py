@@ -9,6 +9,7 @@ import sys
 
 from megatron_trace.check.command import parse_command
 from megatron_trace.config import SettingError
+from megatron_trace.models.cuda_memory import grow_segments
 from megatron_trace.supervise.guard import leave_group, train_rank
 from megatron_trace.training.guarded_run import REFUSED, run_guarded, write_exit_code
 
@@ -19,6 +20,7 @@ if __name__ == "__mp_main__":
 # On the CPU the train ranks and the engines take turns on the same cores: waiting OpenMP threads
 # must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+grow_segments()
 
 
 def main() -> int:

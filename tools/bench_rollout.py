@@ -19,6 +19,7 @@ from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.rollout.actors import call, results
+from megatron_trace.rollout.failures import Attempts
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.types import RolloutRequest
 from megatron_trace.rollout.vllm.engine import VLLMEngine
@@ -116,7 +117,7 @@ def measure(fleet: Fleet, tasks: list[Any], group: int, version: int) -> Measure
     plainly.
     """
     worker = fleet.workers[0]
-    trees = fleet.open_trees(tasks)
+    trees = Attempts().opened(fleet.open_trees(tasks))
     results([call(worker, BenchWorker.empty_cache, 2 * version)])
     begin = time.perf_counter()
     bare = [(index, ROOT) for index in range(len(trees)) for _ in range(group)]

@@ -100,8 +100,8 @@ def build(out: Path, seed: int) -> dict[str, int]:
         sets["train"] += draw_tasks(world, set(world) - heldout, hops, count, "train", seed)
     for hops in TRAIN_TASKS:
         sets[f"heldout_{hops}"] = draw_tasks(world, heldout, hops, HELDOUT_TASKS, "heldout", seed)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, rows in sets.items():
+    # The tasks to train on come last: `make` takes them for a sign that all is there.
+    for name, rows in sorted(sets.items(), key=lambda item: item[0] == "train"):
         write_shards(rows, str(out / f"{name}-%06d.tar"))
     return {name: len(rows) for name, rows in sets.items()}
 

@@ -8,6 +8,7 @@ Reads and writes tensor by tensor. What a checkpoint holds: docs/conversion.md
 
 import argparse
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -49,10 +50,9 @@ def run(tool: str, out: Path, conversion: Callable[[OnProgress], Converted]) -> 
     # Copying is no work for several threads: they would only spin.
     torch.set_num_threads(1)
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(
-                f"--out {out} exists and is not an empty folder; it is not overwritten"
-            )
+        # A link that leads nowhere exists as well.
+        if os.path.lexists(out):
+            raise ValueError(f"--out {out} exists; it is not overwritten, choose another name")
         columns = (
             TextColumn("converting"),
             BarColumn(),

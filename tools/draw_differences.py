@@ -18,6 +18,7 @@ from megatron_trace.compare.measures import Measure, measures
 from megatron_trace.compare.record import read_records
 from megatron_trace.compare.statistics import interval
 from megatron_trace.compare.summary import VariantSummary, summarise
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report.axes import side_by_side
 from megatron_trace.report.interval_chart import chart_height
 
@@ -65,7 +66,7 @@ def main() -> None:
         drawn.append(panel(title, Path(folder), args.variants, args.baseline))
     label = f"Final success minus {args.baseline}'s, in points"
     picture = side_by_side(drawn, label, chart_height(len(args.variants)))
-    args.out.write_text(picture, encoding="utf-8")
+    write_text(args.out, picture)
 
 
 if __name__ == "__main__":

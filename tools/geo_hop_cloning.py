@@ -14,6 +14,8 @@ from geo_hop_tokenizer import UNUSED, VOCABULARY
 from rich.progress import track
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from megatron_trace.files.atomic import whole_folder
+
 Episode = tuple[list[int], list[bool]]
 """Token ids of a demonstration, and for each whether it is learnt."""
 
@@ -129,17 +131,16 @@ def train(
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an HF folder with float16 weights and a config that asks for float32."""
-    # A round counts as finished when its config.json is there, so the files are moved in complete.
-    partial = folder.with_name(folder.name + ".partial")
+    """Write an HF folder with float16 weights and a config that asks for float32.
+
+    An older folder is replaced as a whole: its predictor belongs to other weights.
+    """
     half = Qwen3ForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
-    half.half().save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    config = json.loads((partial / "config.json").read_text()) | {"dtype": "float32"}
-    (partial / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in partial.iterdir():
-        file.chmod(0o644)
-        file.replace(folder / file.name)
-    partial.rmdir()
+    with whole_folder(folder) as partial:
+        half.half().save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        config = json.loads((partial / "config.json").read_text()) | {"dtype": "float32"}
+        (partial / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        for file in partial.iterdir():
+            file.chmod(0o644)

@@ -6,6 +6,7 @@ python tools/make_pictures.py runs/trace --out docs/images
 import argparse
 from pathlib import Path
 
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report.axes import side_by_side
 from megatron_trace.report.exemplars import choose_exemplars
 from megatron_trace.report.history import decoder, read_history
@@ -37,10 +38,9 @@ def main() -> None:
     exemplars = choose_exemplars(args.run)
     if args.tree >= len(exemplars):
         raise SystemExit(f"{args.run} offers {len(exemplars)} trees to draw")
-    args.out.mkdir(parents=True, exist_ok=True)
     picture = draw_tree(exemplars[args.tree].tree, decoder(args.run, args.tokenizer))
-    (args.out / "tree.svg").write_text(picture, encoding="utf-8")
-    (args.out / "curves.svg").write_text(curves(args.run), encoding="utf-8")
+    write_text(args.out / "tree.svg", picture)
+    write_text(args.out / "curves.svg", curves(args.run))
 
 
 if __name__ == "__main__":

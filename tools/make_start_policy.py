@@ -10,6 +10,7 @@ rounds of the first phase there; a later call starts from those that exist.
 
 import argparse
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.envs.builtin.search_qa import SearchQA
+from megatron_trace.files.atomic import write_text
 
 HOP_WEIGHTS = {"competent": (0.2, 0.35, 0.3, 0.15), "noisy": (0.2, 0.25, 0.3, 0.25)}
 """Share of tasks with 1, 2, 3 and 4 hops among the demonstrations of a phase."""
@@ -180,7 +182,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--report", type=Path, help="where to write the measured success as JSON")
     parser.add_argument("--evaluate", type=Path, help="only measure the policy in this folder")
-    return parser.parse_args()
+    args = parser.parse_args()
+    # A folder of the same purpose is replaced; another one is not ours to remove.
+    is_model = (args.out / "config.json").exists()
+    if args.evaluate is None and os.path.lexists(args.out) and not is_model:
+        parser.error(f"--out {args.out} exists and holds no model; it is not replaced")
+    return args
 
 
 def main() -> None:
@@ -192,7 +199,7 @@ def main() -> None:
     report = evaluate(args.evaluate or args.out, args.data, args.seed)
     print(json.dumps(report, indent=2))
     if args.report:
-        args.report.write_text(json.dumps(report, indent=2) + "\n")
+        write_text(args.report, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from megatron_trace.check.command import check_apart_from_layout, check_settings, read_model_config
 from megatron_trace.check.load import load_config
 from megatron_trace.config import Config, SettingError
+from megatron_trace.files.atomic import write_text
 from megatron_trace.plan.assumptions import Assumptions, check_assumptions
 from megatron_trace.plan.layout import train_gpus
 from megatron_trace.plan.machines import GPUS, Cluster, cpu_share
@@ -107,9 +108,9 @@ def report(
     if args.json:
         numbers = [plan.as_dict() for plan in plans]
         shown = numbers if args.search else numbers[0]
-        args.json.write_text(json.dumps(shown, indent=1) + "\n")
+        write_text(args.json, json.dumps(shown, indent=1) + "\n")
     if args.picture and plans:
-        args.picture.write_text(picture(plans[0]), encoding="utf-8")
+        write_text(args.picture, picture(plans[0]))
     return 0 if plans and plans[0].fits else 1
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report.exemplars import tree_files
 from megatron_trace.report.history import decoder
 from megatron_trace.report.metrics import bare_rewards, is_bare_mixed
@@ -121,7 +122,7 @@ def main() -> None:
             f"step {step} has no tree of task {args.task!r}; leave --task out to list them"
         )
     if args.svg:
-        args.svg.write_text(draw_tree(found[0], decode), encoding="utf-8")
+        write_text(args.svg, draw_tree(found[0], decode))
     else:
         Console().print(terminal_tree(found[0], decode, full=args.full))
 

@@ -24,6 +24,7 @@ SRUN_FLAGS=()                   # more options of srun. With pyxis the container
 setup_node() {
     # module load cuda/13.0
     # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
+    # export VLLM_USE_V2_MODEL_RUNNER=0 # the engines' older model runner
     # export CUDA_DEVICE_MAX_CONNECTIONS=1 # Megatron's wish on Hopper and older where parallel.tensor is above 1
     :
 }

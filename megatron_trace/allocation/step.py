@@ -74,6 +74,17 @@ class AllocationStep:
         grown = self.trees[tree]
         grown.graft(anchor, turns)
         self.left -= self.cost.spent(grown, len(grown.rollouts) - 1)
+        self._no_longer_pending(tree, anchor)
+
+    def failed(self, tree: int, anchor: Anchor) -> None:
+        """A planned rollout has failed in its environment: pay what was expected of it.
+
+        The tree stays as it is. It is paid so that a tool that always fails ends the step.
+        """
+        self.left -= self.cost(self.trees[tree], anchor)
+        self._no_longer_pending(tree, anchor)
+
+    def _no_longer_pending(self, tree: int, anchor: Anchor) -> None:
         pending = self._pending[tree]
         pending[anchor] -= 1
         # No zeros may stay: a tree whose `pending` is not empty counts as one with rollouts

@@ -18,6 +18,8 @@ from megatron_trace.check.model import check_model, read_model_config
 from megatron_trace.check.plugins import check_environment, check_estimator, check_strategy
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
+from megatron_trace.check.shared_gpus import check_shared_gpus
+from megatron_trace.check.space import check_space
 from megatron_trace.check.vocabulary import check_vocabulary
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, check_bounds
@@ -97,11 +99,15 @@ def parse_command(argv: Sequence[str]) -> Command:
         raise SettingError(
             "--replay", str(options.replay), "holds no trees/step_*.jsonl.gz; name a run's folder"
         )
+    if not (options.replay or options.rollout_only):
+        check_shared_gpus(config)
     if options.rollout_only and is_checkpoint(Path(config.model.path)):
         remedy = "rollouts alone need a HF folder; make one with tools/convert_megatron_to_hf.py"
         raise SettingError("model.path", config.model.path, remedy)
     check_weights(config)
     check_vocabulary(config)
+    if not options.rollout_only:
+        check_space(config)
     return Command(config, options.replay, options.rollout_only)
 
 
@@ -148,7 +154,8 @@ def problems_here(config: Config) -> list[str]:
     The settings have passed `check_settings`, so another machine may still run them.
     """
     problems = []
-    for check in (*ON_THIS_MACHINE, check_weights, check_vocabulary):
+    machine = (*ON_THIS_MACHINE, check_shared_gpus, check_weights, check_vocabulary, check_space)
+    for check in machine:
         try:
             check(config)
         except SettingError as error:

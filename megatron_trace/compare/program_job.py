@@ -13,6 +13,7 @@ from megatron_trace.compare.record import write_record
 from megatron_trace.compare.recorded_settings import STRATEGY_HASH, recorded_settings
 from megatron_trace.compare.sweep import Sweep, trial_config, trial_overrides
 from megatron_trace.config import RunConfig
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report.metrics_file import Row, read_metrics
 
 PROGRAM = Path(__file__).parents[2] / "pretrain_trace.py"
@@ -38,7 +39,7 @@ class ProgramJob:
         # in between.
         if STRATEGY_HASH in self._settings:
             strategy = sweep.log_file(trial, "strategy")
-            strategy.write_text(self._settings[STRATEGY_HASH], encoding="utf-8")
+            write_text(strategy, self._settings[STRATEGY_HASH])
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -179,6 +179,17 @@ class EnvironmentConfig:
         {},
         "what the model's chat template is given, such as {enable_thinking: false} for Qwen3",
     )
+    step_timeout_s: float | None = setting(
+        600.0,
+        "seconds that a step of the environment may take, or its reset; then the rollout fails; "
+        "null: no limit",
+        above=0,
+    )
+    retries: int = setting(
+        2,
+        "how often a step is tried again after an error that the environment calls retryable",
+        at_least=0,
+    )
 
 
 @dataclass
@@ -282,6 +293,13 @@ class StopConfig:
     )
     malformed: float | None = setting(
         None, "stop when the share of malformed turns exceeds this", at_least=0
+    )
+    failed: float | None = setting(
+        0.25,
+        "stop when the share of a step's rollouts, or of its tasks, that fail by an error of the "
+        "environment exceeds this; null: when all fail",
+        at_least=0,
+        at_most=1,
     )
     entropy_below: float | None = setting(
         None, "stop when the token entropy falls below this, in nats", at_least=0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from megatron_trace.envs.environment import Environment, StepResult
+from megatron_trace.envs.results import BadResult, checked_messages, checked_result
 
 
 def check_contract(
@@ -21,8 +22,10 @@ def check_contract(
     """
     episode = make()
     _check(all(episode.stop), "stop holds an empty string")
-    for message in episode.reset(task):
-        _check({"role", "content"} <= set(message), f"a prompt's message is {message}")
+    try:
+        checked_messages(episode.reset(task))
+    except BadResult as error:
+        raise AssertionError(str(error)) from None
     snapshots: list[str] = []
     results: list[StepResult] = []
     for action in actions:
@@ -37,9 +40,11 @@ def check_contract(
 
 
 def _check_result(result: StepResult, last: bool) -> None:
+    try:
+        checked_result(result)
+    except BadResult as error:
+        raise AssertionError(str(error)) from None
     _check(result.done == last, "the last action, and only that one, must end the episode")
-    _check(0.0 <= result.reward <= 1.0, f"a reward of {result.reward} is not in [0, 1]")
-    _check(result.done or result.reward == 0.0, "a reward before the end")
     _check(not (result.done and result.observation), "an observation after the end")
 
 

@@ -27,6 +27,8 @@ class Environment:
 
     Attributes:
         stop: strings that end a turn's action; they belong to the action.
+        retryable: exceptions after which `reset` or a step may be tried again, such as those of a
+            tool that is overloaded. A step is tried again on a new object, after `restore`.
         Options: its settings, a dataclass whose fields are `setting(default, meaning, bounds)`.
             They are given as `environment.options.NAME.OPTION`.
         options: an instance of `Options`, within its bounds.
@@ -35,6 +37,7 @@ class Environment:
     """
 
     stop: ClassVar[tuple[str, ...]]
+    retryable: ClassVar[tuple[type[BaseException], ...]] = ()
 
     @dataclass
     class Options:

@@ -1,9 +1,9 @@
 """Write a file or a folder whole or not at all.
 
-The content is written beside its place under the name `<name>.partial`, forced to the disk, and
-renamed. A reader sees the old content or the new content, never a part. A killed process leaves at
-most the partial, which the next writer of the same name removes. Two processes must not write the
-same name at the same time.
+The content is written beside its place under a hidden name that only this module uses, forced to
+the disk, and renamed. A reader sees the old content or the new content, never a part. A killed
+process leaves at most files of such names, which the next writer of the same name removes. Two
+processes must not write the same name at the same time.
 """
 
 import os
@@ -12,16 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PARTIAL = ".partial"
-"""Ending of the name of what is not whole yet."""
+PARTIAL = ".megatron-trace-partial"
+"""Ending of the name of what is not whole yet, or no longer."""
 
-RETIRED = ".retired"
+RETIRED = ".megatron-trace-retired"
 """Ending of the name of an old folder while the new one takes its place."""
 
 
 def partial_path(path: Path) -> Path:
     """Where the content of `path` is written before it is whole."""
-    return path.with_name(path.name + PARTIAL)
+    return _own_name(path, PARTIAL)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed writers left in `folder`; none of it was ever whole, or is needed any more."""
+    return [path for path in folder.glob(f".*{PARTIAL}") if path.name != PARTIAL]
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -62,44 +67,74 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     After an error nothing is left of the new folder, and an old `path` stays.
     """
-    partial, retired = partial_path(path), path.with_name(path.name + RETIRED)
-    # A writer that was killed between the two renames below left the only whole folder under the
-    # retired name.
-    _bring_back(retired, path)
-    remove(partial)
+    partial, retired = partial_path(path), _own_name(path, RETIRED)
+    _settle(path, partial, retired)
     partial.mkdir(parents=True)
     try:
         yield partial
-        # A folder cannot be renamed onto one that is not empty, so the old one has to step aside
-        # first.
-        remove(retired)
+        # Before the old folder steps aside: this takes long, and may fail.
+        sync_all(partial)
+        # A folder cannot be renamed onto one that is not empty.
         if path.exists():
             path.rename(retired)
-        publish(path)
+        _take_name(partial, path)
     except BaseException:
-        _bring_back(retired, path)
-        _try_to_remove(partial)
+        # The next writer settles what is still in the way. An error here would hide the one that
+        # is on its way.
+        with suppress(OSError):
+            _settle(path, partial, retired)
         raise
-    _try_to_remove(retired)
+    with suppress(OSError):
+        _settle(path, partial, retired)
+
+
+def _settle(path: Path, partial: Path, retired: Path) -> None:
+    """Remove what a writer of the folder `path` left; bring the old folder back if it is needed."""
+    # The writer ended between its two renames: this is the only whole folder.
+    if retired.exists() and not path.exists():
+        retired.rename(path)
+    remove(partial)
+    if retired.exists():
+        # Not removed in place: under the retired name only a whole folder may ever be found.
+        retired.rename(partial)
+        remove(partial)
 
 
 def publish(path: Path) -> None:
     """Rename the finished partial of `path` to `path`; content and name survive a power cut.
 
     Raises:
-        OSError: there is no partial, or `path` is a folder that is not empty.
+        OSError: there is no partial, or `path` is a folder that is not empty. After an error
+            nothing is published.
     """
     partial = partial_path(path)
     # The content first: a name that reaches the disk before its content would point to an empty
     # file after a power cut.
-    for folder, _, names in os.walk(partial):
+    sync_all(partial)
+    _take_name(partial, path)
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    try:
+        partial.replace(path)
+    except OSError:
+        # A file server may do the work and its answer be lost.
+        if os.path.lexists(partial) or not path.exists():
+            raise
+    # From here on the content is there, so an error would say what is not true. Without this call
+    # the name could be lost in a power cut, and some file systems refuse the call.
+    with suppress(OSError):
+        sync(path.parent)
+
+
+def sync_all(path: Path) -> None:
+    """Force a file, or a folder with all that is in it, to the disk."""
+    for folder, _, names in os.walk(path):
         for name in names:
             sync(Path(folder) / name)
         sync(Path(folder))
-    if partial.is_file():
-        sync(partial)
-    partial.replace(path)
-    sync(path.parent)
+    if not path.is_dir():
+        sync(path)
 
 
 def remove(path: Path) -> None:
@@ -119,9 +154,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _bring_back(retired: Path, path: Path) -> None:
-    if retired.exists() and not path.exists():
-        retired.rename(path)
+def _own_name(path: Path, ending: str) -> Path:
+    # Nobody else gives such a name to a file, so what bears it may be removed.
+    return path.with_name(f".{path.name}{ending}")
 
 
 def _try_to_remove(path: Path) -> None:

@@ -48,7 +48,7 @@ class Assumptions:
     packing_fullness: float = assumed(0.95, "share of a micro-batch that is tokens")
     train_reserve_gib: float = assumed(
         5.0,
-        "GiB of a train GPU for CUDA, NCCL, cuBLAS, fragments and the tensors of a weight transfer",
+        "GiB of a train GPU for CUDA, NCCL, cuBLAS and fragments",
     )
     rollout_reserve_gib: float = assumed(
         5.0, "GiB of an engine's share for CUDA, graphs, activations and the sampler"

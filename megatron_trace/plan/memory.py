@@ -16,6 +16,7 @@ from megatron_trace.plan.model_state import (
     parameter_counts,
 )
 from megatron_trace.plan.shape import Shape
+from megatron_trace.plan.transfer import transfer_bytes
 
 CPU_RESERVE = 490 * 2**20
 """Bytes of Python, PyTorch and Megatron in a train rank on the CPU, as measured."""
@@ -23,10 +24,11 @@ CPU_RESERVE = 490 * 2**20
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes of a train GPU of one pipeline stage; all GPUs of a stage hold the same.
+    """Bytes of a train GPU of one pipeline stage: of the one that holds most.
 
     Attributes:
         activations: at the peak of a backward pass, with the output layer's and temporaries.
+        transfer: of tensors on their way to the fleet, when there are no activations.
         reserve: what the plan does not count.
         capacity: memory of the GPU.
     """
@@ -35,13 +37,19 @@ class StageMemory:
     gradients: int
     optimizer: int
     activations: int
+    transfer: int
     reserve: int
     capacity: int
 
     @property
     def total(self) -> int:
-        """Bytes of everything but the capacity."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.reserve
+        """Bytes at the peak."""
+        return self.weights + self.gradients + self.optimizer + self.temporary + self.reserve
+
+    @property
+    def temporary(self) -> int:
+        """Bytes of what comes and goes: activations, and between two steps a transfer."""
+        return max(self.activations, self.transfer)
 
     @property
     def fits(self) -> bool:
@@ -79,8 +87,9 @@ def stage_memory(
             `counted_stages`.
         micro_batches: of one update on one rank.
     """
-    reserve = CPU_RESERVE
-    if gpu.name != "cpu":
+    # What was measured on the CPU has the transfer in it.
+    reserve, on_cpu = CPU_RESERVE, gpu.name == "cpu"
+    if not on_cpu:
         reserve = round(assumptions.train_reserve_gib * GIB)
     # A pipeline's first stage has the most micro-batches in flight, its last stage the logits and
     # the predictor. So any stage can be the one that does not fit.
@@ -97,6 +106,7 @@ def stage_memory(
                 gradients=state.gradients,
                 optimizer=state.optimizer,
                 activations=saved.total,
+                transfer=0 if on_cpu else transfer_bytes(shape, layout, config, stage),
                 reserve=reserve,
                 capacity=gpu.memory,
             )

@@ -149,7 +149,7 @@ def _train_bar(stage: StageMemory) -> Bar:
         ("weights", stage.weights),
         ("gradients", stage.gradients),
         ("optimizer", stage.optimizer),
-        ("activations", stage.activations),
+        ("activations", stage.temporary),
         ("not counted", stage.reserve),
     ]
 

@@ -70,6 +70,7 @@ def train_table(plan: Plan) -> Table:
     table.add_row("layers", *layers)
     for name in ("weights", "gradients", "optimizer", "activations"):
         table.add_row(name, *(gib(getattr(stage, name)) for stage in plan.stages))
+    table.add_row("or a transfer", *(gib(stage.transfer) for stage in plan.stages))
     table.add_row("not counted", *(gib(stage.reserve) for stage in plan.stages), end_section=True)
     table.add_row("total", *(gib(stage.total) for stage in plan.stages))
     table.add_row("capacity", *(gib(stage.capacity) for stage in plan.stages))

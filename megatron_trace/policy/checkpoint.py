@@ -67,28 +67,36 @@ class CheckpointWriter:
         # Libraries that count their objects at exit would take the frozen ones for leaks.
         atexit.register(gc.unfreeze)
 
-    def begin(self, folder: Path) -> None:
+    def begin(self, folder: Path) -> str:
         """Copy all state and start writing the copy to `folder`, which exists.
 
+        Returns:
+            What went wrong, or "".
+
         Raises:
-            RuntimeError: the checkpoint before this one is not finished.
+            AssertionError: the checkpoint before this one is not finished.
         """
         if self._calls.get_num_unfinalized_calls():
-            raise RuntimeError("a checkpoint is still being written; finish it first")
-        request = dist_checkpointing.save(
-            sharded_state(self._chunks, self._optimizer, loading=False),
-            str(folder),
-            sharded_strategy=self._strategy,
-            validate_access_integrity=not self._validated,
-            async_sharded_save=True,
-            content_metadata=CONTENT,
-            **ASYNC,
-        )
+            raise AssertionError("a checkpoint is still being written; finish it first")
+        try:
+            request = dist_checkpointing.save(
+                sharded_state(self._chunks, self._optimizer, loading=False),
+                str(folder),
+                sharded_strategy=self._strategy,
+                validate_access_integrity=not self._validated,
+                async_sharded_save=True,
+                content_metadata=CONTENT,
+                **ASYNC,
+            )
+        except (OSError, RuntimeError) as error:
+            # torch.save raises RuntimeError on a full disk.
+            return _problem(error)
         if request.async_fn is not None:
             write = partial(_write_and_sum, request.async_fn, folder, distributed.get_rank())
             request = request._replace(async_fn=write)
         self._calls.schedule_async_request(request)
         self._validated = True
+        return ""
 
     def finish(self, *, wait: bool) -> str | None:
         """Complete the checkpoint if all ranks have written their parts.
@@ -107,6 +115,20 @@ class CheckpointWriter:
             self._calls = AsyncCallsQueue()
             causes = [str(failure[0]) for failure in error.failures.values()]
             return "; ".join(causes) or "another train rank could not write its part"
+        except OSError as error:
+            self._calls = AsyncCallsQueue()
+            return _problem(error)
+
+
+def _problem(error: Exception) -> str:
+    """What to tell of an error of rank 0's small files.
+
+    Raises:
+        Exception: `error`, where other ranks already wait for rank 0 in a collective.
+    """
+    if distributed.get_world_size() > 1:
+        raise error
+    return str(error)
 
 
 def load(chunks: Sequence[Any], optimizer: Any | None, folder: Path, updates: int = 0) -> None:

@@ -15,13 +15,22 @@ def export(weights: ModelWeights, assets: Path, path: Path) -> None:
 
     Args:
         assets: the folder whose configuration and tokenizer are copied.
+
+    Raises:
+        OSError: on rank 0, when all ranks are through with it.
     """
     everything = weights.stream(with_tied_head=False, with_predictor=True)
+    problem: OSError | None = None
     if distributed.get_rank() == 0:
-        _write(everything, weights, assets, path)
-    else:
-        drain(everything)
+        try:
+            _write(everything, weights, assets, path)
+        except OSError as error:
+            problem = error
+    # On the other ranks all of it; on rank 0 what an error left. Gathering is collective.
+    drain(everything)
     distributed.barrier()
+    if problem is not None:
+        raise problem
 
 
 def _write(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from megatron_trace.files.atomic import whole_folder
@@ -58,13 +58,15 @@ def write_folder(
 
     Raises:
         ValueError: a piece is not the next one that `metadata` announces.
+        OSError: something cannot be read or written.
     """
     with whole_folder(path) as partial:
         copy_hf_assets(source, partial, config_dtype)
         _write_shards(partial, iter(tensors), metadata, max_shard_bytes)
         for name, content in extra.items():
             on_cpu = {key: tensor.detach().cpu().contiguous() for key, tensor in content.items()}
-            save_file(on_cpu, partial / name)
+            # These are small. safetensors' own `save_file` raises no OSError on a full disk.
+            (partial / name).write_bytes(save(on_cpu))
 
 
 def copy_hf_assets(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from torch import distributed
@@ -61,33 +61,54 @@ def write_manifest(folder: Path, known: Mapping[str, Entry] | None = None) -> No
     write_text(folder / FILE, json.dumps({"files": files}, indent=1))
 
 
-def verify(folder: Path, part: int = 0, parts: int = 1) -> None:
+def verify(
+    folder: Path, part: int = 0, parts: int = 1, *, names: Container[str] | None = None
+) -> None:
     """Compare the files of `folder` with its manifest.
 
     Args:
         part, parts: read only every `parts`-th file, starting with number `part`, so that ranks
             share the work.
+        names: of these files only; None: of all.
 
     Raises:
         DamagedCheckpoint: there is no manifest, a file is missing, or a file is not what was
             written.
     """
-    try:
-        files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(
-            f"{folder} is no complete checkpoint: no readable {FILE} ({error})"
-        ) from None
+    files = _read_manifest(folder)
     for name, expected in sorted(files.items())[part::parts]:
+        if names is not None and name not in names:
+            continue
         try:
             found = checksum(folder / name)
-        except OSError as error:
-            raise DamagedCheckpoint(f"{folder / name} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            # A ValueError is of a name that no file can have.
+            problem = getattr(error, "strerror", None) or error
+            raise DamagedCheckpoint(f"{folder / name} cannot be read: {problem}") from None
         if found != expected:
             raise DamagedCheckpoint(
                 f"{folder / name} is damaged: {found['bytes']} bytes with CRC-32 {found['crc32']}, "
                 f"but {expected['bytes']} bytes with {expected['crc32']} were written"
             )
+
+
+def _read_manifest(folder: Path) -> dict[str, Entry]:
+    """The entries of `folder`/manifest.json by file name.
+
+    Raises:
+        DamagedCheckpoint: there is none, or it is not one that `write_manifest` has written.
+    """
+    try:
+        files = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
+        for name, entry in files.items():
+            if not isinstance(entry, dict) or entry.keys() != {"bytes", "crc32"}:
+                raise ValueError(f"{name} has no size and checksum")
+    # A file of any content can give any of these.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCheckpoint(
+            f"{folder} is no complete checkpoint: no readable {FILE} ({error})"
+        ) from None
+    return files
 
 
 def shared_verify(folder: Path) -> str:

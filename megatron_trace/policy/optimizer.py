@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, finalize_model_grads
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
@@ -168,6 +169,8 @@ class Optimizer:
         for chunk in self._chunks:
             if chunk.ddp_config.overlap_param_gather:
                 chunk.start_param_sync(force_sync=True)
+        # The samplers' weights are read on other streams, which do not wait for this one.
+        torch.cuda.current_stream().synchronize()
 
 
 def _fill(part: Any, parameter: Tensor, tensors: dict[str, Tensor]) -> None:

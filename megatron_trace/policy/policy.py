@@ -104,16 +104,16 @@ class Policy:
         return self._weights.metadata(with_tied_head=True, with_predictor=True)
 
     def save_hf(self, path: Path) -> None:
-        """Write the policy as an HF folder with tokenizer and predictor; it appears whole."""
-        export(self._weights, self._assets, path)
-
-    def begin_checkpoint(self, folder: Path) -> None:
-        """Copy all state and start writing it to the existing `folder`; training may continue.
+        """Write the policy as an HF folder with tokenizer and predictor; it appears whole.
 
         Raises:
-            RuntimeError: the checkpoint before is not finished.
+            OSError: on rank 0, which cannot write it; all ranks are through with it nevertheless.
         """
-        self._checkpoint.begin(folder)
+        export(self._weights, self._assets, path)
+
+    def begin_checkpoint(self, folder: Path) -> str:
+        """See `CheckpointWriter.begin`; training may continue."""
+        return self._checkpoint.begin(folder)
 
     def finish_checkpoint(self, wait: bool) -> str | None:
         """See `CheckpointWriter.finish`."""

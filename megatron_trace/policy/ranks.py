@@ -1,10 +1,11 @@
 """Rank 0 drives the training; the other train ranks repeat its calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.weights import drain
@@ -14,6 +15,9 @@ LEADER_TIMEOUT = timedelta(days=7)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+Weights = Iterator[tuple[str, Tensor]]
+"""What `Policy.weights` returns."""
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A method of `Policy`, its positional and its keyword arguments."""
@@ -38,6 +42,8 @@ class RankGroup:
         # A group for the calls alone: the followers wait here for the whole of sampling, which
         # must not run into the timeout of the training's collectives.
         self._group = distributed.new_group(backend="gloo", timeout=LEADER_TIMEOUT)
+        self._at_rest = True
+        self._weights: Weights = iter(())
 
     def call(
         self,
@@ -55,8 +61,35 @@ class RankGroup:
         """
         if not self.leader:
             raise RuntimeError("only rank 0 calls; the other train ranks follow")
+        self._at_rest = False
         self._broadcast((method, arguments, named))
-        return method(self.policy, *arguments, **named)
+        try:
+            result = method(self.policy, *arguments, **named)
+        except OSError:
+            # `save_hf` raises it when all ranks are through.
+            self._at_rest = method is Policy.save_hf
+            raise
+        if method is Policy.weights:
+            self._weights = self._watched(cast(Weights, result))
+            return cast(Result, self._weights)
+        self._at_rest = True
+        return result
+
+    def _watched(self, weights: Weights) -> Weights:
+        yield from weights
+        self._at_rest = True
+
+    def come_to_rest(self) -> bool:
+        """After an error: let all ranks finish the call under way, if that is possible.
+
+        Returns:
+            Whether all ranks wait for the next call. If not, the error came from a call itself, and
+            some ranks may wait in a collective for ever.
+        """
+        # Whoever was sent the weights may have failed, and not the ranks that gather them.
+        with suppress(Exception):
+            drain(self._weights)
+        return self._at_rest
 
     def follow(self) -> None:
         """Repeat what rank 0 calls until it stops. Not on rank 0.
@@ -78,7 +111,7 @@ class RankGroup:
                 drain(result)
 
     def stop(self) -> None:
-        """Let the followers return. Only on rank 0."""
+        """Let the followers return. Only on rank 0, and only where all ranks are at rest."""
         self._broadcast(None)
 
     def _broadcast(self, call: Call | None) -> Call | None:

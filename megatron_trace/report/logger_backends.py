@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from megatron_trace.files.atomic import write_text
+
 PROJECT = "megatron-trace"
 """Project at W&B and experiment at MLflow where the environment names none."""
 
@@ -161,5 +163,5 @@ def _remembered(file: Path, make: Callable[[], str]) -> str:
     time.
     """
     if not file.exists():
-        file.write_text(make())
+        write_text(file, make())
     return file.read_text().strip()

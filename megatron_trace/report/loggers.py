@@ -33,6 +33,7 @@ class DetachedLogger:
         self.name = name
         self._rows: Queue[tuple[int, Mapping[str, float]] | None] = Queue(MOST_WAITING)
         self._problem, self._told = "", False
+        self._events: list[str] = []
         self._thread = Thread(target=self._work, args=(start,), name=f"logger {name}", daemon=True)
         self._thread.start()
 
@@ -41,6 +42,11 @@ class DetachedLogger:
         if not self._problem:
             self._hand_over((step, numbers))
         self._tell()
+
+    def take_events(self) -> list[str]:
+        """What went wrong since the last call; it was shown already."""
+        taken, self._events = self._events, []
+        return taken
 
     def close(self, within_s: float) -> None:
         """Let it finish what it was given, for at most `within_s` seconds."""
@@ -71,7 +77,9 @@ class DetachedLogger:
     def _tell(self) -> None:
         if self._problem and not self._told:
             self._told = True
-            warnings.warn(f"{self.name} is off, training continues: {self._problem}", stacklevel=3)
+            event = f"{self.name} is off, training continues: {self._problem}"
+            self._events.append(event)
+            warnings.warn(event, stacklevel=3)
 
 
 def start_loggers(config: Config, run_dir: Path, *, done: int) -> list[DetachedLogger]:

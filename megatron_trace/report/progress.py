@@ -141,6 +141,9 @@ class RunProgress:
             facts.append(f"effective ratio {metrics['effective_ratio']:.3f}{note}")
         if self._heldout is not None:
             facts.append(f"held-out {self._heldout[0]:.3f} at step {self._heldout[1]}")
+        failed = metrics.get("failed_tasks", 0) + metrics.get("failed_rollouts", 0)
+        if failed:
+            facts.append(f"{failed} failed")
         if "rollouts_per_s" in metrics:
             facts.append(f"{metrics['rollouts_per_s']:.1f} rollouts/s")
         return facts

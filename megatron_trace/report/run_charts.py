@@ -33,6 +33,7 @@ HEALTH = (
     ("KL, trainer to sampler", "kl_sampler"),
     ("Effective sample size", "effective_sample_size"),
     ("Malformed turns", "malformed_share"),
+    ("Rollouts that failed in the environment", "failed_rollouts"),
 )
 """(title, metric) of the small charts."""
 

@@ -37,6 +37,8 @@ def summary_table(run_dir: Path | str) -> Group:
     table.add_section()
     _add_cost(table, "bare rollouts", history, "bare_rollouts", "sampled_tokens_bare")
     _add_cost(table, "continuations", history, "continuations", "sampled_tokens_continuations")
+    if failed := history.total("failed_rollouts"):
+        table.add_row("rollouts that failed", "", f"{failed:,.0f}", "")
     table.add_section()
     _add_times(table, history)
     # One path a line and never wrapped, so that it can be copied.

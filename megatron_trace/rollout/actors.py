@@ -1,7 +1,7 @@
 """Calls of Ray actors that mypy and "find usages" can follow: the method itself, not its name."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import ray
@@ -32,6 +32,13 @@ def call(
     """
     # If the actor's class is a subclass that overrides the method, Ray calls the override.
     return getattr(actor, method.__name__).remote(*arguments, **named)
+
+
+def settled(references: Iterable[Reference[Result]]) -> list[Result]:
+    """As `results`, but all calls have ended when an error is raised."""
+    futures = [reference.future() for reference in references]
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 def results(references: Iterable[Reference[Result]]) -> list[Result]:

@@ -8,14 +8,14 @@ the text up to the end of the stop string. The history keeps the whole token, wh
 sampled and what is learned from.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.rollout.engine import Generation
+from megatron_trace.rollout.episode import Episode, Step
+from megatron_trace.rollout.failures import EpisodeFailed
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import Turn
 
@@ -32,10 +32,15 @@ class Generate(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """Text to token ids, none of them special, and back, with no token dropped."""
+    """Text to token ids, none of them special, and back, with no token dropped.
+
+    Attributes:
+        stop: strings that end a turn.
+    """
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,19 +66,16 @@ def turn_seed(run_seed: int, name: str, turn: int) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def action_text(
-    token_ids: list[int], decode: Callable[[list[int]], str], stop: Sequence[str]
-) -> str:
+def action_text(token_ids: list[int], codec: Codec) -> str:
     """The text of a turn, up to the end of the stop string that ended it.
 
     Args:
         token_ids: sampled ids; the stop string, if there is one, ends in the last of them.
-        stop: the environment's stop strings.
     """
-    text = decode(token_ids)
-    before_last_token = len(decode(token_ids[:-1]))
+    text = codec.decode(token_ids)
+    before_last_token = len(codec.decode(token_ids[:-1]))
     ends = []
-    for ending in stop:
+    for ending in codec.stop:
         # One that ends before the last token did not end the turn.
         found = text.find(ending, max(0, before_last_token + 1 - len(ending)))
         if found >= 0:
@@ -83,7 +85,7 @@ def action_text(
 
 async def sample_rollout(
     request: RolloutRequest,
-    environment: Environment,
+    episode: Episode,
     generate: Generate,
     codec: Codec,
     limits: Limits,
@@ -92,7 +94,8 @@ async def sample_rollout(
     """Continue from the request's anchor until the episode ends.
 
     A turn ends the episode without success (terminal, malformed, reward 0) if it is cut off at its
-    token limit, or if its observation leaves no room for another token.
+    token limit, or if its observation leaves no room for another token. An error of the environment
+    ends the rollout as failed: it then has `failure`, and no terminal turn.
 
     Raises:
         ValueError: the anchor's history leaves no room for a token.
@@ -104,10 +107,7 @@ async def sample_rollout(
             f"max_history_tokens = {limits.max_history_tokens}"
         )
     rollout = SampledRollout(turns=[], anchor_prediction=0.0, cached_tokens=0, prompt_tokens=0)
-    # The snapshot is restored with the first step, in the environment's thread. From then on the
-    # environment itself holds the state.
-    state: Mapping[str, Any] | None = request.state
-    terminal = False
+    state, terminal = request.state, False
     while not terminal:
         room = limits.max_history_tokens - len(history)
         generation = await generate(
@@ -118,12 +118,14 @@ async def sample_rollout(
         _account(rollout, generation, prompt_tokens=len(history))
         turn = _unfinished_turn(generation)
         if not generation.truncated:
-            action = action_text(generation.token_ids, codec.decode, environment.stop)
-            # An environment may block, on a search for instance, and the engine's requests run on
-            # this event loop.
-            result, snapshot = await asyncio.to_thread(_step, environment, state, action)
-            state = None
-            _apply(turn, result, snapshot, codec, room)
+            action = action_text(generation.token_ids, codec)
+            try:
+                step = await episode.step(state, action, codec.encode)
+            except EpisodeFailed as error:
+                rollout.failure = error.failure
+                return rollout
+            _apply(turn, step, room)
+            state = turn.state or {}
         rollout.turns.append(turn)
         history = [*history, *turn.action_ids, *turn.observation_ids]
         terminal = turn.terminal
@@ -155,29 +157,17 @@ def _unfinished_turn(generation: Generation) -> Turn:
     )
 
 
-def _step(
-    environment: Environment, state: Mapping[str, Any] | None, action: str
-) -> tuple[StepResult, dict[str, Any] | None]:
-    """Restore `state` unless it is None, act, and take a snapshot unless the episode is over."""
-    if state is not None:
-        environment.restore(state)
-    result = environment.step(action)
-    return result, None if result.done else environment.snapshot()
-
-
-def _apply(
-    turn: Turn, result: StepResult, snapshot: dict[str, Any] | None, codec: Codec, room: int
-) -> None:
-    """Write the result of an action into its turn.
+def _apply(turn: Turn, step: Step, room: int) -> None:
+    """Write what an action brought into its turn.
 
     Args:
         room: tokens by which the history may still grow, those of the action included.
     """
+    result = step.result
     if result.done:
         turn.reward, turn.malformed = result.reward, result.malformed
         return
-    observation_ids = codec.encode(result.observation)
     # Equal would fill the history to its limit, with no token left for the next action.
-    if len(turn.action_ids) + len(observation_ids) < room:
+    if len(turn.action_ids) + len(step.observation_ids) < room:
         turn.terminal, turn.malformed = False, result.malformed
-        turn.observation_ids, turn.state = observation_ids, snapshot
+        turn.observation_ids, turn.state = step.observation_ids, step.snapshot

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 
-from megatron_trace.rollout.actors import Reference, call
+from megatron_trace.rollout.actors import Reference, call, settled
+from megatron_trace.rollout.engine import EngineDied
 from megatron_trace.rollout.weight_sync import PolicyWeights
 from megatron_trace.rollout.worker import Worker
 
@@ -14,7 +16,11 @@ class Sender(Protocol):
     """A process group of rank 0 and of the engines of some workers, for broadcasts."""
 
     def send(self) -> int:
-        """Broadcast all weights as they are now. Returns their fingerprint."""
+        """Broadcast all weights as they are now to engines that are ready to receive.
+
+        Returns:
+            Their fingerprint.
+        """
         ...
 
     def close(self) -> None:
@@ -29,7 +35,8 @@ JoinWorkers = Callable[[Sequence[ActorHandle], PolicyWeights], Sender]
 class BroadcastSync:
     """A `WeightSync` in which nothing is kept: a restarted worker gets a separate broadcast.
 
-    A worker that dies during `bring` ends the run, as a broadcast cannot be broken off.
+    A worker that dies before the broadcast costs a restart. One that dies in it ends the run, as a
+    broadcast cannot be broken off.
     """
 
     def __init__(self, join: JoinWorkers) -> None:
@@ -50,7 +57,11 @@ class BroadcastSync:
         self._left.clear()
 
     def bring(self, workers: Sequence[ActorHandle]) -> Sequence[Reference[Any]]:
-        """Broadcast to `workers`; returns when they have everything."""
+        """Broadcast to `workers`; returns when they have everything.
+
+        Raises:
+            RuntimeError: a worker died in the middle.
+        """
         assert self._weights is not None, "nothing was published"
         if not workers:
             return []
@@ -60,7 +71,13 @@ class BroadcastSync:
         if self._sender is None or self._workers != list(workers):
             if self._sender is not None:
                 self._left.append(self._sender)
+                self._sender = None
             self._sender = self._join(workers, self._weights)
             self._workers = list(workers)
-        sent = self._sender.send()
+        settled(call(worker, Worker.start_receiving) for worker in workers)
+        try:
+            sent = self._sender.send()
+        except (RayActorError, EngineDied) as error:
+            text = "a worker died while weights were broadcast, which cannot be broken off"
+            raise RuntimeError(text) from error
         return [call(worker, Worker.finish_version, self._version, sent) for worker in workers]

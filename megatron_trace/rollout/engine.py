@@ -76,6 +76,10 @@ class Engine(Protocol):
         """Mean of the policy's input embeddings over each prompt's tokens, [prompts, hidden]."""
         ...
 
+    async def ping(self) -> None:
+        """Return when every process of the engine has answered. Only between updates."""
+        ...
+
     async def join_trainer(self, init_info: dict[str, Any]) -> None:
         """Join the trainer's process group; only for weights that do not travel as chunks.
 
@@ -85,7 +89,7 @@ class Engine(Protocol):
         ...
 
     async def start_update(self) -> None:
-        """Make the layers ready to be loaded."""
+        """Make the layers ready to be loaded. A second call before `finish_update` does nothing."""
         ...
 
     async def load_chunk(self, chunk: Chunk) -> None:

@@ -11,10 +11,11 @@ from ray.actor import ActorHandle
 from megatron_trace.config import Config
 from megatron_trace.envs import make_environments
 from megatron_trace.rollout.backends import make_weight_sync, start_engine
+from megatron_trace.rollout.failures import Failure
 from megatron_trace.rollout.jobs import Job
 from megatron_trace.rollout.pool import WorkerPool
 from megatron_trace.rollout.ray_cluster import RayCluster, has_gpus, runtime_environment
-from megatron_trace.rollout.types import RolloutRequest, SampledRollout
+from megatron_trace.rollout.types import RolloutRequest, SampledRollout, ScoredRoot
 from megatron_trace.rollout.weight_sync import PolicyWeights
 from megatron_trace.rollout.worker import EnvironmentMaker, Worker
 from megatron_trace.tree import Requires, RolloutTree
@@ -82,26 +83,18 @@ class Fleet:
         """Wait until all workers are ready."""
         self._pool.wait()
 
-    def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[RolloutTree]:
+    def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[RolloutTree | Failure]:
         """Start an episode of every task.
 
         Returns:
-            For each of `tasks`, in their order, a tree of only its root, with its prediction.
+            For each of `tasks`, in their order, a tree of only its root, with its prediction; where
+            no episode could begin, why.
         """
         starts = range(0, len(tasks), ROOT_BATCH)
         batches = [tasks[first : first + ROOT_BATCH] for first in starts]
         scored = self._pool.run([Job(Worker.open_trees, batch) for batch in batches])
         roots = [root for batch in scored for root in batch]
-        return [
-            RolloutTree.from_prompt(
-                dict(task),
-                root.prompt_ids,
-                prediction=root.prediction,
-                state=root.state,
-                embedding=root.embedding,
-            )
-            for task, root in zip(tasks, roots, strict=True)
-        ]
+        return [_tree(task, root) for task, root in zip(tasks, roots, strict=True)]
 
     def sample(
         self,
@@ -154,14 +147,15 @@ class Fleet:
         self._pool.interrupt(reason)
 
     def close(self) -> None:
-        """Stop all workers, and the Ray that this fleet has started.
+        """Stop all workers, and the Ray that this fleet has started; wait until they have ended.
 
         If a worker has died, Ray's logs stay: they say why.
         """
+        started = self._cluster.processes()
         # Without its vital processes Ray answers no call, and closing the pool would never end.
         if self._cluster.serves():
             self._pool.close()
-        self._cluster.close(keep_logs=self._pool.deaths > 0)
+        self._cluster.close(keep_logs=self._pool.deaths > 0, started=started)
 
 
 def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
@@ -178,3 +172,15 @@ def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
 
 def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
     return [Job(Worker.rollout, request, request.tree) for request in requests]
+
+
+def _tree(task: Mapping[str, Any], root: ScoredRoot | Failure) -> RolloutTree | Failure:
+    if isinstance(root, Failure):
+        return root
+    return RolloutTree.from_prompt(
+        dict(task),
+        root.prompt_ids,
+        prediction=root.prediction,
+        state=root.state,
+        embedding=root.embedding,
+    )

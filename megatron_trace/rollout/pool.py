@@ -221,12 +221,30 @@ class WorkerPool:
         self._watch(call(slot.actor, Worker.start), slot, start=True)
 
     def _bring(self, slots: Sequence[Slot]) -> None:
-        """Start to bring workers to the current weights; they take no jobs meanwhile."""
+        """Start to bring workers to the current weights; they take no jobs meanwhile.
+
+        A worker may have died since it was last called. It is restarted, and brought when it is
+        back: an engine that does not answer must take part in no broadcast.
+        """
+        slots = self._answering(slots)
+        try:
+            references = self._weight_sync.bring([slot.actor for slot in slots])
+        except (RayActorError, EngineDied):
+            # One has died since it answered.
+            slots = self._answering(slots)
+            references = self._weight_sync.bring([slot.actor for slot in slots])
         for slot in slots:
             slot.ready, slot.push = False, self._push
-        references = self._weight_sync.bring([slot.actor for slot in slots])
         for slot, reference in zip(slots, references, strict=True):
             self._watch(reference, slot)
+
+    def _answering(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Those whose engines answer now; the other workers are restarted."""
+        pings = [
+            Event(slot, slot.actor, call(slot.actor, Worker.ping).future(), self._run)
+            for slot in slots
+        ]
+        return [ping.slot for ping in pings if self._survived(ping)]
 
     def _prepared(self, event: Event) -> None:
         """A worker has started, or has new weights."""

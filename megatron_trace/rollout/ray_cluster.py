@@ -7,13 +7,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 import torch
+from psutil import Process
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available as use_token_if_there_is_one,
 )
@@ -21,6 +22,7 @@ from ray.exceptions import AuthenticationError
 
 from megatron_trace.config import Config, SettingError, WeightBackend
 from megatron_trace.supervise import stacks
+from megatron_trace.supervise.leftovers import end_all, lives
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ VITAL_PROCESSES = ("gcs_server", "raylet")
 
 JOIN_S = 120.0
 """How long the nodes of the fleet may take to join a Ray that was started elsewhere."""
+
+END_GRACE_S = 5.0
+"""How long Ray's processes may take to end before they are killed."""
 
 
 class RayCluster:
@@ -68,11 +73,32 @@ class RayCluster:
         """Whether calls can be expected to end."""
         return self.temp is None or len(self.vital_processes()) == len(VITAL_PROCESSES)
 
-    def close(self, *, keep_logs: bool) -> None:
-        """Stop a Ray that was started here. Nothing of it is left, except the logs if wanted."""
+    def processes(self) -> set[Process]:
+        """All processes of a Ray that was started here: its services, its workers, their engines."""
+        if self.temp is None:
+            return set()
+        found = set()
+        for child in Process().children():
+            # A child may end at any moment.
+            with suppress(psutil.NoSuchProcess):
+                if str(self.temp) in " ".join(child.cmdline()):
+                    found |= {child, *child.children(recursive=True)}
+        return found
+
+    def close(self, *, keep_logs: bool, started: set[Process]) -> None:
+        """Stop a Ray that was started here. Nothing of it is left, except the logs if wanted.
+
+        Args:
+            keep_logs: whether its folder of logs stays.
+            started: its processes, as `processes` found them before the first one was stopped. An
+                engine whose actor has been killed is no descendant of this process any more.
+        """
         if self.temp is None:
             return
+        started = started | self.processes()
         ray.shutdown()
+        # Ray tells its processes to end and does not wait for them.
+        end_all(lambda: {process for process in started if lives(process)}, grace_s=END_GRACE_S)
         if not keep_logs:
             shutil.rmtree(self.temp, ignore_errors=True)
         # With `keep_logs` the folder stays, and in it the sockets, which nobody answers any more.

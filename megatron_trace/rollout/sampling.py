@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_trace.allocation import Allocator
+from megatron_trace.rollout.failures import Attempts, Failure
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
@@ -17,8 +18,8 @@ OnDone = Callable[[int, SampledRollout], Iterable[RolloutRequest] | None]
 class Sampler(Protocol):
     """What sampling needs of the fleet; see there."""
 
-    def open_trees(self, tasks: Sequence[dict[str, Any]]) -> list[RolloutTree]:
-        """A tree of only its root for every task."""
+    def open_trees(self, tasks: Sequence[dict[str, Any]]) -> Sequence[RolloutTree | Failure]:
+        """A tree of only its root for every task, or why no episode could begin on it."""
         ...
 
     def sample(
@@ -49,12 +50,14 @@ class StepCost:
         prompt_tokens: over all turns.
         cached_tokens: those of them that the prefix cache served.
         predictor: metrics of the predictions.
+        attempts: what was tried, and what of it failed in the environment.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     cached_tokens: int = 0
     predictor: dict[str, float] = field(default_factory=dict)
+    attempts: Attempts = field(default_factory=Attempts)
 
     @contextmanager
     def phase(self, name: str, progress: Progress, total: int | None = None) -> Iterator[None]:
@@ -115,7 +118,8 @@ class StepSampling:
         self._name, self._progress = name, progress
         self._cost = StepCost()
         with self._cost.phase("roots", progress, len(tasks)):
-            self._allocation = allocator.begin(sampler.open_trees(tasks), name)
+            trees = self._cost.attempts.opened(sampler.open_trees(tasks))
+            self._allocation = allocator.begin(trees, name)
         self._targets: list[tuple[int, Anchor]] = []
         """By rollout number: index of the tree, and anchor, to which the rollout belongs."""
         self._planned_all = False
@@ -197,6 +201,9 @@ class StepSampling:
 
     def _graft(self, number: int, rollout: SampledRollout) -> None:
         tree, anchor = self._targets[number]
-        self._allocation.ended(tree, anchor, rollout.turns)
+        if self._cost.attempts.ended(rollout.failure):
+            self._allocation.ended(tree, anchor, rollout.turns)
+        else:
+            self._allocation.failed(tree, anchor)
         self._cost.prompt_tokens += rollout.prompt_tokens
         self._cost.cached_tokens += rollout.cached_tokens

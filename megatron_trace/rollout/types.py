@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_trace.rollout.failures import Failure
 from megatron_trace.tree import Turn
 
 
@@ -51,9 +52,11 @@ class SampledRollout:
         anchor_prediction: predicted success probability of the anchor's history.
         cached_tokens: prompt tokens, over all turns, that the prefix cache served.
         prompt_tokens: prompt tokens over all turns.
+        failure: the environment's error that ended the rollout before its terminal turn.
     """
 
     turns: list[Turn]
     anchor_prediction: float
     cached_tokens: int
     prompt_tokens: int
+    failure: Failure | None = None

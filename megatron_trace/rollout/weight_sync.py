@@ -45,5 +45,10 @@ class WeightSync(Protocol):
         Returns:
             One reference for each worker. It is there when the worker samples as the version, and
             raises RuntimeError if the worker holds other weights than were sent.
+
+        Raises:
+            RayActorError: a worker has died, and nothing was sent yet. Call it again without that
+                worker.
+            EngineDied: likewise, a worker's engine.
         """
         ...

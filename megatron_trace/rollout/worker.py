@@ -11,6 +11,8 @@ from megatron_trace.config import Config, SettingError
 from megatron_trace.envs.environment import Environment
 from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
 from megatron_trace.rollout.engine import EngineStarter
+from megatron_trace.rollout.episode import CallRules, Episode
+from megatron_trace.rollout.failures import EpisodeFailed, Failure
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout, ScoredRoot
 from megatron_trace.rollout.weights import WeightUpdate
 from megatron_trace.supervise import stacks
@@ -57,12 +59,16 @@ class Worker:
         begin = time.perf_counter()
         enter(self._folder, self._config.rollout.ray_address)
         self._new_environment = self._environments()
-        stop = self._new_environment().stop
+        sample = self._new_environment()
+        settings = self._config.environment
+        self._rules = CallRules(
+            settings.name, sample.retryable, settings.retries, settings.step_timeout_s
+        )
         environment_s = time.perf_counter() - begin
         self._engine = self._start_engine(
-            self._config, self._model_path, stop, self._gpu, self._requires
+            self._config, self._model_path, sample.stop, self._gpu, self._requires
         )
-        self._codec = Codec(self._engine.encode, self._engine.decode)
+        self._codec = Codec(self._engine.encode, self._engine.decode, tuple(sample.stop))
         engine_s = time.perf_counter() - begin - environment_s
         await self._engine.set_version(0)
         # The engine's first request is slow; it should not be one that anybody waits for.
@@ -74,35 +80,32 @@ class Worker:
             "first_token_s": first_token_s,
         }
 
-    async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot]:
+    async def open_trees(self, tasks: Sequence[Mapping[str, Any]]) -> list[ScoredRoot | Failure]:
         """Start an episode of every task and score its prompt, which is embedded if needed."""
-        roots = await asyncio.gather(*(self._open_tree(task) for task in tasks))
-        if Requires.embedding in self._requires:
+        opened = await asyncio.gather(*(self._open_tree(task) for task in tasks))
+        roots = [root for root in opened if isinstance(root, ScoredRoot)]
+        if roots and Requires.embedding in self._requires:
             embeddings = await self._engine.embed([root.prompt_ids for root in roots])
             for root, embedding in zip(roots, embeddings, strict=True):
                 root.embedding = embedding
-        return roots
+        return opened
 
-    async def _open_tree(self, task: Mapping[str, Any]) -> ScoredRoot:
-        messages, state = await asyncio.to_thread(self._reset, task)
-        prompt_ids = self._engine.prompt_ids(messages)
-        if len(prompt_ids) >= self._limits.max_history_tokens:
-            raise ValueError(
-                f"a prompt of {len(prompt_ids)} tokens leaves no room within max_history_tokens"
-            )
+    async def _open_tree(self, task: Mapping[str, Any]) -> ScoredRoot | Failure:
+        episode = Episode(self._new_environment, self._rules, str(task.get("id")))
+        longest = self._limits.max_history_tokens
+        try:
+            prompt_ids, state = await episode.begin(task, self._engine.prompt_ids, longest)
+        except EpisodeFailed as error:
+            return error.failure
         # The prediction for a history comes with the first token after it.
         generation = await self._engine.generate(prompt_ids, max_tokens=1, seed=0)
         return ScoredRoot(prompt_ids, generation.prediction, state)
-
-    def _reset(self, task: Mapping[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any]]:
-        environment = self._new_environment()
-        return environment.reset(task), environment.snapshot()
 
     async def rollout(self, request: RolloutRequest) -> SampledRollout:
         """Sample one rollout."""
         return await sample_rollout(
             request,
-            self._new_environment(),
+            Episode(self._new_environment, self._rules, request.tree),
             self._engine.generate,
             self._codec,
             self._limits,
@@ -122,6 +125,10 @@ class Worker:
             await self._engine.load_chunk(await reference)
         await self.finish_receiving()
         await self.finish_version(update.version, update.fingerprint)
+
+    async def ping(self) -> None:
+        """Return when the engine has answered."""
+        await self._engine.ping()
 
     async def join_trainer(self, init_info: dict[str, Any]) -> None:
         """Join the trainer's process group; see `Engine.join_trainer`."""

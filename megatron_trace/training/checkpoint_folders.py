@@ -52,7 +52,7 @@ def newest_whole(
         if not problem:
             try:
                 return path, read_state(path)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError) as error:
                 # Written whole, but by a version with other fields.
                 problem = f"its state cannot be used: {error}"
         # Kept for whoever wants to save what is in it, under a name that is no checkpoint's.

@@ -5,14 +5,15 @@
 <run>/checkpoints/latest        name of the newest
 """
 
-import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from megatron_trace.config import CheckpointConfig
-from megatron_trace.files.atomic import PARTIAL, partial_path, publish, remove, write_text
+from megatron_trace.files.atomic import leftovers, partial_path, publish, remove, write_text
+from megatron_trace.files.space import lacking_room
 from megatron_trace.models.folders import HF
 from megatron_trace.policy.hf_writer import copy_hf_assets
 from megatron_trace.policy.manifest import write_manifest, written_checksums
@@ -48,8 +49,11 @@ class Checkpoints:
         self._events: list[str] = []
         self._begun_at = 0.0
         self._duration_s: float | None = None
-        for leftover in folder.glob(f"*{PARTIAL}"):
-            remove(leftover)
+        for leftover in leftovers(folder):
+            try:
+                remove(leftover)
+            except OSError as error:
+                self._events.append(f"{leftover}, left by a killed run, is not removed: {error}")
 
     def due(self, step: int, *, last: bool) -> bool:
         """Whether the settings ask for a checkpoint after `step`; `last` is the run's last step."""
@@ -60,20 +64,25 @@ class Checkpoints:
         """Start saving `state` with all weights and moments as they are now.
 
         Waits for the checkpoint before. A disk that is full or read-only costs the checkpoint, not
-        the run; `take_events` tells.
+        the run; `take_events` tells. The checkpoint before stays, and the next is tried as usual.
         """
         self.poll(wait=True)
         self._begun_at = time.monotonic()
         partial = partial_path(self._path(state.step))
         try:
+            # Looked at first: a disk that fills up during a save is full for all others as well.
+            if lack := lacking_room(self._folder, self._trainer.checkpoint_bytes):
+                raise OSError(lack)
+            remove(partial)
             partial.mkdir(parents=True)
             copy_hf_assets(self._model, partial / HF, self._dtype)
             write_state(partial, state)
-            self._check_room()
         except OSError as error:
             self._failed(state, str(error))
             return
-        self._trainer.begin_checkpoint(partial)
+        if problem := self._trainer.begin_checkpoint(partial):
+            self._failed(state, problem)
+            return
         self._writing = state
 
     def poll(self, *, wait: bool = False) -> None:
@@ -94,7 +103,12 @@ class Checkpoints:
             self._complete(state)
 
     def finish(self, state: RunState) -> bool:
-        """Make sure that `state` is on disk before the run ends. Returns whether it is."""
+        """Make sure that `state` is on disk before the run ends. Returns whether it is.
+
+        The weights must be those of `state`.
+        """
+        if not self._trainer.at_rest():
+            return False
         self.poll(wait=True)
         # At step 0 there is nothing that a new start would not make again.
         if self._saved_step != state.step and state.step > 0:
@@ -123,13 +137,6 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return step_folder(self._folder, step)
-
-    def _check_room(self) -> None:
-        # Refused before the weights are written: on a disk that fills up during a save the metrics
-        # fail too, which end the run.
-        needed, free = self._trainer.checkpoint_bytes, shutil.disk_usage(self._folder).free
-        if free < needed:
-            raise OSError(f"it needs {needed / 1e9:.2f} GB in {self._folder}")
 
     def _complete(self, state: RunState) -> None:
         """All ranks have written: the checkpoint gets its manifest and its name."""
@@ -160,12 +167,12 @@ class Checkpoints:
             remove(doomed)
 
     def _failed(self, state: RunState, problem: str) -> None:
-        shutil.rmtree(partial_path(self._path(state.step)), ignore_errors=True)
+        # The next save, or the next start, removes what stays now.
+        with suppress(OSError):
+            remove(partial_path(self._path(state.step)))
         kept = "there is none yet"
         if self._saved_step >= 0:
             kept = f"the newest is that of step {self._saved_step}"
-        free = shutil.disk_usage(self._folder.parent).free / 1e9
         self._events.append(
-            f"the checkpoint of step {state.step} could not be saved "
-            f"({kept}, {free:.2f} GB are free): {problem}"
+            f"the checkpoint of step {state.step} could not be saved ({kept}): {problem}"
         )

@@ -1,7 +1,7 @@
 """A run under its guard, and the exit code of each way in which it can end.
 
 0    all steps are taken
-1    an error, or a train rank died
+1    an error, a train rank died, or the last results could not be saved
 2    a wrong setting, or a checkpoint of another run; in a dry run also what does not fit
 3    a threshold of `stop` was crossed
 75   `stop.time_limit_min` has passed: start the run again to continue it
@@ -16,6 +16,7 @@ from pathlib import Path
 from megatron_trace.check.command import Command
 from megatron_trace.config import SettingError
 from megatron_trace.supervise import guard
+from megatron_trace.supervise.console import try_to_write
 from megatron_trace.supervise.guard import Guard, train_rank
 from megatron_trace.supervise.stop import Stop, Stopped
 
@@ -44,17 +45,21 @@ def run_guarded(command: Command) -> int:
 def _run(command: Command, run_guard: Guard, stop: Stop) -> tuple[int, str]:
     """The exit code, and the reason if it is not 0."""
     # Imported here: it takes seconds, in which the guard already listens to signals.
+    from megatron_trace.policy.manifest import DamagedCheckpoint
     from megatron_trace.policy.ranks import LeaderLost
     from megatron_trace.supervise.health import UnhealthyRun
     from megatron_trace.training.identity import OtherRun
+    from megatron_trace.training.results import Unsaved
     from megatron_trace.training.run import run
 
     try:
         run(command, run_guard, stop)
     except UnhealthyRun as error:
         return UNHEALTHY, f"stopped: {error}"
-    except (OtherRun, SettingError) as error:
+    except (OtherRun, SettingError, DamagedCheckpoint) as error:
         return REFUSED, f"error: {error}"
+    except Unsaved as error:
+        return FAILED, f"error: {error}"
     except Stopped as error:
         return error.exit_code, str(error)
     except LeaderLost:
@@ -76,5 +81,5 @@ def write_exit_code(code: int) -> int:
     """
     file = os.environ.get("TRACE_EXIT_FILE")
     if file and train_rank() == 0:
-        Path(file).write_text(f"{code}\n")
+        try_to_write(Path(file), f"{code}\n")
     return code

@@ -47,16 +47,20 @@ def train(
         sampling.sample_prefixes()
         trees, cost = sampling.finish()
         row = record_sampling(session, step, trees, cost)
+        cost.attempts.check(config.stop.failed)
         state = session.state.after(len(candidates), trees, allocator.state())
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
-        with cost.phase("weights", session):
-            trainer.push(fleet, version=step)
-        state = replace(state, updates=trainer.updates())
-        with cost.phase("checkpoint", session):
-            session.keep(state, trainer)
-        row |= cost.times() | {"events": fleet.take_events()}
-        session.write(row)
+        # The weights are those of this step from here on, whatever happens to the fleet: a
+        # checkpoint must say so, and the step gets its row.
+        session.state = replace(state, updates=trainer.updates())
+        try:
+            with cost.phase("weights", session):
+                trainer.push(fleet, version=step)
+            with cost.phase("checkpoint", session):
+                session.keep(trainer)
+        finally:
+            session.write(row | cost.times() | {"events": fleet.take_events()})
         # Checked last: the row and the checkpoint of a sick step are what its user will look at.
         check_health(row, config.stop)
         record_evaluation(session, fleet, heldout)
@@ -67,6 +71,7 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
     """Sample every step and train nothing (`--rollout-only`), with the weights of `model.path`.
 
     Raises:
+        UnhealthyRun: too much failed in the environment.
         Stopped: the run was asked to end.
     """
     stream = task_stream(tasks, session.config.run.seed)
@@ -75,6 +80,7 @@ def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks
         candidates = [next(stream) for _ in range(allocator.candidates())]
         trees, cost = sample_trees(fleet, allocator, candidates, f"step {step}", session)
         row = record_sampling(session, step, trees, cost)
+        cost.attempts.check(session.config.stop.failed)
         session.state = session.state.after(len(candidates), trees, allocator.state())
         session.write(row | cost.times() | {"events": fleet.take_events()})
         session.stop.check()
@@ -98,8 +104,8 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
         with cost.phase("checkpoint", session):
-            state = replace(session.state, step=step, updates=trainer.updates())
-            session.keep(state, trainer)
+            session.state = replace(session.state, step=step, updates=trainer.updates())
+            session.keep(trainer)
         row |= cost.times()
         session.write(row)
         check_health(row, config.stop)

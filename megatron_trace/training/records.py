@@ -19,7 +19,10 @@ def record_sampling(
 ) -> dict[str, Any]:
     """Save the trees of `step` if `run.save_trees` is set; returns the metrics of its sampling."""
     if session.config.run.save_trees:
-        save_trees(trees_file(session.run_dir, step), trees)
+        with session.can_do_without(f"the trees of step {step}"):
+            save_trees(trees_file(session.run_dir, step), trees)
+    for line in cost.attempts.tell():
+        session.note(line)
     return sampling_metrics(step, trees, cost)
 
 
@@ -30,7 +33,7 @@ def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) ->
         cost: what sampling cost, and nothing after it: the rates are per second of sampling.
     """
     row: dict[str, Any] = {"step": step, "policy_version": step - 1}
-    row |= tree_metrics(trees) | cost.predictor
+    row |= tree_metrics(trees) | cost.predictor | cost.attempts.counts()
     row["calibration"] = calibration_bins(trees)
     seconds = sum(cost.seconds.values())
     # A replay spends nothing on sampling.
@@ -52,6 +55,8 @@ def record_evaluation(session: Session, fleet: Fleet, heldout: Mapping[str, Task
     if not heldout or not due or step in session.evaluated:
         return
     begin = time.perf_counter()
-    row = {"step": step} | evaluate(fleet, heldout, session)
+    row = {"step": step} | evaluate(fleet, heldout, session, session.config.stop.failed)
+    for line in row.pop("events"):
+        session.note(line)
     row["time/evaluation"] = time.perf_counter() - begin
     session.write(row)

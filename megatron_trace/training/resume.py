@@ -9,10 +9,11 @@ from megatron_trace.config import Config
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.hf import read_config
+from megatron_trace.policy.manifest import verify
 from megatron_trace.training.checkpoint_folders import complete, newest_whole, step_folder
 from megatron_trace.training.identity import OtherRun, check_same, identity
-from megatron_trace.training.run_folder import run_folder
-from megatron_trace.training.run_state import RunState, read_state
+from megatron_trace.training.run_folder import finished_file, run_folder
+from megatron_trace.training.run_state import FILE, RunState, read_state
 from megatron_trace.training.session import reached_end
 from megatron_trace.training.trainer import Trainer
 
@@ -39,11 +40,11 @@ class RunInputs:
 
 
 def newest_state(config: Config) -> tuple[Path, RunState] | None:
-    """The newest checkpoint with its state, before its files are verified.
+    """The newest checkpoint with its state; only the state's file is verified yet.
 
     Returns:
-        None if there is no checkpoint, or none is wanted, or its state is unreadable. In the last
-        case `resume` will set the checkpoint aside and say so.
+        None if there is no checkpoint, or none is wanted, or its state is damaged. In the last case
+        `resume` will set the checkpoint aside and say so.
     """
     folder = run_folder(config) / "checkpoints"
     steps = complete(folder)
@@ -51,15 +52,24 @@ def newest_state(config: Config) -> tuple[Path, RunState] | None:
         return None
     path = step_folder(folder, steps[-1])
     try:
+        verify(path, names=(FILE,))
         return path, read_state(path)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return None
 
 
 def is_finished(config: Config, state: RunState) -> bool:
     """Whether a run that stands at `state` has taken all its steps and left all its results."""
-    results = [run_folder(config) / name for name in ("policy", "report.html")]
-    return reached_end(config.run, state) and all(result.exists() for result in results)
+    run_dir = run_folder(config)
+    if not reached_end(config.run, state):
+        return False
+    try:
+        # A policy alone may be that of an earlier end, before `run.steps` was raised.
+        finished = finished_file(run_dir).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return False
+    results = [run_dir / name for name in ("policy", "report.html")]
+    return finished == str(state.step) and all(result.exists() for result in results)
 
 
 def resume(

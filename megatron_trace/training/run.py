@@ -8,25 +8,23 @@ from rich.console import Console
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.command import Command
-from megatron_trace.config import Config, SettingError
+from megatron_trace.config import Config
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype
 from megatron_trace.policy.ranks import RankGroup
-from megatron_trace.report.history import decoder
 from megatron_trace.report.loggers import start_loggers
 from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 from megatron_trace.report.progress import RunProgress
-from megatron_trace.report.run_page import write_report
 from megatron_trace.report.run_summary import summary_table
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.supervise.guard import Guard, train_rank
-from megatron_trace.supervise.health import UnhealthyRun
-from megatron_trace.supervise.stop import Stop, Stopped
+from megatron_trace.supervise.stop import Stop
 from megatron_trace.training import loop
 from megatron_trace.training.checkpoints import Checkpoints
-from megatron_trace.training.identity import OtherRun, check_same
+from megatron_trace.training.identity import check_same
+from megatron_trace.training.results import Unsaved, save_results
 from megatron_trace.training.resume import RunInputs, is_finished, newest_state, resume
 from megatron_trace.training.run_folder import claim, move_aside, prepare_folder, run_folder
 from megatron_trace.training.run_state import RunState
@@ -39,6 +37,7 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
 
     Raises:
         UnhealthyRun: a threshold of `stop` was crossed; the results up to there are kept.
+        Unsaved: all steps are taken, but something could not be saved.
         Stopped: the run was asked to end; it can be continued.
         OtherRun: the newest checkpoint of the run's name is of another model or configuration.
         SettingError: Ray cannot be joined, or lacks what the fleet needs.
@@ -67,13 +66,11 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         return
     try:
         lead(command, inputs, Trainer(config, ranks), guard, stop)
-    except (UnhealthyRun, Stopped, OtherRun, SettingError):
-        # Raised between two calls of the ranks, so that all of them wait for the next. After any
-        # other error a rank may be inside a collective that never ends, and the guard has to kill
-        # it.
-        ranks.stop()
-        raise
-    ranks.stop()
+    finally:
+        # After an error of a call a rank may be inside a collective that never ends. The guard has
+        # to kill it then.
+        if ranks.come_to_rest():
+            ranks.stop()
 
 
 def lead(
@@ -108,17 +105,15 @@ def lead(
             session.note(note)
         try:
             take_steps(command, session, trainer, inputs)
-        except (UnhealthyRun, Stopped) as error:
-            # What was learned up to here is saved and reported like the results of a run that took
-            # all its steps.
+        except Exception as error:
+            # Whatever it was: what was learned up to here is saved and reported first.
             reason = error
-        session.finish()
-        progress.phase("saving")
-        # A run that was stopped will be continued, and it has little time left.
-        if trainer is not None and not isinstance(reason, Stopped):
-            trainer.save(run_dir / "policy")
-        write_report(run_dir, decode=decoder(run_dir))
-    console.print(summary_table(run_dir))
+        try:
+            save_results(session, trainer, reason)
+        except Unsaved as error:
+            reason = error
+    if session.state.step:
+        console.print(summary_table(run_dir))
     if reason is not None:
         raise reason
 
@@ -191,8 +186,9 @@ def running_fleet(session: Session, allocator: Allocator) -> Iterator[Fleet]:
         with session.guard.watching(fleet.vital_processes()):
             fleet.wait()
             yield fleet
-    except Stopped:
-        # Save first: closing the fleet takes some of the time that is left.
+    except Exception:
+        # Save first: closing the fleet takes time, of which a run that was stopped has little, and
+        # may fail after an error.
         session.finish()
         raise
     finally:

@@ -1,6 +1,7 @@
 """The folder of a run's results: who may use it, and what happens to what is in it."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -8,7 +9,11 @@ from filelock import lock_descriptor
 from omegaconf import OmegaConf
 
 from megatron_trace.config import Config
+from megatron_trace.files.atomic import write_text
 from megatron_trace.training.identity import OtherRun
+
+TREES = re.compile(r"step_(\d+)\.jsonl\.gz")
+"""Name of a step's trees."""
 
 CLAIM_S = 20.0
 """How long a run waits for another of its name to end."""
@@ -24,6 +29,11 @@ def run_folder(config: Config) -> Path:
 def trees_file(run_dir: Path, step: int) -> Path:
     """Where a step's trees are kept."""
     return run_dir / "trees" / f"step_{step:05d}.jsonl.gz"
+
+
+def finished_file(run_dir: Path) -> Path:
+    """Holds the number of the last step once all results of the run are there."""
+    return run_dir / "finished"
 
 
 def claim(run_dir: Path) -> None:
@@ -62,7 +72,8 @@ def move_aside(run_dir: Path) -> None:
 def prepare_folder(config: Config, step: int) -> None:
     """Write the run's settings, and remove the trees of steps after `step`: they come again."""
     run_dir = run_folder(config)
-    OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     for file in (run_dir / "trees").glob("step_*"):
-        if int(file.name.removeprefix("step_").split(".")[0]) > step:
+        match = TREES.fullmatch(file.name)
+        if match and int(match[1]) > step:
             file.unlink()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,21 @@ def read_state(checkpoint: Path) -> RunState:
     """The run's state in a checkpoint.
 
     Raises:
-        OSError, ValueError, TypeError: the file is missing or damaged.
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or of another version of this program.
     """
-    return RunState(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
+    stored = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+    if not isinstance(stored, dict):
+        raise ValueError(f"{FILE} is not an object")
+    names = {one.name for one in fields(RunState)}
+    # A default in place of a missing number would continue from a step that never was.
+    if wrong := sorted(names ^ stored.keys()):
+        raise ValueError(f"{FILE} lacks, or has in addition: {', '.join(wrong)}")
+    for name, value in stored.items():
+        wanted = type(getattr(RunState(), name))
+        if type(value) is not wanted or (wanted is int and value < 0):
+            raise ValueError(f"{FILE}: {name} is {value!r}")
+    return RunState(**stored)
 
 
 def write_state(checkpoint: Path, state: RunState) -> None:

@@ -1,7 +1,8 @@
 """What accompanies a run whatever it does: its state, its checkpoints, and where it reports."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Session:
         stop: asks the run to end.
         evaluated: steps whose evaluation is already written down.
         notes: events for the next row.
+        saved: what `finish` found.
+        failed_writes: writes since the last row that failed and that the run does not need.
     """
 
     config: Config
@@ -50,6 +53,8 @@ class Session:
     checkpoints: Checkpoints | None
     evaluated: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    failed_writes: int = 0
+    saved: bool = True
     _polled_at: float = 0.0
     _checkpoint_s: float | None = None
 
@@ -72,9 +77,18 @@ class Session:
         self.notes.append(event)
         self.progress.message(event)
 
-    def keep(self, state: RunState, trainer: Trainer) -> None:
-        """A step is finished, and the run now stands at `state`. Save it if that is due."""
-        self.state = state
+    @contextmanager
+    def can_do_without(self, what: str) -> Iterator[None]:
+        """Write something that the run does not need: an error of the disk is noted and counted."""
+        try:
+            yield
+        except OSError as error:
+            self.failed_writes += 1
+            self.note(f"{what} could not be written: {error}")
+
+    def keep(self, trainer: Trainer) -> None:
+        """Save the step that is finished, if that is due."""
+        state = self.state
         if self.checkpoints is not None:
             self.checkpoints.poll()
             if self.checkpoints.due(state.step, last=self.at_end()):
@@ -82,7 +96,8 @@ class Session:
             self._tell(self.checkpoints)
         every = self.config.checkpoint.export_hf_every
         if every and state.step % every == 0:
-            trainer.save(self.run_dir / "hf" / f"step_{state.step:05d}")
+            with self.can_do_without(f"the export of step {state.step}"):
+                trainer.save(self.run_dir / "hf" / f"step_{state.step:05d}")
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write down a step's or an evaluation's row and show it."""
@@ -92,19 +107,29 @@ class Session:
             for event in row.get("events", []):
                 self.progress.message(event)
             row["events"], self.notes = [*self.notes, *row.get("events", [])], []
+            if self.failed_writes:
+                row["failed_writes"], self.failed_writes = self.failed_writes, 0
             if self._checkpoint_s is not None:
                 row["checkpoint_s"], self._checkpoint_s = self._checkpoint_s, None
-        self.writer.write(row)
+        with self.can_do_without("metrics.jsonl"):
+            self.writer.write(row)
+        # Loggers have shown already what is wrong with them.
+        self.notes += self.writer.take_events()
         self.progress.step_done(row)
 
-    def finish(self) -> None:
-        """Make sure that the last finished step is on disk. A second call does nothing."""
+    def finish(self) -> bool:
+        """Make sure that the last finished step is on disk. A second call does nothing.
+
+        Returns:
+            Whether it is, or need not be.
+        """
         if self.checkpoints is None:
-            return
+            return self.saved
         self.progress.phase("checkpoint")
-        self.checkpoints.finish(self.state)
+        self.saved = self.checkpoints.finish(self.state) or not self.state.step
         self._tell(self.checkpoints)
         self.checkpoints = None
+        return self.saved
 
     def _poll(self) -> None:
         # While a checkpoint is written, every look is a call of all train ranks. Progress may come

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from megatron_trace.allocation import advantage_settings
+from megatron_trace.check.space import OPTIMIZER_BYTES
 from megatron_trace.config import Config
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.hf import TensorMeta
@@ -15,9 +16,6 @@ from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.tree import RolloutTree
-
-OPTIMIZER_BYTES = 12
-"""Bytes of a parameter's optimizer state in a checkpoint: weight and two moments, in float32."""
 
 
 class Trainer:
@@ -44,7 +42,11 @@ class Trainer:
         return self._ranks.call(Policy.update, rows)
 
     def save(self, folder: Path) -> None:
-        """Write the policy and its predictor as a HF folder."""
+        """Write the policy and its predictor as a HF folder.
+
+        Raises:
+            OSError: it cannot be written. The ranks can be called as before.
+        """
         self._ranks.call(Policy.save_hf, folder)
 
     def updates(self) -> int:
@@ -59,9 +61,17 @@ class Trainer:
             total += math.prod(shape) * (dtype.itemsize + OPTIMIZER_BYTES)
         return total
 
-    def begin_checkpoint(self, folder: Path) -> None:
-        """Copy all weights and moments and start writing them to the existing `folder`."""
-        self._ranks.call(Policy.begin_checkpoint, folder)
+    def at_rest(self) -> bool:
+        """Whether all ranks can be called: after an error, whether they had no part in it."""
+        return self._ranks.come_to_rest()
+
+    def begin_checkpoint(self, folder: Path) -> str:
+        """Copy all weights and moments and start writing them to the existing `folder`.
+
+        Returns:
+            what went wrong, or "".
+        """
+        return self._ranks.call(Policy.begin_checkpoint, folder)
 
     def finish_checkpoint(self, wait: bool) -> str | None:
         """None while the checkpoint is being written, "" when it is complete, or what went wrong."""

@@ -28,6 +28,7 @@ class LetterEnvironment:
     """Every turn but the last brings the number of turns; tasks are told apart by their letter."""
 
     stop = STOP
+    retryable = ()
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}

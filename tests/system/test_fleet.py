@@ -307,6 +307,8 @@ def test_a_closed_fleet_leaves_no_process_and_no_file(tied: Setup) -> None:
     """The last test of this file: the fleet that started Ray is closed."""
     temp = tied.fleet._cluster.temp
     assert temp is not None
+    # The test before this one killed two workers, which may still be starting.
+    tied.fleet.wait()
     pids = [pid for worker in processes() for pid in worker.values()]
     pids += tied.fleet.vital_processes().values()
     assert len(pids) == 6

@@ -37,6 +37,7 @@ class VLLMEngine:
         self._temperature = temperature
         self._codec = codec
         self._version = 0
+        self._updating = False
         self._request_ids = itertools.count()
         # The model's own number of tokens; `llm.model_config.get_vocab_size()` counts the carriers.
         vocabulary = llm.model_config.hf_text_config.vocab_size
@@ -93,6 +94,10 @@ class VLLMEngine:
         # All tensor-parallel ranks have the same.
         return of_ranks[0]
 
+    async def ping(self) -> None:
+        """Return when every process of the engine has answered."""
+        await self._take_fingerprint()
+
     async def join_trainer(self, init_info: dict[str, Any]) -> None:
         """Join the trainer's NCCL group; `init_info` comes from vLLM's trainer side."""
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
@@ -101,7 +106,11 @@ class VLLMEngine:
             await self.llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info))
 
     async def start_update(self) -> None:
-        """Make the layers ready to be loaded."""
+        """Make the layers ready to be loaded. A second call before `finish_update` does nothing."""
+        # The first call stands where the update was called off: another worker had died.
+        if self._updating:
+            return
+        self._updating = True
         # The fingerprint then starts at 0, without what was loaded before.
         await self._take_fingerprint()
         with engine_deaths():
@@ -128,6 +137,7 @@ class VLLMEngine:
         """
         with engine_deaths():
             await self.llm.finish_weight_update()
+        self._updating = False
         return await self._take_fingerprint()
 
     async def set_version(self, version: int) -> None:

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
+from megatron_trace.models.cuda_memory import fix_segments
 from megatron_trace.rollout.vllm.carriers import CARRIERS
 from megatron_trace.tree import Requires
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 CPU_BATCH_TOKENS = 4096
 """Most tokens of one engine step on the CPU, unless a single history is longer."""
 
+READY_TIMEOUT_S = 1500
+"""Longest start of an engine, in s. vLLM's own 600 are too few for a cold file system and a cold
+compile cache. Less than the default of `stop.hang_s`, so that vLLM's message comes first.
+"""
+
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TORCHRUN_PREFIXES = ("TORCHELASTIC_", "ROLE_", "GROUP_")
 """Environment variables by which torchrun tells its processes who they are."""
@@ -23,6 +29,7 @@ TORCHRUN_PREFIXES = ("TORCHELASTIC_", "ROLE_", "GROUP_")
 def launch(config: Config, model_path: str, gpu: bool, requires: frozenset[Requires]) -> "AsyncLLM":
     """Load the model and start the engine's process; needs a running event loop."""
     forget_torchrun()
+    fix_segments()
     os.environ.update(engine_environment(config, gpu))
     # vLLM reads its environment variables while it is imported, so not before here.
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -67,7 +74,8 @@ def engine_environment(config: Config, gpu: bool) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "WARNING",
     }
     if gpu:
-        return common
+        timeout = os.environ.get("VLLM_ENGINE_READY_TIMEOUT_S", str(READY_TIMEOUT_S))
+        return common | {"VLLM_ENGINE_READY_TIMEOUT_S": timeout}
     # A core is left to the actor: with as many busy OpenMP threads as cores, small models run ten
     # times slower.
     threads = max(1, ((os.cpu_count() or 1) - 1) // config.rollout.workers)

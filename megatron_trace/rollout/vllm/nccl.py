@@ -45,7 +45,9 @@ class NCCLSender:
         )
 
     def send(self) -> int:
-        """Broadcast all weights. Returns their fingerprint."""
+        """Broadcast all weights to engines that are ready to receive. Returns their fingerprint."""
+        # vLLM packs the tensors on streams that wait for no other: what writes weights must be done.
+        torch.cuda.current_stream().synchronize()
         self._engine.send_weights()
         return self._source.fingerprint
 
@@ -74,6 +76,10 @@ class GatheredWeights(WeightSource):
         # Taken while the tensors pass, so that no second gathering is needed to check the engines.
         self.fingerprint = 0
         for name, tensor in self._weights.weights():
+            # vLLM packs on two streams in turn. A block that is gathered on one may be packed on the
+            # other, and its memory must not be used again before that is done.
+            tensor.record_stream(torch.cuda.current_stream())
+            # This waits for the values, so that they may be read on any stream afterwards.
             self.fingerprint = (self.fingerprint + fingerprint(name, tensor)) % MODULUS
             yield name, tensor
 
@@ -96,8 +102,7 @@ class FleetClient:
         results(joins)
 
     def start_weight_update(self) -> None:
-        """Make the layers ready to be loaded."""
-        results(call(worker, Worker.start_receiving) for worker in self._workers)
+        """Nothing: `BroadcastSync.bring` has made the layers ready, where a death is survived."""
 
     def update_weights(self, update_info: Any) -> None:
         """Receive; runs while the trainer broadcasts."""

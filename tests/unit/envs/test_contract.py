@@ -68,7 +68,7 @@ def test_an_environment_that_keeps_it_passes() -> None:
     ("kind", "message"),
     [
         (Forgetful, "snapshot after restore is another"),
-        (Generous, r"a reward of 2.0 is not in \[0, 1\]"),
+        (Generous, r"the reward is 2, which is not in \[0, 1\]"),
         (Sharing, "later steps have changed a snapshot"),
     ],
 )

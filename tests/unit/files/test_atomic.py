@@ -9,6 +9,7 @@ import pytest
 
 from megatron_trace.files import atomic
 from megatron_trace.files.atomic import (
+    RETIRED,
     partial_path,
     publish,
     remove,
@@ -126,10 +127,10 @@ os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
     else:
         path.write_text("old")
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode < 0
-    assert names(tmp_path) >= {"it.partial"}
+    assert names(tmp_path) >= {partial_path(path).name}
     if "folder" in write:
         with whole_folder(path) as partial:
-            assert names(path if path.exists() else tmp_path / "it.retired") == {"old"}
+            assert names(path) == {"old"}
             (partial / "new").touch()
         assert names(path) == {"new"}
     else:
@@ -139,9 +140,9 @@ os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_an_old_folder_that_only_its_retired_name_keeps_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
-    (tmp_path / "folder.retired").mkdir()
-    (tmp_path / "folder.retired" / "old").touch()
+    path, retired = tmp_path / "folder", tmp_path / f".folder{RETIRED}"
+    retired.mkdir()
+    (retired / "old").touch()
     with pytest.raises(Killed), whole_folder(path):
         assert names(path) == {"old"}
         raise Killed
@@ -161,12 +162,13 @@ def test_content_and_names_are_on_the_disk_before_and_after_the_rename(
 
     monkeypatch.setattr(Path, "replace", recorded)
     write_text(tmp_path / "file", "")
-    assert done == ["file.partial", "rename", tmp_path.name]
+    assert done == [partial_path(Path("file")).name, "rename", tmp_path.name]
     done.clear()
-    (tmp_path / "folder.partial" / "sub").mkdir(parents=True)
-    (tmp_path / "folder.partial" / "sub" / "file").touch()
+    partial = partial_path(tmp_path / "folder")
+    (partial / "sub").mkdir(parents=True)
+    (partial / "sub" / "file").touch()
     publish(tmp_path / "folder")
-    assert sorted(done[:3]) == ["file", "folder.partial", "sub"]
+    assert sorted(done[:3]) == sorted(["file", partial.name, "sub"])
     assert done[3:] == ["rename", tmp_path.name]
 
 

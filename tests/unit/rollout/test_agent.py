@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -9,18 +10,19 @@ import pytest
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.rollout.agent import Codec, Limits, action_text, sample_rollout, turn_seed
 from megatron_trace.rollout.engine import Generation
+from megatron_trace.rollout.episode import CallRules, Episode
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
 CODEC = Codec(
-    encode=lambda text: [ord(char) for char in text], decode=lambda ids: "".join(map(chr, ids))
+    encode=lambda text: [ord(char) for char in text],
+    decode=lambda ids: "".join(map(chr, ids)),
+    stop=(";",),
 )
 LIMITS = Limits(max_turn_tokens=8, max_history_tokens=40)
 
 
 class Counter:
     """Counts to its goal; the observation is the count so far."""
-
-    stop = (";",)
 
     def __init__(self) -> None:
         self.count = -1
@@ -69,7 +71,8 @@ def sample(
     engine: Engine, *, history: str = "ask", count: int = 0, limits: Limits = LIMITS
 ) -> SampledRollout:
     request = RolloutRequest("r", CODEC.encode(history), {"count": count})
-    return asyncio.run(sample_rollout(request, Counter(), engine, CODEC, limits, run_seed=3))
+    episode = Episode(Counter, CallRules(), "task")
+    return asyncio.run(sample_rollout(request, episode, engine, CODEC, limits, run_seed=3))
 
 
 def test_each_turn_continues_from_the_very_ids_before_it() -> None:
@@ -163,7 +166,8 @@ def test_an_action_ends_where_its_stop_string_ends(tokens: list[str], expected: 
     def decode(ids: list[int]) -> str:
         return "".join(tokens[number] for number in ids)
 
-    assert action_text(list(range(len(tokens))), decode, STOP) == expected
+    codec = Codec(CODEC.encode, decode, STOP)
+    assert action_text(list(range(len(tokens))), codec) == expected
 
 
 class Listener(Counter):
@@ -178,11 +182,33 @@ class Listener(Counter):
 
 def test_the_environment_hears_no_more_than_the_history_keeps_every_sampled_token() -> None:
     # Token 1 is ";." here.
-    codec = Codec(encode=CODEC.encode, decode=lambda ids: CODEC.decode(ids).replace("\x01", ";."))
+    codec = replace(CODEC, decode=lambda ids: CODEC.decode(ids).replace("\x01", ";."))
+    episode = Episode(Listener, CallRules(), "task")
     request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0})
     engine = Engine("ab\x01", "cdef\x01")
     limits = Limits(max_turn_tokens=8, max_history_tokens=40)
-    rollout = asyncio.run(sample_rollout(request, Listener(), engine, codec, limits, run_seed=3))
+    rollout = asyncio.run(sample_rollout(request, episode, engine, codec, limits, run_seed=3))
     assert Listener.heard == ["ab;", "cdef;"]
     assert [CODEC.decode(turn.action_ids) for turn in rollout.turns] == ["ab\x01", "cdef\x01"]
     assert CODEC.decode(engine.prompts[1]) == "askab\x01<3>"
+
+
+class Broken(Counter):
+    """Its tool fails in the second step."""
+
+    def step(self, action: str) -> StepResult:
+        if self.count:
+            raise TimeoutError("the tool did not answer")
+        return super().step(action)
+
+
+def test_an_error_of_the_environment_ends_the_rollout_as_failed() -> None:
+    request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0}, "geo-7")
+    episode = Episode(Broken, CallRules("broken"), "geo-7")
+    engine = Engine("ab;", "c;")
+    rollout = asyncio.run(sample_rollout(request, episode, engine, CODEC, LIMITS, run_seed=3))
+    assert rollout.failure is not None
+    assert rollout.failure.text.startswith(
+        "environment broken, task geo-7: step raised TimeoutError: the tool did not answer"
+    )
+    assert not any(turn.terminal for turn in rollout.turns)

@@ -1,6 +1,7 @@
 """Who is sent which version, and in which group."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from megatron_trace.rollout.broadcast import BroadcastSync
@@ -15,11 +16,18 @@ class Engine:
         self.group: Group | None = None
         self.version: int | None = None
         self.sent: int | None = None
-        self.finish_version = self
+        self.finish_version = self.start_receiving = self
 
-    def remote(self, version: int, fingerprint: int) -> None:
-        assert fingerprint == self.sent
-        self.version = version
+    def remote(self, version: int | None = None, fingerprint: int | None = None) -> "Engine":
+        if version is not None:
+            assert fingerprint == self.sent
+            self.version = version
+        return self
+
+    def future(self) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 class Group:

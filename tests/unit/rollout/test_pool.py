@@ -55,7 +55,8 @@ class Workers:
         self.die_while_loading = 0
         self._fatal = set(fatal)
         self.start, self.double = Method(lambda: {}), Method(self._double)
-        self.load = Method(self._load)
+        self.load, self.ping = Method(self._load), Method(self._ping)
+        self.deaths_unseen = 0
 
     def __call__(self) -> "Workers":
         return self
@@ -65,6 +66,11 @@ class Workers:
         if len(self.asked) - 1 in self._fatal:
             raise RayActorError()
         return 2 * number
+
+    def _ping(self) -> None:
+        if self.deaths_unseen:
+            self.deaths_unseen -= 1
+            raise RayActorError()
 
     def _load(self, version: int) -> None:
         if self.die_while_loading:
@@ -181,6 +187,17 @@ def test_a_worker_that_dies_while_it_loads_is_restarted_and_loads_again() -> Non
     pool = make_pool(workers)
     pool.wait()
     workers.die_while_loading = 1
+    pool.update_weights(NO_WEIGHTS, 7)
+    assert pool.run(jobs(1, 2, 3)) == [2, 4, 6]
+    pool.wait()
+    assert pool.deaths == 1 and workers.loaded == [7, 7]
+
+
+def test_a_worker_that_died_while_nobody_sampled_gets_the_version_when_it_is_back() -> None:
+    workers = Workers()
+    pool = make_pool(workers)
+    pool.wait()
+    workers.deaths_unseen = 1
     pool.update_weights(NO_WEIGHTS, 7)
     assert pool.run(jobs(1, 2, 3)) == [2, 4, 6]
     pool.wait()

@@ -1,13 +1,19 @@
 """Both stages of a step, with a sampler that needs no engine."""
 
+from random import Random
+
 import numpy as np
 import pytest
 
 from megatron_trace.allocation import Allocator
-from megatron_trace.config import AllocationConfig
+from megatron_trace.allocation.calibration import Calibrated
+from megatron_trace.allocation.registry import STRATEGIES
+from megatron_trace.config import AllocationConfig, BudgetUnit
 from megatron_trace.rollout.evaluation import evaluate
+from megatron_trace.rollout.failures import Failure
 from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.rollout.types import SampledRollout
+from megatron_trace.supervise.health import UnhealthyRun
 from megatron_trace.tree import ROOT
 from tests.unit.trees import chain, empty_tree
 
@@ -103,3 +109,97 @@ def test_evaluation_counts_each_set_and_all_tasks() -> None:
     assert row["evaluation"] == {"easy": 0.0, "hard": pytest.approx(2 / 3), "mean": 0.5}
     assert row["evaluation_tasks"] == 4
     assert row["evaluation_standard_error"] == pytest.approx(np.std([0, 1, 0, 1]) / 2)
+
+
+class FailingFleet(CoinFleet):
+    """Fails a share of the tasks, and of the rollouts."""
+
+    def __init__(self, tasks=0.0, rollouts=0.0, seed=0):
+        super().__init__()
+        self.tasks, self.rollouts, self.random = tasks, rollouts, Random(seed)
+
+    def open_trees(self, tasks):
+        opened = []
+        for tree in super().open_trees(tasks):
+            tree.embedding = [1.0, float(len(opened))]
+            failed = self.random.random() < self.tasks
+            opened.append(Failure("no reset") if failed else tree)
+        return opened
+
+    def sample(self, requests, on_done=None):
+        def fail(number, rollout):
+            for turn in rollout.turns:
+                turn.entropies = [0.1, 0.2]
+            if self.random.random() < self.rollouts:
+                rollout.failure, rollout.turns = Failure(f"no tool {number}"), []
+            return on_done(number, rollout) if on_done else None
+
+        return super().sample(requests, fail)
+
+
+def step(fleet, strategy="trace", **others):
+    allocator = Allocator(settings(strategy, **others))
+    return sample_trees(fleet, allocator, TASKS, "step 1", Silent())
+
+
+def test_a_failed_rollout_joins_no_tree_but_is_paid() -> None:
+    fleet = FailingFleet(rollouts=0.3)
+    trees, cost = step(fleet)
+    failed = len(cost.attempts.failed_rollouts)
+    assert failed > 0 and cost.attempts.rollouts == len(fleet.requests) == 16
+    assert sum(len(tree.rollouts) for tree in trees) == 16 - failed
+    assert sum(len(tree.leaves()) for tree in trees) == 16 - failed
+    assert cost.attempts.counts() == {"failed_tasks": 0, "failed_rollouts": failed}
+
+
+SHARES = [(tasks, rollouts) for tasks in (0.0, 0.5, 1.0) for rollouts in (0.2, 0.7, 1.0)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.names())
+def test_every_strategy_survives_failures_and_comes_to_an_end(strategy, monkeypatch) -> None:
+    # Fitting takes longer than all the rest.
+    monkeypatch.setattr(Calibrated, "observe", lambda self, new: None)
+    for unit, budget in ((BudgetUnit.rollouts, 16), (BudgetUnit.tokens, 96)):
+        for seed, (tasks, rollouts) in enumerate(SHARES):
+            options = {"infotree": {"speculative": seed % 2 == 0}}
+            others = {"unit": unit, "budget": budget, "expected_tokens": 6, "options": options}
+            trees, cost = step(FailingFleet(tasks, rollouts, seed), strategy, **others)
+            ended = sum(len(tree.rollouts) for tree in trees)
+            assert ended + len(cost.attempts.failed_rollouts) == cost.attempts.rollouts
+
+
+def test_too_many_failures_stop_the_run_and_name_the_first() -> None:
+    _, cost = step(FailingFleet(rollouts=0.5))
+    cost.attempts.check(0.9)
+    message = r"\d+ of 16 rollouts failed .* stop.failed = 0.1 allows; the first: no tool"
+    with pytest.raises(UnhealthyRun, match=message):
+        cost.attempts.check(0.1)
+    _, cost = step(FailingFleet(tasks=0.5))
+    with pytest.raises(UnhealthyRun, match=r"of 4 tasks failed .*; the first: no reset"):
+        cost.attempts.check(0.1)
+
+
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_a_step_of_which_all_failed_is_never_learned_from(limit) -> None:
+    for fleet in (FailingFleet(tasks=1.0), FailingFleet(rollouts=1.0)):
+        _, cost = step(fleet)
+        with pytest.raises(UnhealthyRun):
+            cost.attempts.check(limit)
+
+
+def test_the_first_failures_are_told_one_by_one() -> None:
+    _, cost = step(FailingFleet(rollouts=0.9))
+    lines = cost.attempts.tell()
+    assert len(lines) == 4 and all(line.startswith("failed: no tool") for line in lines[:3])
+    assert lines[3].startswith(f"{len(cost.attempts.failed_rollouts)} episodes failed")
+
+
+def test_evaluation_leaves_out_what_failed_and_counts_it() -> None:
+    tasks = [{"id": f"t{number}", "v": 0.5} for number in range(40)]
+    heldout = {"a": tasks[:20], "b": tasks[20:]}
+    row = evaluate(FailingFleet(tasks=0.2, rollouts=0.2), heldout, Silent(), 0.9)
+    assert 0 < row["evaluation_failed"] == 40 - row["evaluation_tasks"]
+    assert set(row["evaluation"]) == {"a", "b", "mean"} and row["events"]
+    assert all(0.2 < success < 0.8 for success in row["evaluation"].values())
+    with pytest.raises(UnhealthyRun):
+        evaluate(FailingFleet(rollouts=1.0), heldout, Silent())

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from megatron_trace.config import CheckpointConfig, Config
+from megatron_trace.files.atomic import partial_path
 from megatron_trace.policy.manifest import verify, write_manifest
 from megatron_trace.training.checkpoint_folders import complete, newest_whole, superseded
 from megatron_trace.training.checkpoints import Checkpoints
@@ -35,8 +36,12 @@ class FakeTrainer:
         self.problem: str | None = ""
         self.folder = Path()
 
-    def begin_checkpoint(self, folder: Path) -> None:
+    def at_rest(self) -> bool:
+        return True
+
+    def begin_checkpoint(self, folder: Path) -> str:
         (folder / "__0_0.distcp").write_text("weights")
+        return ""
 
     def finish_checkpoint(self, wait: bool) -> str | None:
         return self.problem if not wait or self.problem is not None else ""
@@ -104,7 +109,7 @@ def test_a_write_that_fails_costs_the_checkpoint_only_and_is_told(
     checkpoints.poll()
     (event,) = checkpoints.take_events()
     assert event.startswith(
-        "the checkpoint of step 2 could not be saved (the newest is that of step 1, "
+        "the checkpoint of step 2 could not be saved (the newest is that of step 1): "
     )
     assert event.endswith("No space left on device")
     assert {path.name for path in folder.iterdir()} == {"step_00001", "latest"}
@@ -118,7 +123,7 @@ def test_a_checkpoint_counts_as_saved_even_if_its_name_could_not_be_noted(
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("latest.partial"):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(partial_path(Path("latest")).name):
             raise OSError("No space left on device")
         fsync(descriptor)
 
@@ -137,7 +142,7 @@ def test_a_checkpoint_that_would_not_fit_is_not_begun(tmp_path: Path, model: Pat
     trainer.checkpoint_bytes = 10**18
     checkpoints.begin(RunState(step=1))
     (event,) = checkpoints.take_events()
-    assert "it needs 1000000000.00 GB" in event
+    assert "about 1000000000.000 GB are needed" in event and str(tmp_path) in event
 
 
 def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -> None:
@@ -148,8 +153,8 @@ def test_the_end_of_a_run_saves_what_is_not_saved(tmp_path: Path, model: Path) -
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path, model: Path) -> None:
-    (tmp_path / "checkpoints" / "step_00004.partial").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "latest.partial").write_text("step_0")
+    partial_path(tmp_path / "checkpoints" / "step_00004").mkdir(parents=True)
+    partial_path(tmp_path / "checkpoints" / "latest").write_text("step_0")
     _, _, folder = make(tmp_path, model)
     assert not list(folder.iterdir())
 

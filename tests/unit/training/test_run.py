@@ -2,10 +2,12 @@ import pytest
 
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
+from megatron_trace.policy.manifest import write_manifest
 from megatron_trace.training import resume
 from megatron_trace.training import run as runs
 from megatron_trace.training.identity import OtherRun
 from megatron_trace.training.resume import RunInputs, newest_state
+from megatron_trace.training.run_folder import finished_file
 from megatron_trace.training.run_state import RunState, write_state
 
 
@@ -20,6 +22,8 @@ def finished(tmp_path, monkeypatch) -> Command:
     checkpoint = runs.run_folder(config) / "checkpoints" / "step_00003"
     checkpoint.mkdir(parents=True)
     write_state(checkpoint, RunState(step=3, identity=same))
+    write_manifest(checkpoint)
+    finished_file(runs.run_folder(config)).write_text("3\n")
     for name in ("policy", "report.html"):
         (runs.run_folder(config) / name).touch()
 

@@ -1,0 +1,211 @@
+"""An episode as a worker plays it: its calls take place in threads, within a time limit, and end in
+a checked result or in `EpisodeFailed`, whatever the environment does.
+"""
+
+import asyncio
+import copy
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from megatron_trace.envs.environment import Environment, StepResult
+from megatron_trace.envs.results import (
+    BadResult,
+    checked_messages,
+    checked_result,
+    checked_snapshot,
+)
+from megatron_trace.rollout.failures import EpisodeFailed, Failure
+
+Result = TypeVar("Result")
+
+CALLS = 32
+"""Most calls of environments at the same time in one worker."""
+
+RETRY_WAIT_S = 1.0
+"""Wait before a call is tried again; it doubles with every try."""
+
+MESSAGE_CHARS, TRACE_CHARS = 300, 4000
+"""A failure's message is cut to its beginning, its stack to its end."""
+
+
+@dataclass(frozen=True)
+class CallRules:
+    """How the episodes of a worker call their environment.
+
+    Attributes:
+        name: of the environment.
+        retryable: exceptions after which a call may be tried again; `Environment.retryable`.
+        retries: how often (`environment.retries`).
+        limit_s: time limit of a call (`environment.step_timeout_s`); None: none.
+        slots: what a call holds while it runs.
+    """
+
+    name: str = "environment"
+    retryable: tuple[type[BaseException], ...] = ()
+    retries: int = 0
+    limit_s: float | None = None
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLS))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an action brought, checked.
+
+    Attributes:
+        observation_ids: token ids of the observation; empty at the end of the episode.
+        snapshot: after the action; None at the end.
+    """
+
+    result: StepResult
+    observation_ids: list[int] = field(default_factory=list)
+    snapshot: dict[str, Any] | None = None
+
+
+class Episode:
+    """One episode on one task; its methods raise `EpisodeFailed` and nothing else."""
+
+    def __init__(self, make: Callable[[], Environment], rules: CallRules, task: str) -> None:
+        """
+        Args:
+            make: makes an environment.
+            task: the task's id, for messages.
+        """
+        self._make, self._rules, self._task = make, rules, task
+        self._environment: Environment | None = None
+
+    async def begin(
+        self,
+        task: Mapping[str, Any],
+        prompt_ids: Callable[[list[dict[str, str]]], list[int]],
+        longest: int,
+    ) -> tuple[list[int], dict[str, Any]]:
+        """Start on `task`; returns the prompt's token ids and the snapshot after the start.
+
+        Args:
+            prompt_ids: token ids of a chat. It is not called in a thread.
+            longest: most tokens of a rollout, prompt included.
+        """
+
+        def reset() -> tuple[list[dict[str, str]], dict[str, Any]]:
+            environment = self._make()
+            messages = checked_messages(environment.reset(task))
+            return messages, checked_snapshot(environment.snapshot())
+
+        messages, state = await self._call("reset", reset)
+        try:
+            ids = prompt_ids(messages)
+        except Exception as error:
+            raise EpisodeFailed(self._failure("the chat template", error)) from None
+        if len(ids) >= longest:
+            limit = f"rollout.max_history_tokens = {longest}"
+            too_long = BadResult(f"a prompt of {len(ids)} tokens leaves no room within {limit}")
+            raise EpisodeFailed(self._failure("reset", too_long))
+        return ids, state
+
+    async def step(
+        self, state: Mapping[str, Any], action: str, encode: Callable[[str], list[int]]
+    ) -> Step:
+        """Take an action.
+
+        Args:
+            state: the snapshot before it.
+            encode: token ids of an observation.
+        """
+        # A step that fails leaves nothing behind: the next try restores `state` in a new object.
+        current, self._environment = self._environment, None
+
+        def step() -> tuple[Environment, Step]:
+            nonlocal current
+            environment, current = current, None
+            if environment is None:
+                environment = self._make()
+                environment.restore(copy.deepcopy(state))
+            result = checked_result(environment.step(action))
+            if result.done:
+                return environment, Step(result)
+            snapshot = checked_snapshot(environment.snapshot())
+            return environment, Step(result, encode(result.observation), snapshot)
+
+        self._environment, taken = await self._call("step", step)
+        return taken
+
+    async def _call(self, name: str, call: Callable[[], Result]) -> Result:
+        """The result of `call`, which is tried again where the environment allows it."""
+        rules = self._rules
+        for attempt in range(rules.retries + 1):
+            if attempt:
+                await asyncio.sleep(RETRY_WAIT_S * 2 ** (attempt - 1))
+            async with rules.slots:
+                result = await in_thread(call, rules.limit_s)
+            if not isinstance(result, Raised):
+                return result
+            if not isinstance(result.error, rules.retryable):
+                break
+        assert isinstance(result, Raised)
+        raise EpisodeFailed(self._failure(name, result.error))
+
+    def _failure(self, name: str, error: BaseException) -> Failure:
+        bad = isinstance(error, BadResult)
+        text = str(error) if bad else f"{name} raised {described(error)}"
+        trace = "".join(traceback.format_exception(error))[-TRACE_CHARS:]
+        where = f"environment {self._rules.name}, task {self._task}"
+        return Failure(_printable(f"{where}: {text}"), _printable(trace))
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a call raised."""
+
+    error: BaseException
+
+
+async def in_thread(call: Callable[[], Result], limit_s: float | None) -> Result | Raised:
+    """Run `call` in a thread of its own; returns its result, or what it raised.
+
+    A call that takes longer than `limit_s` counts as one that raised TimeoutError. No thread can be
+    ended from outside: it is left behind, and nobody looks at its result.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Result | Raised] = loop.create_future()
+
+    def settle(result: Result | Raised) -> None:
+        if not outcome.done():
+            outcome.set_result(result)
+
+    def run() -> None:
+        result: Result | Raised
+        # SystemExit and KeyboardInterrupt too: a tool must not end the worker.
+        try:
+            result = call()
+        except BaseException as error:
+            result = Raised(error)
+        # A thread that was left behind may outlive the loop.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result)
+
+    # Not a pool's thread: one that never returns would be missing in the pool for ever.
+    threading.Thread(target=run, name="environment", daemon=True).start()
+    try:
+        return await asyncio.wait_for(outcome, limit_s)
+    except TimeoutError:
+        limit = f"environment.step_timeout_s = {limit_s:g}"
+        return Raised(TimeoutError(f"no answer within {limit}"))
+
+
+def described(error: BaseException) -> str:
+    """An exception in a line, with the place where it was raised."""
+    line = " ".join(traceback.format_exception_only(error)[-1].split())[:MESSAGE_CHARS]
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return line
+    return f"{line} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _printable(text: str) -> str:
+    """`text` as every terminal and file can take it: without lone surrogates."""
+    return text.encode(errors="replace").decode()
