@@ -7,9 +7,6 @@ from typing import Any
 from megatron_trace.check.model import read_model_config
 from megatron_trace.config import Config, SettingError
 from megatron_trace.files.space import lacking_room
-from megatron_trace.models.weight_map import expand, family_of
-from megatron_trace.policy.convert.locations import hf_shape
-from megatron_trace.policy.precision import parameter_dtype
 
 OPTIMIZER_BYTES = 12
 """Bytes of a parameter's optimizer state in a checkpoint: weight and two moments, in float32."""
@@ -25,6 +22,9 @@ def check_space(config: Config) -> None:
     """
     if not config.checkpoint.every:
         return
+    # It imports torch, which takes seconds: a typo should be reported before.
+    from megatron_trace.policy.precision import parameter_dtype
+
     model = read_model_config(config.model.path)
     try:
         parameters = _parameters(model)
@@ -39,6 +39,9 @@ def check_space(config: Config) -> None:
 
 def _parameters(model: dict[str, Any]) -> int:
     """Number of parameters of the model that config.json `model` describes, without a predictor."""
+    from megatron_trace.models.weight_map import expand, family_of
+    from megatron_trace.policy.convert.locations import hf_shape
+
     tied = bool(model.get("tie_word_embeddings", False))
     rows = expand(family_of(model["model_type"]), model, tied=tied)
     return sum(math.prod(hf_shape(name, model)) for row in rows for name in row.hf)
