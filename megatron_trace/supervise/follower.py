@@ -1,4 +1,4 @@
-"""What rank 0's guard asks the guards of the other ranks, which may be on other hosts."""
+"""What rank 0's guard and those of the other ranks, maybe on other hosts, tell each other."""
 
 import socket
 import time
@@ -10,6 +10,9 @@ from megatron_trace.supervise.stacks import ASKED, asked_since
 
 LEADER_GONE = "ended"
 """File in the guard folder: rank 0 is gone, so the other ranks must go as well."""
+
+RANK_GONE = "rank_gone"
+"""File in the guard folder: a rank ended badly, so rank 0 can neither train nor save any more."""
 
 LOOK_S = 2.0
 """How often to look into the guard folder, which may be on a file server."""
@@ -50,3 +53,29 @@ class Follower:
 def tell_followers(folder: Path) -> None:
     """Rank 0 is gone: tell the guards of the other ranks."""
     try_to_write(folder / LEADER_GONE, "")
+
+
+class Leader:
+    """The guard of rank 0, looking into the guard folder."""
+
+    def __init__(self, folder: Path, own_file: Path) -> None:
+        """See `Follower`."""
+        self._file, self._own_file = folder / RANK_GONE, own_file
+        self._looked_at = 0.0
+
+    def rank_is_gone(self) -> str:
+        """Look into the folder if that is due; returns which rank was found to be gone, or ""."""
+        if time.monotonic() - self._looked_at <= LOOK_S:
+            return ""
+        self._looked_at = time.monotonic()
+        if not asked_since(self._file, self._own_file):
+            return ""
+        try:
+            return self._file.read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+
+def tell_leader(folder: Path, rank: int) -> None:
+    """`rank` ended badly: tell the guard of rank 0."""
+    try_to_write(folder / RANK_GONE, f"train rank {rank} died")

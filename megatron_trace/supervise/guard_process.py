@@ -20,7 +20,7 @@ from pathlib import Path
 from megatron_trace.supervise import collect_stacks, leftovers
 from megatron_trace.supervise.console import say, try_to_write
 from megatron_trace.supervise.deadline import Deadline
-from megatron_trace.supervise.follower import Follower, tell_followers
+from megatron_trace.supervise.follower import Follower, Leader, tell_followers, tell_leader
 from megatron_trace.supervise.guard_settings import GuardSettings
 from megatron_trace.supervise.inbox import STOP_SIGNALS, Inbox
 from megatron_trace.supervise.leftovers import Process
@@ -35,8 +35,8 @@ LAUNCHER_S = 35.0
 FOLLOWER_GRACE_S = 3.0
 """How much longer than rank 0 the other ranks may take. Rank 0 may need them until it ends."""
 
-LEADER_GONE_S = 5.0
-"""How long the other ranks may take once rank 0 is gone."""
+RANK_GONE_S = 5.0
+"""How long the other ranks may take once rank 0 is gone, or rank 0 once another is gone."""
 
 
 class GuardProcess:
@@ -59,8 +59,9 @@ class GuardProcess:
         if settings.rank:
             grace_s += FOLLOWER_GRACE_S
             self._follower = Follower(self._folder, self._own_file, settings.pid)
+        self._leader = Leader(self._folder, self._own_file)
         self._deadline = Deadline(grace_s)
-        self._leader_gone = False
+        self._leader_gone = self._follower_gone = False
 
     def run(self) -> None:
         """Guard until the rank is gone, then clean up and print the last lines."""
@@ -68,6 +69,7 @@ class GuardProcess:
             self._listen()
             self._watch_processes()
             self._watch_leader()
+            self._watch_followers()
             self._watch_progress()
             self._kill_if_late()
         # What the rank said last, such as its exit code, may still be in the pipe.
@@ -98,7 +100,18 @@ class GuardProcess:
         leaving = self._leader_gone or self._report.exit_code is not None
         if self._follower is not None and self._follower.leader_is_gone() and not leaving:
             self._leader_gone = True
-            self._deadline.limit(LEADER_GONE_S)
+            self._deadline.limit(RANK_GONE_S)
+
+    def _watch_followers(self) -> None:
+        """Do not let rank 0 spend its whole time to end on a collective that never ends."""
+        done = self._follower is not None or self._report.exit_code is not None
+        if done or self._follower_gone:
+            return
+        if gone := self._leader.rank_is_gone():
+            self._follower_gone = True
+            if not self._deadline.reason:
+                self._end(gone)
+            self._deadline.limit(RANK_GONE_S)
 
     def _watch_progress(self) -> None:
         """End a run that hangs, with the stacks of all its processes."""
@@ -137,6 +150,8 @@ class GuardProcess:
             return f"did not exit within {self._settings.grace_s:.0f} s after its end"
         if self._leader_gone:
             return "waits for rank 0, which is gone"
+        if self._follower_gone:
+            return "waits for a train rank that is gone"
         phase = f", in phase '{self._report.phase}'" if self._settings.rank == 0 else ""
         return f"did not end within {self._deadline.waited_s():.0f} s{phase}"
 
@@ -146,6 +161,8 @@ class GuardProcess:
         ended_badly = settings.rank == 0 and self._report.exit_code != 0
         if ended_badly:
             tell_followers(self._folder)
+        if settings.rank and self._report.exit_code != 0:
+            tell_leader(self._folder, settings.rank)
         if self._report.exit_code is None:
             say(f"train rank {settings.rank} died; ending what it left")
         stuck = leftovers.end_all(self._left, TERM_GRACE_S)

@@ -58,6 +58,8 @@ LAUNCHER = "import subprocess, sys, time; subprocess.run(sys.argv[1:])"
 
 
 MARK = "MEGATRON_TRACE_TEST"
+MEETING = {"MASTER_ADDR": "host", "MASTER_PORT": "1"}
+"""Of the ranks of one start."""
 
 
 class Toy:
@@ -289,16 +291,27 @@ guard.leave(0)
 
 
 def test_the_other_ranks_go_when_rank_0_is_gone(start: Start) -> None:
-    meeting = {"MASTER_ADDR": "host", "MASTER_PORT": "1"}
-    first, second = (start("until_stopped()", RANK=rank, **meeting) for rank in ("0", "1"))
+    first, second = (start("until_stopped()", RANK=rank, **MEETING) for rank in ("0", "1"))
     os.kill(second.pid, signal.SIGSTOP)  # as one that waits in a collective for ever
     first.process.kill()
     first.process.wait()
     assert second.process.wait(10) == -signal.SIGKILL
 
 
+def test_rank_0_does_not_wait_its_whole_time_for_a_rank_that_died(start: Start) -> None:
+    # It would save, which it cannot without the other rank.
+    hangs_in_a_collective = "stop.check = lambda: None\nuntil_stopped()"
+    leader = start(hangs_in_a_collective, grace_s=100.0, RANK="0", **MEETING)
+    follower = start(hangs_in_a_collective, RANK="1", **MEETING)
+    os.kill(follower.pid, signal.SIGKILL)
+    _, said = leader.end(limit_s=30.0)
+    assert "train rank 0 waits for a train rank that is gone; it is killed" in said
+    assert "the run was ended: train rank 1 died" in said
+    follower.end()
+
+
 def test_another_start_of_the_same_run_ends_nobody(start: Start) -> None:
-    going_on = start("until_stopped()", RANK="1", MASTER_ADDR="host", MASTER_PORT="1")
+    going_on = start("until_stopped()", RANK="1", **MEETING)
     other = start("until_stopped()", RANK="0", MASTER_ADDR="host", MASTER_PORT="2")
     other.process.kill()
     other.process.wait()
