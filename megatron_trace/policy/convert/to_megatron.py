@@ -89,11 +89,15 @@ def _write(
 ) -> None:
     (folder / HF).mkdir()
     copy_hf_assets(source, folder / HF)
-    torch.save({}, folder / "common.pt")
     (folder / "metadata.json").write_text(json.dumps(FORMAT), encoding="utf-8")
     empty = empty_states(location for _, location in located)
-    checksums = write_checkpoint(folder, groups, empty, lambda done: progress(done, len(groups)))
-    write_manifest(folder, checksums)
+    try:
+        torch.save({}, folder / "common.pt")
+        sums = write_checkpoint(folder, groups, empty, lambda done: progress(done, len(groups)))
+    except RuntimeError as error:
+        # On a full disk torch.save fails once more while it closes its file, and raises that.
+        raise OSError(f"cannot be written: {error.__context__ or error}") from error
+    write_manifest(folder, sums)
 
 
 def _check_folder(reader: HFReader, model: Model) -> dict[str, TensorMeta]:

@@ -101,6 +101,21 @@ def test_a_folder_in_use_is_not_overwritten(
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("kind", ["an empty folder", "a link to nothing"])
+def test_what_exists_is_never_replaced(
+    call: Any, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    out = tmp_path / "out"
+    if kind == "an empty folder":
+        out.mkdir()
+    else:
+        out.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SystemExit, match="2"):
+        call("convert_hf_to_megatron", "--hf", source, "--out", out)
+    assert f"--out {out} exists; it is not overwritten" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
 def test_what_is_no_checkpoint_is_named(
     call: Any, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,9 @@
 tests/system/test_conversion.py
 """
 
+import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from megatron_trace.policy.convert.to_megatron import to_megatron
 from megatron_trace.policy.convert.torch_dist_reader import TensorReader
 from megatron_trace.policy.convert.torch_dist_writer import TensorBlock, write_checkpoint
 from megatron_trace.policy.manifest import DamagedCheckpoint, verify, write_manifest
+from tests.unit.faults import KINDS, each_fault
 
 HIDDEN, HEADS, GROUPS, WIDTH, MLP, EXPERT, VOCABULARY = 10, 6, 2, 3, 7, 5, 1029
 CONFIG: dict[str, Any] = {
@@ -393,3 +396,36 @@ def cut(reader: TensorReader, key: str) -> list[TensorBlock]:
             offset = (*index, *(0 for _ in block.shape[:-1]), edges[0])
             chunks.append(TensorBlock(key, shape, offset, sizes, whole.dtype, block.clone))
     return chunks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("direction", ["to Megatron", "to HF"])
+def test_after_any_fault_of_the_disk_the_output_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str, kind: str
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    source, checkpoint = make_folder(tmp_path / "source"), tmp_path / "checkpoint"
+    to_megatron(source, checkpoint, quietly)
+    (tmp_path / "out.partial").write_text("the user's")
+    (tmp_path / "out.retired").mkdir()
+    names = {path.name for path in tmp_path.iterdir()}
+    convert = (
+        (lambda out: to_megatron(source, out, quietly))
+        if direction == "to Megatron"
+        else (lambda out: to_hf(checkpoint, out, quietly))
+    )
+    out = tmp_path / "out"
+    # A conversion takes some time, so only some of the calls have their fault here. torch writes in
+    # many small pieces.
+    some = 61 if direction == "to Megatron" else 7
+    for fault in itertools.islice(each_fault(kind), 0, None, some):
+        with fault():
+            convert(out)
+        if out.exists() and direction == "to Megatron":
+            verify(out)
+        if kind != "killed":
+            assert {path.name for path in tmp_path.iterdir()} <= {*names, "out"}
+        shutil.rmtree(out, ignore_errors=True)
+    convert(out)
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "out"}
+    assert (tmp_path / "out.partial").read_text() == "the user's"
