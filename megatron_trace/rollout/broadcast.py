@@ -35,8 +35,8 @@ JoinWorkers = Callable[[Sequence[ActorHandle], PolicyWeights], Sender]
 class BroadcastSync:
     """A `WeightSync` in which nothing is kept: a restarted worker gets a separate broadcast.
 
-    A worker that dies before the broadcast costs a restart. One that dies in it ends the run, as a
-    broadcast cannot be broken off.
+    A worker that dies before the broadcast costs a restart. One that dies in it ends the run, as
+    the other engines wait in it for ever.
     """
 
     def __init__(self, join: JoinWorkers) -> None:
@@ -78,6 +78,6 @@ class BroadcastSync:
         try:
             sent = self._sender.send()
         except (RayActorError, EngineDied) as error:
-            text = "a worker died while weights were broadcast, which cannot be broken off"
+            text = "a worker died while weights were broadcast; the other engines wait for it"
             raise RuntimeError(text) from error
         return [call(worker, Worker.finish_version, self._version, sent) for worker in workers]

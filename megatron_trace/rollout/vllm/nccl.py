@@ -5,17 +5,19 @@ tensor in it, and drives the engines' half of the handshake through their Ray ac
 train ranks only take part in gathering a tensor, as `PolicyWeights.weights` makes them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from vllm.utils.network_utils import get_ip, get_open_port
 
 from megatron_trace.rollout.actors import call, results
+from megatron_trace.rollout.engine import EngineDied
 from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
 from megatron_trace.rollout.weight_sync import PolicyWeights
 from megatron_trace.rollout.worker import Worker
@@ -24,8 +26,8 @@ from megatron_trace.rollout.worker import Worker
 class NCCLSender:
     """The group of rank 0 and of some workers' engines; a `rollout.weight_sync.Sender`.
 
-    A worker that dies in the middle of a broadcast leaves rank 0 waiting: NCCL has no timeout
-    there.
+    A worker that dies in the middle of a broadcast would leave rank 0 waiting: NCCL has no timeout
+    there. So the group is aborted, and what is left of the broadcast sends nothing.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class NCCLSender:
             world_size=1 + len(workers) * tensor_parallel,
             rank=0,
         )
-        client = FleetClient(workers, tensor_parallel)
+        client = FleetClient(workers, tensor_parallel, self.close)
         self._engine = WeightTransferTrainerFactory.trainer_init(
             info, client=client, source=self._source
         )
@@ -87,9 +89,18 @@ class GatheredWeights(WeightSource):
 class FleetClient:
     """vLLM's `VLLMWeightSyncClient` for several engines."""
 
-    def __init__(self, workers: Sequence[ActorHandle], tensor_parallel: int) -> None:
-        """`workers` are actors of `Worker` whose engines have `tensor_parallel` ranks each."""
+    def __init__(
+        self, workers: Sequence[ActorHandle], tensor_parallel: int, abort: Callable[[], None]
+    ) -> None:
+        """For actors of `Worker`.
+
+        Args:
+            workers: the actors.
+            tensor_parallel: ranks of each of their engines.
+            abort: ends a broadcast under way; called in another thread than the broadcast's.
+        """
         self._workers = workers
+        self._abort = abort
         self._tensor_parallel = tensor_parallel
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
@@ -105,8 +116,17 @@ class FleetClient:
         """Nothing: `BroadcastSync.bring` has made the layers ready, where a death is survived."""
 
     def update_weights(self, update_info: Any) -> None:
-        """Receive; runs while the trainer broadcasts."""
-        results(call(worker, Worker.receive, update_info) for worker in self._workers)
+        """Receive; runs in another thread while the trainer broadcasts.
+
+        Raises:
+            RayActorError: a worker died, and the broadcast is aborted.
+            EngineDied: likewise, a worker's engine.
+        """
+        try:
+            results(call(worker, Worker.receive, update_info) for worker in self._workers)
+        except (RayActorError, EngineDied):
+            self._abort()
+            raise
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Finish loading. The version comes later, with `Worker.finish_version`."""

@@ -5,11 +5,13 @@ as long as all unit tests of this folder.
 import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 TRANSFER = "vllm.distributed.weight_transfer"
 SENDER = "megatron_trace.rollout.vllm.nccl"
@@ -38,13 +40,21 @@ class Stream:
 class Transfer:
     """vLLM's sending side, which packs on two streams in turn."""
 
-    def __init__(self, source: Any, machine: SimpleNamespace) -> None:
-        self._source, self._machine = source, machine
+    def __init__(self, client: Any, source: Any, machine: SimpleNamespace) -> None:
+        self._client, self._source, self._machine = client, source, machine
+        self._open = True
 
     def send_weights(self) -> None:
+        # vLLM calls it in a second thread, while the loop below broadcasts.
+        with suppress(RayActorError):
+            self._client.update_weights({})
         for number, (name, _) in enumerate(self._source):
-            self._machine.log.append(f"pack {name}")
+            if self._open:
+                self._machine.log.append(f"pack {name}")
             self._machine.stream = self._machine.side[(number + 1) % 2]
+
+    def shutdown(self) -> None:
+        self._open = False
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         monkeypatch.setitem(sys.modules, name, module)
 
     def trainer_init(info: Any, *, client: Any, source: Any) -> Transfer:
-        return Transfer(source, here)
+        return Transfer(client, source, here)
 
     for package in ("vllm", "vllm.distributed", TRANSFER, "vllm.utils"):
         stub(package, __path__=[])
@@ -76,16 +86,34 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     del sys.modules[SENDER]
 
 
-def test_rank_0_waits_for_the_update_and_keeps_what_another_stream_packs(machine: Any) -> None:
+def policy_of(machine: Any) -> Any:
     def weights() -> Iterator[tuple[str, Tensor]]:
         machine.log.append("gather")
         yield from ((name, Tensor(name, machine.log)) for name in "abc")
 
-    policy = SimpleNamespace(weights=weights, weight_metadata=list)
-    assert machine.nccl.NCCLSender(1, [], policy).send() == 3
-    assert machine.log[:2] == ["wait for the default stream", "gather"]
-    assert machine.log[2:] == [
+    return SimpleNamespace(weights=weights, weight_metadata=list)
+
+
+def test_rank_0_waits_for_the_update_and_keeps_what_another_stream_packs(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.nccl, "results", list)
+    assert machine.nccl.NCCLSender(1, [], policy_of(machine)).send() == 3
+    assert machine.log == [
+        *("wait for the default stream", "gather"),
         *("keep a for the default stream", "check a", "pack a"),
         *("keep b for side 1", "check b", "pack b"),
         *("keep c for side 0", "check c", "pack c"),
     ]
+
+
+def test_a_death_aborts_the_broadcast_and_all_weights_are_gathered_to_the_end(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def results(calls: Any) -> None:
+        raise RayActorError()
+
+    monkeypatch.setattr(machine.nccl, "results", results)
+    machine.nccl.NCCLSender(1, [], policy_of(machine)).send()
+    assert [entry for entry in machine.log if "check" in entry] == ["check a", "check b", "check c"]
+    assert not [entry for entry in machine.log if "pack" in entry]
