@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import Config, SettingError
-from megatron_trace.models.architecture import ARCHITECTURES, check_architecture
+from megatron_trace.models.architecture import ARCHITECTURES, check_architecture, check_keys
 from megatron_trace.models.folders import hf_assets_dir
 
 
@@ -13,19 +13,23 @@ def read_model_config(path: str) -> dict[str, Any]:
     """The `config.json` of `model.path`, a HF folder or a checkpoint.
 
     Raises:
-        SettingError: there is none, or it is no JSON.
+        SettingError: there is none, or it is no JSON object.
     """
-    file = hf_assets_dir(Path(path)) / "config.json"
     try:
-        return json.loads(file.read_text())
+        text = (hf_assets_dir(Path(path)) / "config.json").read_text(encoding="utf-8")
     except OSError:
-        raise SettingError(
-            "model.path", path, "must be a HF model folder or a checkpoint; it has no config.json"
-        ) from None
-    except json.JSONDecodeError:
-        raise SettingError(
-            "model.path", path, "its config.json is not JSON; fetch the folder again"
-        ) from None
+        remedy = "must be a HF model folder or a checkpoint; it has no config.json"
+        raise SettingError("model.path", path, remedy) from None
+    except ValueError:
+        text = ""
+    try:
+        model = json.loads(text)
+    except (ValueError, RecursionError):
+        model = None
+    if not isinstance(model, dict):
+        remedy = "its config.json is not a JSON object; fetch the folder again"
+        raise SettingError("model.path", path, remedy)
+    return model
 
 
 def check_model(config: Config) -> None:
@@ -35,11 +39,13 @@ def check_model(config: Config) -> None:
         SettingError: it is one.
     """
     model = read_model_config(config.model.path)
-    architectures = model.get("architectures") or ["none"]
-    if architectures[0] not in ARCHITECTURES:
-        remedy = f"holds a {architectures[0]}; supported is {', '.join(ARCHITECTURES)}"
+    architectures = model.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    if named not in list(ARCHITECTURES):
+        remedy = f"holds a {named}; supported is {', '.join(ARCHITECTURES)}"
         raise SettingError("model.path", config.model.path, remedy)
     try:
+        check_keys(model)
         check_architecture(model)
     except ValueError as error:
         raise SettingError("model.path", config.model.path, str(error)) from None

@@ -21,7 +21,8 @@ class TrialError(SettingError):
     """A setting of one trial that cannot work."""
 
     def __init__(self, trial: Trial, error: SettingError) -> None:
-        ValueError.__init__(self, f"{trial.name}: {error}")
+        name, value, remedy = error.args
+        super().__init__(f"{trial.name}: {name}", value, remedy)
 
 
 def check_trials(trials: Sequence[Trial], sweep: Sweep) -> None:

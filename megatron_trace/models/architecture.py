@@ -33,6 +33,57 @@ _ONLY: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+_COUNTS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("vocab_size", "max_position_embeddings"),
+)
+"""Keys that every config.json must give, as a number of at least 1."""
+
+_EXPERT_COUNTS = ("num_experts_per_tok", "moe_intermediate_size")
+"""The same for a model with experts."""
+
+_OPTIONAL_COUNTS = (
+    *("num_key_value_heads", "head_dim", "num_experts", "num_local_experts"),
+    *("decoder_sparse_step",),
+)
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "rms_norm_eps": (int, float),
+    "rope_theta": (int, float),
+    "rope_parameters": (dict,),
+    "rope_scaling": (dict,),
+    "layer_types": (list,),
+    "mlp_only_layers": (list,),
+    "tie_word_embeddings": (bool,),
+    "norm_topk_prob": (bool,),
+}
+"""Keys that may be absent or null, with their types."""
+
+
+def check_keys(hf: dict[str, Any]) -> None:
+    """Refuse a config.json that lacks a number or has something else in its place.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    required = _COUNTS + (_EXPERT_COUNTS if hf.get("model_type") == "qwen3_moe" else ())
+    for key in (*required, *_OPTIONAL_COUNTS):
+        value = hf.get(key)
+        if value is None and key in _OPTIONAL_COUNTS:
+            continue
+        if type(value) is not int or value < 1:
+            raise ValueError(f"config.json: {key}={value!r} must be a number of at least 1")
+    for key, kinds in _OPTIONAL.items():
+        value = hf.get(key)
+        if value is not None and type(value) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"config.json: {key}={value!r} must be of type {names}")
+    heads, groups = hf["num_attention_heads"], hf.get("num_key_value_heads") or 1
+    if heads % groups:
+        raise ValueError(
+            f"config.json: num_key_value_heads={groups} must divide num_attention_heads ({heads})"
+        )
+
+
 def check_architecture(hf: dict[str, Any]) -> None:
     """Refuse a model that would be computed differently from `transformers`.
 

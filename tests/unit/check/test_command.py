@@ -20,6 +20,7 @@ MODEL = {
     "num_key_value_heads": 4,
     "num_hidden_layers": 4,
     "max_position_embeddings": 1024,
+    "vocab_size": 2048,
 }
 
 
