@@ -7,6 +7,7 @@ quotes one would otherwise end the turn and could forge the next.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -116,6 +117,12 @@ def _absent_from(messages: Sequence[Message]) -> str:
     return mark
 
 
+@lru_cache(maxsize=1)
+def _codec(tokenizer: Any) -> TextCodec:
+    return TextCodec(tokenizer)
+
+
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """`TextCodec.prompt_ids` of a single chat, with a template that is given nothing."""
-    return TextCodec(tokenizer).prompt_ids(messages)
+    """`TextCodec.prompt_ids`, with a template that is given nothing."""
+    # Making a codec takes a second where the vocabulary is large.
+    return _codec(tokenizer).prompt_ids(messages)
