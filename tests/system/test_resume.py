@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from megatron_trace.files.atomic import leftovers, partial_path
 from megatron_trace.report.metrics_file import read_metrics
 from megatron_trace.tree import load_trees
-from tests.system.program import finish, launch
+from tests.system.program import ROOT, finish, launch
 
 LEARNED = (
     "policy_loss",
@@ -126,6 +127,17 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(
     kill_when(run_dir, MOMENTS[moment], "--replay", str(trained))
     finish(run_dir, "--replay", str(trained))
     check_same_run(run_dir, replayed)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_at_random_moments_nothing_is_lost(
+    trained: Path, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "tests.system.random_kills", "--kills", "20"]
+    folders = ["--trees", str(trained), "--folder", str(tmp_path)]
+    result = subprocess.run([*program, *folders], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "20 kills" in result.stdout and "none lost" in result.stdout
 
 
 @pytest.mark.slow
