@@ -29,6 +29,13 @@ check_cuda() {
     [[ $found == "$GPUS_PER_NODE" ]] || echo "failed PyTorch sees ${found:-no} GPUs of $GPUS_PER_NODE"
 }
 
+# Triton builds small C programs when a run starts, on every node.
+check_compiler() {
+    # shellcheck disable=SC2016 # CC is the container's
+    in_container bash -c 'command -v "${CC:-gcc}" || { [[ -z ${CC:-} ]] && command -v clang; }' > /dev/null ||
+        echo "failed no C compiler is found, which Triton needs"
+}
+
 check_infiniband() {
     local active
     active=$(cat /sys/class/infiniband/*/ports/*/state 2> /dev/null | grep -c ACTIVE) || true
@@ -62,6 +69,7 @@ check_files() {
     else
         check_gpus
         check_cuda
+        check_compiler
     fi
     if (( INFINIBAND_PORTS == 0 )); then echo "skipped InfiniBand (INFINIBAND_PORTS=0)"; fi
     echo complete

@@ -48,6 +48,7 @@ run_python() {
             done ;;
     esac
 }
+run_bash() { bash "$@"; }
 run_ray() {
     stat -c %a "$RAY_AUTH_TOKEN_PATH" > "$FAKE_SLURM/token_mode"
     exec python3 -c '
@@ -288,6 +289,13 @@ def test_ray_is_reached_only_with_a_token_that_nobody_else_can_read(submit: Subm
     job = submit("train.sbatch", *CONFIG)
     assert (job.folder / "token_mode").read_text() == "600\n"
     assert not list(job.folder.glob("logs/*/ray_token"))
+
+
+def test_nodes_without_a_c_compiler_are_ill(submit: Submit) -> None:
+    job = submit("train.sbatch", *CONFIG, smi=HEALTHY, CC="no-such-compiler")
+    assert job.code == 1
+    assert "error: node1: no C compiler is found, which Triton needs" in job.text
+    assert not job.calls("torchrun")
 
 
 @pytest.mark.parametrize(
