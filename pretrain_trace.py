@@ -7,6 +7,12 @@ torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml 
 import os
 import sys
 
+# Libraries look for the home folder and the terminal while they are imported.
+from megatron_trace.supervise.surroundings import settle_in
+
+if __name__ == "__main__":
+    settle_in()
+
 from megatron_trace.check.command import parse_command
 from megatron_trace.config import SettingError
 from megatron_trace.models.cuda_memory import grow_segments

@@ -1,7 +1,9 @@
 """The process group of the train ranks, and where each rank stands in the parallel layout."""
 
 import os
+import socket
 import warnings
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +17,9 @@ COLLECTIVE_TIMEOUT = timedelta(hours=1)
 """How long a rank waits for the others in a collective call. Ranks that have written their part of
 a checkpoint, or read their weights, wait in one for the slowest file system; NCCL's 10 minutes are
 too short for that. A run that hangs is ended earlier, by `stop.hang_s`."""
+
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ def start(config: ParallelConfig, seed: int) -> ParallelState:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if not distributed.is_initialized():
         backend = "gloo" if on_cpu else "nccl"
-        if "RANK" in os.environ:
+        stay_on_this_machine(os.environ)
+        # A single rank has nobody to find, so it needs no store that listens.
+        if world > 1:
             distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
         else:
             distributed.init_process_group(
@@ -83,6 +90,20 @@ def start(config: ParallelConfig, seed: int) -> ParallelState:
         seed,
         torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device()),
     )
+
+
+def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:
+    """Let the ranks of one machine meet over its loopback interface.
+
+    torchrun gives them this machine's name, which may not resolve: they would look for it for
+    minutes. gloo would listen on the network.
+    """
+    world = environment.get("WORLD_SIZE", "1")
+    if environment.get("LOCAL_WORLD_SIZE", world) != world:
+        return
+    environment["MASTER_ADDR"] = LOOPBACK
+    if "lo" in (name for _, name in socket.if_nameindex()):
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
 def _lay_out(config: ParallelConfig, seed: int, device: torch.device) -> ParallelState:

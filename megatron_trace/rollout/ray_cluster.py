@@ -2,11 +2,12 @@
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import ray
 import torch
 from psutil import Process
+from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available as use_token_if_there_is_one,
 )
@@ -141,8 +143,9 @@ def start_ray() -> Path:
     os.environ.setdefault("RAY_worker_niceness", "0")
     store = {} if torch.cuda.is_available() else {"object_store_memory": OBJECT_STORE_BYTES}
     _hush_token()
+    own_token(os.environ)
     temp = tempfile.mkdtemp(prefix="ray_")
-    with own_signals(), temporary_folder(temp):
+    with own_signals(), temporary_folder(temp), loopback_only():
         ray.init(
             address="local",
             include_dashboard=False,
@@ -152,6 +155,31 @@ def start_ray() -> Path:
             **store,
         )
     return Path(temp)
+
+
+def own_token(environment: MutableMapping[str, str]) -> None:
+    """Guard a Ray that is started here with a token that only this process and its children know.
+
+    Ray itself would write one into the home folder, where others may read it.
+    """
+    if not environment.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """A Ray that is started meanwhile listens on 127.0.0.1 alone, with all its processes.
+
+    So Ray does by itself on macOS and Windows, and says so in this variable; elsewhere it takes the
+    address of the network, and listens on all interfaces.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _hush_token() -> None:

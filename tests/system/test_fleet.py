@@ -226,6 +226,19 @@ def processes() -> list[dict[str, int]]:
     return found
 
 
+def test_nothing_of_the_fleet_can_be_reached_from_the_network(tied: Setup) -> None:
+    this = psutil.Process()
+    listening = [
+        (process.name(), connection.laddr.ip)
+        for process in (this, *this.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    names = {name for name, _ in listening}
+    assert {"gcs_server", "raylet"} <= names
+    assert [one for one in listening if not one[1].endswith("127.0.0.1")] == []
+
+
 def test_a_policy_without_a_predictor_predicts_one_half(tied: Setup) -> None:
     assert [tree.turns[ROOT].prediction for tree in tied.fleet.open_trees(TASKS)] == [0.5] * len(
         TASKS

@@ -73,6 +73,9 @@ def engine_environment(config: Config, gpu: bool) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
     }
+    if config.rollout.ray_address is None:
+        # The engines' processes are all on this machine.
+        common["VLLM_HOST_IP"] = "127.0.0.1"
     if gpu:
         timeout = os.environ.get("VLLM_ENGINE_READY_TIMEOUT_S", str(READY_TIMEOUT_S))
         return common | {"VLLM_ENGINE_READY_TIMEOUT_S": timeout}

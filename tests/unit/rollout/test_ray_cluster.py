@@ -1,5 +1,6 @@
 """Joining a Ray that was started elsewhere: its GPUs, its token, and the folder of its actors."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray._private import ray_constants
+from ray._private.services import get_node_ip_address
 
 from megatron_trace.config import Config, SettingError, WeightBackend
 from megatron_trace.rollout import ray_cluster
-from megatron_trace.rollout.ray_cluster import has_gpus, join_ray
+from megatron_trace.rollout.ray_cluster import has_gpus, join_ray, loopback_only, own_token
 from megatron_trace.rollout.worker import enter
 
 
@@ -112,3 +115,22 @@ def test_an_actor_finds_relative_paths_where_the_run_was_started(
 def test_a_worker_can_send_a_setting_error() -> None:
     error = SettingError("rollout.workers", 3, "is odd")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "rollout.workers = 3: is odd"
+
+
+def test_a_ray_that_is_started_here_gets_a_token_of_its_own_unless_there_is_one() -> None:
+    environment: dict[str, str] = {}
+    own_token(environment)
+    assert len(environment["RAY_AUTH_TOKEN"]) == 64
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        given = {name: "the user's"}
+        own_token(given)
+        assert given == {name: "the user's"}
+
+
+def test_only_a_ray_that_is_started_here_is_kept_from_the_network() -> None:
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with loopback_only():
+        assert get_node_ip_address() == "127.0.0.1"
+        assert os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] == "0"
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+    assert ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR not in os.environ
