@@ -15,7 +15,7 @@ def check_shards(config: Config) -> None:
     Raises:
         SettingError: a pattern, or one part of its braces, matches no file, or a shard is missing.
     """
-    for name, pattern in _patterns(config):
+    for name, pattern in file_patterns(config):
         try:
             shard_paths(pattern)
         except FileNotFoundError as error:
@@ -25,7 +25,7 @@ def check_shards(config: Config) -> None:
             raise SettingError(name, pattern, str(error)) from None
 
 
-def _patterns(config: Config) -> Iterator[tuple[str, Any]]:
+def file_patterns(config: Config) -> Iterator[tuple[str, Any]]:
     """Dotted names and values of the patterns, of the environment's too."""
     environment = config.environment
     options = ENVIRONMENTS.settings(environment.name, environment.options)

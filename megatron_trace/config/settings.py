@@ -159,6 +159,12 @@ class DataConfig:
     heldout: dict[str, str] = setting(
         {}, "name -> WebDataset shards of each held-out set", files=True
     )
+    on_bad: str = setting(
+        "error",
+        "tasks that cannot be read or played: error (the run does not start) or skip (they are "
+        "left out and counted)",
+        one_of=("error", "skip"),
+    )
 
 
 @dataclass

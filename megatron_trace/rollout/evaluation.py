@@ -62,7 +62,7 @@ def evaluate(
 
 def _request(name: str, tree: RolloutTree) -> RolloutRequest:
     """The rollout on a task of the held-out set `name`."""
-    root, task_id = tree.turns[ROOT], tree.task["id"]
+    root, task_id = tree.turns[ROOT], str(tree.task["id"])
     # Without the step in it, the name seeds the same rollout at every evaluation: two policies
     # differ by what they learned and not by their luck.
     rollout_name = f"evaluation/{name}/{task_id}"

@@ -1,8 +1,7 @@
 """What must be the same to continue a run: model, tasks, and every setting that shapes learning."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,13 @@ IGNORED = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 
 
 def identity(
-    config: Config, model: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]
+    config: Config, model: Mapping[str, Any], contents: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Dotted names of everything that must be the same, with their values.
 
     Args:
         model: the start policy's config.json.
-        tasks: the training tasks; their order and ids count.
+        contents: what the files hold that settings name: tasks, corpus, weights.
     """
     free = ("model.", *FREE)
     files = _file_options(config)
@@ -48,9 +47,7 @@ def identity(
             values[name] = _file_content(value) if name in PLUGINS else value
     described = {key: value for key, value in model.items() if key not in IGNORED}
     values |= flatten({"model.config": described})
-    ids = json.dumps([task["id"] for task in tasks]).encode()
-    digest = hashlib.sha256(ids).hexdigest()[:16]
-    return values | {"data.train": f"{len(tasks)} tasks, ids with SHA-256 {digest}"}
+    return {**values, **contents}
 
 
 def _file_content(name: str | None) -> str | None:

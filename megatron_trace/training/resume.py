@@ -1,42 +1,16 @@
-"""What a run trains on, and the checkpoint that it continues from."""
+"""The checkpoint that a run continues from."""
 
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from megatron_trace.check.command import Command
 from megatron_trace.config import Config
-from megatron_trace.data.tasks import Task, load_tasks
-from megatron_trace.models.folders import hf_assets_dir
-from megatron_trace.policy.hf import read_config
 from megatron_trace.policy.manifest import verify
 from megatron_trace.training.checkpoint_folders import complete, newest_whole, step_folder
-from megatron_trace.training.identity import OtherRun, check_same, identity
+from megatron_trace.training.identity import OtherRun, check_same
+from megatron_trace.training.inputs import RunInputs
 from megatron_trace.training.run_folder import finished_file, run_folder
 from megatron_trace.training.run_state import FILE, RunState, read_state
 from megatron_trace.training.session import reached_end
 from megatron_trace.training.trainer import Trainer
-
-
-class RunInputs:
-    """What the run trains on. Loaded when it is first asked for, and only once."""
-
-    def __init__(self, command: Command) -> None:
-        """Nothing is loaded yet."""
-        self._command = command
-
-    @cached_property
-    def tasks(self) -> list[Task]:
-        """The training tasks; none for a replay, whose trees bring their own."""
-        return [] if self._command.replay else load_tasks(self._command.config.data.train)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same where this run is continued."""
-        config = self._command.config
-        model = read_config(hf_assets_dir(Path(config.model.path)))
-        replayed = {"--replay": self._command.replay is not None}
-        return identity(config, model, self.tasks) | replayed
 
 
 def newest_state(config: Config) -> tuple[Path, RunState] | None:

@@ -9,7 +9,6 @@ from rich.console import Console
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
-from megatron_trace.data.tasks import load_tasks
 from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype
@@ -24,8 +23,9 @@ from megatron_trace.supervise.stop import Stop
 from megatron_trace.training import loop
 from megatron_trace.training.checkpoints import Checkpoints
 from megatron_trace.training.identity import check_same
+from megatron_trace.training.inputs import RunInputs
 from megatron_trace.training.results import Unsaved, save_results
-from megatron_trace.training.resume import RunInputs, is_finished, newest_state, resume
+from megatron_trace.training.resume import is_finished, newest_state, resume
 from megatron_trace.training.run_folder import claim, move_aside, prepare_folder, run_folder
 from megatron_trace.training.run_state import RunState
 from megatron_trace.training.session import Session
@@ -40,11 +40,12 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         Unsaved: all steps are taken, but something could not be saved.
         Stopped: the run was asked to end; it can be continued.
         OtherRun: the newest checkpoint of the run's name is of another model or configuration.
-        SettingError: Ray cannot be joined, or lacks what the fleet needs.
+        SettingError: a task cannot be played; Ray cannot be joined, or lacks what the fleet needs.
     """
     config, inputs, leader = command.config, RunInputs(command), train_rank() == 0
     if command.rollout_only:
         if leader:
+            inputs.check()
             lead(command, inputs, None, guard, stop)
         return
     # On every rank, before the model and the fleet are made: they take minutes and all memory.
@@ -58,6 +59,9 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
                     "continue it, or start over with another run.name or checkpoint.resume=false."
                 )
             return
+    if leader:
+        # The other ranks wait for this one with the first collective.
+        inputs.check()
     ranks = RankGroup(Policy(config))
     if not leader:
         # Only rank 0 hands out tasks; the others need not hold them in memory.
@@ -79,7 +83,7 @@ def lead(
     """Rank 0's part of `run`; without a `trainer` only the rollouts of each step."""
     config, console = command.config, Console()
     run_dir = run_folder(config)
-    notes: list[str] = []
+    notes = inputs.notes()
     state = start_state(config, inputs, trainer, notes)
     prepare_folder(config, state.step)
     loggers = start_loggers(config, run_dir, done=state.step)
@@ -161,9 +165,7 @@ def take_steps(
         assert trainer is not None
         loop.replay(session, command.replay, trainer)
         return
-    tasks, heldout = inputs.tasks, {}
-    for name, shards in config.data.heldout.items():
-        heldout[name] = load_tasks(shards)[: config.evaluation.tasks]
+    tasks, heldout = inputs.tasks, inputs.evaluation_tasks
     allocator = Allocator(config.allocation, config.run.seed)
     allocator.restore(session.state.allocation)
     with running_fleet(session, allocator) as fleet:

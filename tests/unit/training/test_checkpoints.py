@@ -24,7 +24,7 @@ MODEL = {
     "rope_parameters": {"rope_theta": 1e4},
     "dtype": "float32",
 }
-TASKS = [{"id": "a"}, {"id": "b"}]
+CONTENTS = {"data.train": "2 tasks with SHA-256 a", "model.weights": "1 files with SHA-256 b"}
 
 
 class FakeTrainer:
@@ -208,8 +208,8 @@ def test_layout_and_place_may_change_between_starts() -> None:
                           "environment.options.search_qa.corpus=elsewhere-*.tar")  # fmt: skip
     check_same(
         Path("c"),
-        identity(with_settings("environment.options.search_qa.corpus=here-*.tar"), MODEL, TASKS),
-        identity(other, MODEL | {"dtype": "bfloat16"}, TASKS),
+        identity(with_settings("environment.options.search_qa.corpus=here-*.tar"), MODEL, CONTENTS),
+        identity(other, MODEL | {"dtype": "bfloat16"}, CONTENTS),
     )
 
 
@@ -218,7 +218,7 @@ def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path)
         file = tmp_path / folder / "mine.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
-        return identity(with_settings(f"allocation.strategy={file}"), MODEL, TASKS)
+        return identity(with_settings(f"allocation.strategy={file}"), MODEL, CONTENTS)
 
     here = identity_with("here", "# a strategy")
     check_same(Path("c"), here, identity_with("there", "# a strategy"))
@@ -227,21 +227,22 @@ def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("settings", "model", "tasks", "named"),
+    ("settings", "model", "contents", "named"),
     [
-        (["learning.optimizer.learning_rate=0.5"], MODEL, TASKS, "learning_rate: 1e-06 in the checkpoint, 0.5 now"),
-        (["run.seed=4"], MODEL, TASKS, "run.seed: 0 in the checkpoint, 4 now"),
-        (["precision.train=float32"], MODEL, TASKS, "precision.train: 'bf16' in the checkpoint, 'float32' now"),
-        ([], MODEL | {"hidden_size": 32}, TASKS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),
-        ([], MODEL | {"rope_parameters": {"rope_theta": 1e6}}, TASKS, "model.config.rope_parameters.rope_theta"),
-        ([], MODEL, TASKS[:1], "data.train"),
-        (["environment.options.search_qa.top_k=9"], MODEL, TASKS, "environment.options.search_qa.top_k: 'absent' in"),
+        (["learning.optimizer.learning_rate=0.5"], MODEL, CONTENTS, "learning_rate: 1e-06 in the checkpoint, 0.5 now"),
+        (["run.seed=4"], MODEL, CONTENTS, "run.seed: 0 in the checkpoint, 4 now"),
+        (["precision.train=float32"], MODEL, CONTENTS, "precision.train: 'bf16' in the checkpoint, 'float32' now"),
+        ([], MODEL | {"hidden_size": 32}, CONTENTS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),
+        ([], MODEL | {"rope_parameters": {"rope_theta": 1e6}}, CONTENTS, "model.config.rope_parameters.rope_theta"),
+        ([], MODEL, CONTENTS | {"data.train": "2 tasks with SHA-256 c"}, "data.train: '2 tasks with SHA-256 a' in"),
+        (["environment.options.search_qa.top_k=9"], MODEL, CONTENTS, "search_qa.top_k: 'absent' in"),
+        ([], MODEL, CONTENTS | {"model.weights": "1 files with SHA-256 d"}, "model.weights: '1 files with SHA"),
     ],
 )  # fmt: skip
-def test_another_model_setting_or_data_is_refused_by_name(settings, model, tasks, named) -> None:
-    before = identity(with_settings(), MODEL, TASKS)
+def test_another_model_setting_or_data_is_refused_by_name(settings, model, contents, named) -> None:
+    before = identity(with_settings(), MODEL, CONTENTS)
     with pytest.raises(OtherRun, match="belongs to another model or configuration") as caught:
-        check_same(Path("c"), before, identity(with_settings(*settings), model, tasks))
+        check_same(Path("c"), before, identity(with_settings(*settings), model, contents))
     assert named in str(caught.value)
 
 

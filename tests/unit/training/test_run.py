@@ -3,10 +3,10 @@ import pytest
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
 from megatron_trace.policy.manifest import write_manifest
-from megatron_trace.training import resume
 from megatron_trace.training import run as runs
 from megatron_trace.training.identity import OtherRun
-from megatron_trace.training.resume import RunInputs, newest_state
+from megatron_trace.training.inputs import RunInputs
+from megatron_trace.training.resume import newest_state
 from megatron_trace.training.run_folder import finished_file
 from megatron_trace.training.run_state import RunState, write_state
 
@@ -54,11 +54,3 @@ def test_a_checkpoint_whose_state_cannot_be_read_neither_finishes_nor_refuses_a_
     assert newest_state(finished.config) is not None
     (folder / "step_00003" / "state.json").write_text("{")
     assert newest_state(finished.config) is None
-
-
-def test_tasks_are_loaded_once(finished, tmp_path, monkeypatch) -> None:
-    loaded: list[str] = []
-    monkeypatch.setattr(resume, "load_tasks", lambda shards: loaded.append(shards) or [])
-    inputs = RunInputs(finished)
-    assert inputs.tasks == inputs.tasks == []
-    assert loaded == [finished.config.data.train]

@@ -1,0 +1,77 @@
+"""The tasks of one setting: those that can be used, and a line for whatever cannot."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from megatron_trace.data.tasks import Task
+from megatron_trace.files.rows import Row, read_rows
+
+
+@dataclass
+class TaskSet:
+    """The tasks of `data.train`, or of one held-out set.
+
+    Attributes:
+        setting: dotted name of the setting that names the shards.
+        pattern: its value.
+        rows: tasks that can be used, as far as is known, each with its place.
+        problems: a line for everything that was left out.
+        content: number and SHA-256 of the tasks as they were read; later checks do not change it.
+    """
+
+    setting: str
+    pattern: str
+    rows: list[Row]
+    problems: list[str]
+    content: str
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks alone."""
+        return [row.content for row in self.rows]
+
+    def leave_out(self, row: Row, problem: str) -> str:
+        """Note why a task cannot be used; the caller removes its row."""
+        line = f"{row.place}: task {row.content['id']}: {problem}"
+        self.problems.append(line)
+        return line
+
+
+def read_task_set(setting: str, pattern: str) -> TaskSet:
+    """Read the shards `pattern`, and check that every task has an `id` that no other one has.
+
+    Raises:
+        FileNotFoundError: no file matches.
+        BadData: the list of a folder's shards is damaged.
+    """
+    problems: list[str] = []
+    rows: dict[str, Row] = {}
+    for row in read_rows(pattern, problems):
+        if problem := _wrong_id(row.content, rows):
+            problems.append(f"{row.place}: {problem}")
+        else:
+            rows[str(row.content["id"])] = row
+    kept = list(rows.values())
+    return TaskSet(setting, pattern, kept, problems, _content(kept))
+
+
+def _wrong_id(task: Task, rows: dict[str, Row]) -> str:
+    if "id" not in task:
+        return "has no id"
+    name: Any = task["id"]
+    # Ids go into the names of rollouts, which seed their randomness.
+    if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+        return f"id must be a text or a whole number, not {name!r}"
+    if str(name) in rows:
+        return f"its id {name!r} is that of {rows[str(name)].place} too"
+    return ""
+
+
+def _content(rows: Sequence[Row]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row.content, sort_keys=True).encode() + b"\n")
+    return f"{len(rows)} tasks with SHA-256 {digest.hexdigest()[:16]}"

@@ -1,0 +1,144 @@
+"""Every task is begun before a run starts; what cannot be played is one line, or is skipped."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron_trace.check import tasks as door
+from megatron_trace.check.load import load_config
+from megatron_trace.check.tasks import check_tasks, load_tokenizer, refuse_or_skip, skipped
+from megatron_trace.config import Config, SettingError
+from megatron_trace.data.task_set import TaskSet, read_task_set
+from megatron_trace.data.tasks import write_shards
+
+ROOT = Path(__file__).parents[3]
+TASK = {"question": "What is the country of Lyon ?", "answers": ["France"]}
+
+ODD = """
+from megatron_trace.envs import Environment, StepResult
+
+class Odd(Environment):
+    stop = ("</answer>",)
+
+    @classmethod
+    def load(cls, options):
+        {load}
+
+    def reset(self, task):
+        {reset}
+
+    def step(self, action):
+        return StepResult("", done=True, reward=0.0, malformed=False)
+
+    def snapshot(self):
+        return {snapshot}
+
+    def restore(self, snapshot):
+        pass
+"""
+CHAT = 'return [{"role": "user", "content": "Who ?"}]'
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(ROOT)
+    write_shards([{"title": "Lyon", "text": "A city ."}], str(tmp_path / "corpus-%d.tar"))
+    overrides = [f"environment.options.search_qa.corpus={tmp_path}/corpus-*.tar"]
+    return load_config("configs/geo_hop_cpu.yaml", overrides)
+
+
+def task_set(folder: Path, *changed: dict[str, Any] | None) -> TaskSet:
+    """Two good tasks, and one for each of `changed`; a value of None removes its key."""
+    rows = []
+    for number, change in enumerate([{}, {}, *changed]):
+        row = {"id": f"t{number}"} | TASK | (change or {})
+        rows.append({key: value for key, value in row.items() if value is not None})
+    write_shards(rows, str(folder / "tasks-%d.tar"))
+    return read_task_set("data.train", str(folder / "tasks-*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"question": None}, "has no question"),
+        ({"answers": None}, "answers must be a list of texts"),
+        ({"answers": "the"}, "answers must be a list of texts, at least one, not 'the'"),
+        ({"answers": [1969]}, "every answer must be a text that holds a word, not 1969"),
+        ({"question": "Lyon " * 600}, "leaves no room for a turn within rollout.max_history_token"),
+    ],
+)
+def test_a_task_that_cannot_be_played_is_one_line_or_skipped(
+    tmp_path, config, change, said
+) -> None:
+    pattern = f"{tmp_path}/tasks-*.tar"
+    with pytest.raises(SettingError) as error:
+        check_tasks(config, [task_set(tmp_path, change, change)])
+    place = f"data.train = '{pattern}': {tmp_path}/tasks-0.tar: 000000002.json: task t2: "
+    assert str(error.value).startswith(place) and said in str(error.value)
+    assert str(error.value).endswith(
+        "(and 1 more); correct it, or leave it out with data.on_bad=skip"
+    )
+    config.data.on_bad = "skip"
+    one = task_set(tmp_path, change, change)
+    check_tasks(config, [one])
+    assert [task["id"] for task in one.tasks] == ["t0", "t1"]
+    assert skipped(one).startswith("data.train: 2 skipped: ") and said in skipped(one)
+
+
+def test_where_nothing_is_left_the_run_does_not_start(config) -> None:
+    config.data.on_bad = "skip"
+    one = TaskSet("data.heldout.a", "x", [], ["x: is an empty file"], "0 tasks")
+    with pytest.raises(SettingError, match=r"^data\.heldout\.a = 'x': no task can be used: x: is"):
+        refuse_or_skip(config, one)
+
+
+def odd(folder: Path, config: Config, **parts: str) -> Config:
+    file = folder / "odd.py"
+    given = {"load": "return None", "reset": CHAT, "snapshot": "{}"} | parts
+    file.write_text(ODD.format(**given))
+    config.environment.name = str(file)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            {"reset": 'return task["city"]'},
+            r"no episode can begin: KeyError: 'city' \(odd.py, line",
+        ),
+        ({"snapshot": "{1, 2}"}, "no episode can begin: TypeError: Object of type set is not JSON"),
+        ({"reset": "return [3]"}, "its prompt must be messages with role and content"),
+        ({"reset": "return []"}, "its prompt must be messages with role and content"),
+        ({"reset": CHAT.replace("Who ?", "\\ud835")}, "its prompt has no token ids: "),
+    ],
+)
+def test_what_an_environment_raises_for_a_task_names_task_and_line(
+    tmp_path, config, parts, said
+) -> None:
+    with pytest.raises(SettingError, match=rf"000000000\.json: task t0: {said}") as error:
+        check_tasks(odd(tmp_path, config, **parts), [task_set(tmp_path)])
+    assert "\n" not in str(error.value)
+
+
+def test_what_an_environment_raises_when_it_is_loaded_is_one_line(tmp_path, config) -> None:
+    load = 'raise OSError("no such\\n server")'
+    said = (
+        r"environment\.name = .*odd\.py': cannot be loaded: OSError: no such server \(odd\.py, line"
+    )
+    with pytest.raises(SettingError, match=said):
+        check_tasks(odd(tmp_path, config, load=load), [])
+
+
+def test_a_corpus_that_cannot_be_read_is_one_line(tmp_path, config) -> None:
+    (tmp_path / "corpus-0.tar").write_bytes(b"x" * 2_000)
+    (tmp_path / "shards.json").unlink()
+    with pytest.raises(SettingError, match=r"cannot be loaded: .*corpus-0\.tar: is no tar archive"):
+        door.load_environment(config)
+
+
+def test_a_model_without_a_tokenizer_is_one_line(tmp_path, config) -> None:
+    config.model.path = str(tmp_path)
+    with pytest.raises(SettingError, match=r"^model\.path = .*: its tokenizer cannot be loaded"):
+        load_tokenizer(config)

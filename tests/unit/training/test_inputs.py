@@ -1,0 +1,110 @@
+"""What a run trains on: read once, known by its content, and what is skipped is an event."""
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from megatron_trace.check.command import Command
+from megatron_trace.check.load import load_config
+from megatron_trace.config import SettingError
+from megatron_trace.data.tasks import write_shards
+from megatron_trace.training import inputs as module
+from megatron_trace.training.identity import OtherRun, check_same
+from megatron_trace.training.inputs import RunInputs
+
+ROOT = Path(__file__).parents[3]
+TASKS = [{"id": f"t{n}", "question": f"Where is {n} ?", "answers": ["here"]} for n in range(4)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A start policy, tasks, held-out tasks and a corpus."""
+    policy = tmp_path / "policy"
+    copytree(ROOT / "examples/geo_hop/start_policy", policy)
+    write_shards(TASKS, str(tmp_path / "train-%d.tar"))
+    write_shards(TASKS[:3], str(tmp_path / "heldout-%d.tar"))
+    write_shards([{"title": "here", "text": "A place ."}], str(tmp_path / "corpus-%d.tar"))
+    return tmp_path
+
+
+def inputs_of(folder: Path, *overrides: str, replay: Path | None = None) -> RunInputs:
+    places = [
+        f"model.path={folder}/policy",
+        f"data.train={folder}/train-*.tar",
+        f"data.heldout={{here: {folder}/heldout-*.tar}}",
+        f"environment.options.search_qa.corpus={folder}/corpus-*.tar",
+    ]
+    return RunInputs(Command(load_config(None, [*places, *overrides]), replay, False))
+
+
+def test_the_same_files_elsewhere_are_the_same_run(folder, tmp_path_factory) -> None:
+    moved = copytree(folder, tmp_path_factory.mktemp("elsewhere") / "all")
+    check_same(Path("c"), inputs_of(folder).identity, inputs_of(moved).identity)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "named"),
+    [
+        ("policy/model.safetensors", -1, "model.weights"),
+        ("policy/predictor.safetensors", -1, "model.weights"),
+        ("policy/chat_template.jinja", 0, "model.tokenizer"),
+        ("policy/tokenizer.json", 0, "model.tokenizer"),
+        ("corpus-0.tar", 530, "environment.options.search_qa.corpus"),
+    ],
+)
+def test_other_content_under_the_same_name_is_told(folder, file, place, named) -> None:
+    before = inputs_of(folder).identity
+    content = bytearray((folder / file).read_bytes())
+    content[place] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(OtherRun, match=rf"\n  {named}: .* in the checkpoint, .* now\n"):
+        check_same(Path("c"), before, inputs_of(folder).identity)
+
+
+def test_an_edited_task_of_the_same_id_is_told(folder) -> None:
+    before = inputs_of(folder).identity
+    write_shards([TASKS[0] | {"answers": ["there"]}, *TASKS[1:]], str(folder / "train-%d.tar"))
+    with pytest.raises(
+        OtherRun, match=r"data\.train: '4 tasks with SHA-256 \w+' in the checkpoint"
+    ):
+        check_same(Path("c"), before, inputs_of(folder).identity)
+
+
+def test_what_is_skipped_is_an_event_and_does_not_change_who_the_run_is(folder) -> None:
+    bad = [*TASKS, {"id": "t9", "question": "Who ?", "answers": []}]
+    write_shards(bad, str(folder / "train-%d.tar"))
+    with pytest.raises(SettingError, match=r"^data\.train = .*task t9: answers must be a list"):
+        inputs_of(folder).check()
+    inputs = inputs_of(folder, "data.on_bad=skip", "evaluation.tasks=2")
+    before = inputs_of(folder).identity
+    inputs.check()
+    assert inputs.tasks == TASKS
+    assert inputs.evaluation_tasks == {"here": TASKS[:2]}
+    (event,) = inputs.notes()
+    assert event.startswith("data.train: 1 skipped: ") and "task t9" in event
+    check_same(Path("c"), before, inputs.identity)
+
+
+def test_shards_that_cannot_be_read_are_refused_on_every_rank(folder) -> None:
+    (folder / "train-0.tar").write_bytes((folder / "train-0.tar").read_bytes()[:2_000])
+    with pytest.raises(SettingError, match=r"^data\.train = .*train-0\.tar: has 2000 bytes, not"):
+        _ = inputs_of(folder).identity
+    (folder / "shards.json").write_text(json.dumps({"train-1.tar": {"bytes": 1, "sha256": "a"}}))
+    with pytest.raises(SettingError, match=r"^data\.train = .*train-1\.tar is in .*but missing"):
+        _ = inputs_of(folder).identity
+
+
+def test_a_replay_reads_no_tasks(folder, monkeypatch) -> None:
+    monkeypatch.setattr(module, "read_task_set", None)
+    inputs = inputs_of(folder, replay=folder)
+    inputs.check()
+    assert inputs.tasks == [] and inputs.notes() == []
+    assert inputs.identity["data.train"] == "none"
+
+
+def test_tasks_are_read_once(folder) -> None:
+    inputs = inputs_of(folder)
+    assert inputs.train is inputs.train
+    assert inputs.heldout is inputs.heldout
