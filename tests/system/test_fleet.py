@@ -215,15 +215,20 @@ def processes() -> list[dict[str, int]]:
     """Process ids of every worker's actor and of its engine, which is the actor's child."""
     found = []
     for process in psutil.Process().children(recursive=True):
-        if "ray::Worker" in " ".join(process.cmdline()):
-            engines = [
-                child.pid
-                for child in process.children()
-                if "VLLM::EngineCore" in " ".join(child.cmdline())
-            ]
+        if "ray::Worker" in command(process):
+            children = process.children()
+            engines = [child.pid for child in children if "VLLM::EngineCore" in command(child)]
             (engine,) = engines
             found.append({"actor": process.pid, "engine": engine})
     return found
+
+
+def command(process: psutil.Process) -> str:
+    """Its command line; nothing for a process that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_nothing_of_the_fleet_can_be_reached_from_the_network(tied: Setup) -> None:
