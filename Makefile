@@ -1,8 +1,8 @@
 # Two commands set everything up: `make quickstart` trains the embedded example, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests of one file stay in one process; see tests/conftest.py.
-TWO_PROCESSES := -n 2 --dist loadgroup
+# The tests of one file stay in one process. The system tests come first, as they take longest.
+TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install quickstart data test test-all lint format
 

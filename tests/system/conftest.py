@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import ray
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -114,17 +115,27 @@ def make_policy(
     return folder
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three steps on two data-parallel ranks, which nobody disturbed."""
-    run_dir = tmp_path_factory.mktemp("runs") / "trained"
-    finish(run_dir, ranks=2)
+def finish_once(run_dir: Path, *arguments: str, ranks: int = 1) -> Path:
+    """Run to the end, in one of the test processes; the others wait for it."""
+    with FileLock(f"{run_dir}.lock"):
+        if not (run_dir / "finished").exists():
+            finish(run_dir, *arguments, ranks=ranks)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A run of three steps on two data-parallel ranks, which nobody disturbed."""
+    folder = tmp_path_factory.getbasetemp()
+    # The folder of a test process of pytest-xdist is in the one that all of them share.
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent
+    runs = folder / "runs"
+    runs.mkdir(exist_ok=True)
+    return finish_once(runs / "trained", ranks=2)
 
 
 @pytest.fixture(scope="session")
 def replayed(trained: Path) -> Path:
     """The training steps of `trained` on its trees, by one rank."""
-    run_dir = trained.with_name("replayed")
-    finish(run_dir, "--replay", str(trained))
-    return run_dir
+    return finish_once(trained.with_name("replayed"), "--replay", str(trained))

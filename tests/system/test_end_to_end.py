@@ -21,6 +21,7 @@ def test_a_run_leaves_everything_behind(trained) -> None:
     assert names == {
         *(
             "config.yaml",
+            "finished",
             "metrics.jsonl",
             "tensorboard",
             "trees",
