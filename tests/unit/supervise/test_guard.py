@@ -71,7 +71,7 @@ class Toy:
         code: str,
         *,
         hang_s: float | None = None,
-        grace_s: float = 1.0,
+        grace_s: float = 5.0,
         launcher: str = "",
         **environment: str,
     ) -> None:
@@ -199,7 +199,7 @@ finally:
 
 
 def test_a_rank_that_does_not_end_in_time_is_killed(start: Start) -> None:
-    toy = start("stuck_in_a_phase()")
+    toy = start("stuck_in_a_phase()", grace_s=1.0)
     toy.process.terminate()
     code, printed = toy.end()
     assert code == -signal.SIGKILL
@@ -208,7 +208,7 @@ def test_a_rank_that_does_not_end_in_time_is_killed(start: Start) -> None:
 
 
 def test_a_rank_that_lingers_after_its_last_words_is_killed(start: Start) -> None:
-    toy = start("guard.leave(1, 'ended by ValueError')\nstuck_in_a_phase()")
+    toy = start("guard.leave(1, 'ended by ValueError')\nstuck_in_a_phase()", grace_s=1.0)
     assert toy.end()[0] == -signal.SIGKILL
 
 
@@ -222,7 +222,7 @@ def test_a_second_signal_kills_at_once(start: Start) -> None:
 
 def test_a_hang_prints_the_stacks_and_ends_the_run(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    toy = start("spawn()\nguard.beat('learning')\nstuck_in_a_phase()", hang_s=1.0)
+    toy = start("spawn()\nguard.beat('learning')\nstuck_in_a_phase()", hang_s=1.0, grace_s=1.0)
     code, printed = toy.end()
     assert code != 0
     assert "no progress in phase 'learning' for 1 s" in printed
@@ -240,7 +240,7 @@ def test_beats_keep_a_run_alive(start: Start) -> None:
 
 
 def test_a_stopped_rank_is_a_hang_and_does_not_block_the_guard(start: Start) -> None:
-    toy = start("until_stopped(beat=lambda: guard.beat('sampling'))", hang_s=1.0)
+    toy = start("until_stopped(beat=lambda: guard.beat('sampling'))", hang_s=1.0, grace_s=1.0)
     os.kill(toy.pid, signal.SIGSTOP)
     code, printed = toy.end()
     assert code == -signal.SIGKILL
