@@ -3,7 +3,7 @@
     python tools/check_gpu.py
 
 Each check is one line: passed, failed or skipped, what was measured or why, and the seconds that it
-took. A check runs in a process of its own, or shares it with others until one fails; so one
+took. Each group of checks shares a process until one of them fails; so one
 failure stops no other check. Needs no package to begin: what is not installed is skipped. The exit
 code is 1 if a check has failed.
 
@@ -44,7 +44,7 @@ def chosen(names: Sequence[str] | None) -> list[Group]:
 
 
 def line(outcome: Outcome, width: int, *, colour: bool) -> str:
-    """An outcome as a line of the table; what does not fit goes on below, indented."""
+    """An outcome as a line of the table; what does not fit is put below, indented."""
     before = NAME_WIDTH + STATUS_WIDTH + TIME_WIDTH
     texts = textwrap.wrap(outcome.text, max(30, width - before - 1)) or [""]
     status = outcome.status.ljust(STATUS_WIDTH)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PIECE_BYTES = 1 << 20
 PIECES = 64
-"""Of a file larger than all of them together, only so many pieces are read, evenly spaced."""
+"""A file larger than all of these pieces together is known by them; they are evenly spaced."""
 
 
 def content_digest(files: Iterable[Path]) -> str:

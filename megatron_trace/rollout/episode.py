@@ -165,7 +165,7 @@ class Raised:
 
 
 async def in_thread(call: Callable[[], Result], limit_s: float | None) -> Result | Raised:
-    """Run `call` in a thread of its own; returns its result, or what it raised.
+    """Run `call` in a new thread; returns its result, or what it raised.
 
     A call that takes longer than `limit_s` counts as one that raised TimeoutError. No thread can be
     ended from outside: it is left behind, and nobody looks at its result.

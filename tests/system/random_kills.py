@@ -52,7 +52,7 @@ def start(run_dir: Path, trees: Path) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The process's children and theirs, the guard left out: it has a session of its own."""
+    """The process's children and theirs, without the guard, which runs in a separate session."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -50,7 +50,7 @@ def launch(config: Config, model_path: str, gpu: bool, requires: frozenset[Requi
 def make_room_for_carriers(model_config: "ModelConfig") -> None:
     """Let vLLM's sampler, and its check of `logprob_token_ids`, count the carriers as tokens.
 
-    The model is built from `model_config.hf_config`, which keeps the number of its own tokens.
+    The model is built from `model_config.hf_config`, which still counts the model's tokens alone.
     """
     model_config.model_arch_config.vocab_size += CARRIERS
 
