@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from megatron_trace.check.devices import check_devices
@@ -21,6 +21,7 @@ from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.shared_gpus import check_shared_gpus
 from megatron_trace.check.space import check_space
+from megatron_trace.check.tasks import check_data
 from megatron_trace.check.vocabulary import check_vocabulary
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, check_bounds
@@ -155,11 +156,17 @@ def problems_here(config: Config) -> list[str]:
 
     The settings have passed `check_settings`, so another machine may still run them.
     """
-    problems = []
     machine = (*ON_THIS_MACHINE, check_shared_gpus, check_weights, check_vocabulary, check_space)
-    for check in machine:
-        try:
-            check(config)
-        except SettingError as error:
-            problems.append(str(error))
-    return problems
+    problems = {check: _problem(check, config) for check in machine}
+    # Tasks are checked with the model's tokenizer.
+    if not any(problems[check] for check in (check_shards, check_weights, check_vocabulary)):
+        problems[check_data] = _problem(check_data, config)
+    return [problem for problem in problems.values() if problem]
+
+
+def _problem(check: Callable[[Config], None], config: Config) -> str:
+    try:
+        check(config)
+    except SettingError as error:
+        return str(error)
+    return ""

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, cast
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml.constructor import ConstructorError
 
 from megatron_trace.allocation import STRATEGIES
 from megatron_trace.config import Config, SettingError, all_settings
@@ -101,7 +102,8 @@ def _file_layer(
 
 def _no_yaml(file: str | None, error: Exception) -> SettingError:
     reason = one_line(error).replace(' in "<unicode string>",', " in")
-    return SettingError("--config", file, f"is not YAML: {reason}")
+    what = "cannot be read" if isinstance(error, ConstructorError) else "is not YAML"
+    return SettingError("--config", file, f"{what}: {reason}")
 
 
 def _override(override: str) -> Override:

@@ -1,20 +1,47 @@
 """Whether every task can be played: by the environment, and within the limits of a rollout."""
 
-import json
-import traceback
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from megatron_trace.check.chat import load_codec
+from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
-from megatron_trace.data.task_set import TaskSet
+from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.envs import Environment, make_environments
+from megatron_trace.envs.results import BadResult, checked_messages, checked_snapshot
 from megatron_trace.files.problems import BadData, first_of
-from megatron_trace.models.chat import prompt_ids
-from megatron_trace.models.folders import hf_assets_dir
+from megatron_trace.models.chat import TextCodec
+from megatron_trace.rollout.episode import described
 
 SKIP = "skip"
 """Value of `data.on_bad`."""
+
+FOREIGN = (Exception, SystemExit)
+"""What an environment may raise. SystemExit would end the program without any message."""
+
+
+def check_data(config: Config) -> None:
+    """Read all tasks and check them, as a run does.
+
+    Raises:
+        SettingError: see `read_tasks` and `check_tasks`.
+    """
+    patterns = [one for one in file_patterns(config) if one[0].startswith("data.")]
+    check_tasks(config, [read_tasks(config, *one) for one in patterns])
+
+
+def read_tasks(config: Config, setting: str, pattern: str) -> TaskSet:
+    """The tasks in the shards `pattern`, which the setting called `setting` names.
+
+    Raises:
+        SettingError: they cannot be read.
+    """
+    try:
+        one = read_task_set(setting, pattern)
+    except (FileNotFoundError, BadData) as error:
+        raise SettingError(setting, pattern, str(error)) from None
+    refuse_or_skip(config, one)
+    return one
 
 
 def check_tasks(config: Config, sets: Iterable[TaskSet]) -> None:
@@ -26,12 +53,12 @@ def check_tasks(config: Config, sets: Iterable[TaskSet]) -> None:
         SettingError: the environment or the tokenizer cannot be loaded, or a task cannot be played
             and `data.on_bad` is error.
     """
-    new_episode, tokenizer = load_environment(config), load_tokenizer(config)
+    new_episode, codec = load_environment(config), load_codec(config)
     longest = config.rollout.max_history_tokens
     for one in sets:
         usable = []
         for row in one.rows:
-            if problem := task_problem(new_episode(), tokenizer, row.content, longest):
+            if problem := task_problem(new_episode, codec, row.content, longest):
                 one.leave_out(row, problem)
             else:
                 usable.append(row)
@@ -73,52 +100,39 @@ def load_environment(config: Config) -> Callable[[], Environment]:
         raise
     except BadData as error:
         remedy = f"cannot be loaded: {error}"
-    except Exception as error:
+    except FOREIGN as error:
         remedy = f"cannot be loaded: {described(error)}"
     raise SettingError("environment.name", config.environment.name, remedy)
 
 
-def load_tokenizer(config: Config) -> Any:
-    """The start policy's tokenizer.
-
-    Raises:
-        SettingError: it cannot be loaded.
-    """
-    # It takes seconds, so only where tasks are checked.
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(hf_assets_dir(Path(config.model.path)))
-    except Exception as error:
-        remedy = f"its tokenizer cannot be loaded: {described(error)}"
-        raise SettingError("model.path", config.model.path, remedy) from None
-
-
 def task_problem(
-    episode: Environment, tokenizer: Any, task: Mapping[str, Any], longest: int
+    new_episode: Callable[[], Environment],
+    codec: TextCodec,
+    task: Mapping[str, Any],
+    longest: int,
 ) -> str:
     """Why a task cannot be played, or "".
 
     Args:
-        episode: a new one.
+        new_episode: makes an episode.
         longest: most tokens of a rollout, prompt included.
     """
-    # A plug-in may raise anything; whatever it is, it would end a worker's call later.
     try:
+        episode = new_episode()
         episode.check_task(task)
     except ValueError as error:
         return str(error)
-    except Exception as error:
+    except FOREIGN as error:
         return f"check_task fails: {described(error)}"
     try:
-        messages = episode.reset(task)
-        json.dumps(episode.snapshot())
-    except Exception as error:
+        messages = checked_messages(episode.reset(task))
+        checked_snapshot(episode.snapshot())
+    except BadResult as error:
+        return str(error)
+    except FOREIGN as error:
         return f"no episode can begin: {described(error)}"
-    if not messages or not all(_is_message(message) for message in messages):
-        return f"its prompt must be messages with role and content, both text, not {messages!r}"
     try:
-        tokens = len(prompt_ids(tokenizer, messages))
+        tokens = len(codec.prompt_ids(messages))
     except Exception as error:
         return f"its prompt has no token ids: {described(error)}"
     if tokens >= longest:
@@ -127,17 +141,3 @@ def task_problem(
             f"rollout.max_history_tokens = {longest}"
         )
     return ""
-
-
-def _is_message(message: Any) -> bool:
-    if not isinstance(message, Mapping):
-        return False
-    return isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-
-
-def described(error: Exception) -> str:
-    """An exception of foreign code in one line, with the place where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    text = " ".join(str(error).split())
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}"

@@ -1,6 +1,8 @@
 """Whether a run's start policy is there and whole, and not only its description."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,19 @@ INDEX = "model.safetensors.index.json"
 
 PREDICTOR = "predictor.safetensors"
 
-Shapes = dict[str, tuple[int, ...]]
-"""Tensor -> shape."""
+Shape = tuple[int, ...]
+
+DTYPES = ("BF16", "F16", "F32")
+"""Dtypes of weights that are read, by safetensors' names."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the header of a safetensors file says of a tensor."""
+
+    file: str
+    shape: Shape
+    dtype: str
 
 
 def check_weights(config: Config) -> None:
@@ -43,26 +56,50 @@ def check_weights(config: Config) -> None:
 
 
 def _check_tensors(folder: Path, model: dict[str, Any]) -> None:
-    shapes: Shapes = {}
+    stored: dict[str, Stored] = {}
     for file, names in _files(folder).items():
-        stored = _shapes(folder / file)
-        if lost := sorted(names - stored.keys()):
+        in_file = _stored(folder / file)
+        if lost := sorted(names - in_file.keys()):
             raise ValueError(f"{file} does not hold {lost[0]}, as {INDEX} says; fetch it again")
-        shapes |= stored
+        # What the index does not name is not read.
+        stored |= {name: in_file[name] for name in names or in_file}
     # This imports torch, which takes seconds.
-    from megatron_trace.models.weight_map import HF_EMBEDDING, expand, family_of
+    from megatron_trace.models.weight_map import HF_HEAD, expand, family_of
+    from megatron_trace.policy.convert.locations import hf_shape
 
     tied = bool(model.get("tie_word_embeddings", False))
     rows = expand(family_of(model["model_type"]), model, tied=tied)
-    for row in rows:
-        for name in row.hf:
-            if name not in shapes:
-                raise ValueError(f"its safetensors do not hold {name}; fetch the folder again")
-    embedding = (model["vocab_size"], model["hidden_size"])
-    if shapes[HF_EMBEDDING] != embedding:
-        raise ValueError(
-            f"{HF_EMBEDDING} has the shape {shapes[HF_EMBEDDING]}, and config.json says {embedding}"
-        )
+    shapes = {name: hf_shape(name, model) for row in rows for name in row.hf}
+    # A tied head is the embedding again, and old folders hold a buffer that every model computes.
+    unread = {name for name in stored if name.endswith("rotary_emb.inv_freq")}
+    if tied:
+        unread.add(HF_HEAD)
+    read = {name: one for name, one in stored.items() if name not in unread}
+    _check_stored(read, shapes, "by config.json")
+
+
+def _check_stored(stored: Mapping[str, Stored], shapes: Mapping[str, Shape], source: str) -> None:
+    """Refuse weights that lack one of the tensors in `shapes`, or hold others or of another kind.
+
+    Args:
+        shapes: tensor -> the shape that it must have.
+        source: what says so, for the message.
+    """
+    if extra := sorted(stored.keys() - shapes.keys()):
+        what = f"{extra[0]} has no place in the model {source}"
+        raise ValueError(f"{stored[extra[0]].file}: {what}; fetch the model's own files")
+    for name, shape in shapes.items():
+        if name not in stored:
+            raise ValueError(f"its safetensors do not hold {name}; fetch the folder again")
+        found = stored[name]
+        if found.shape != shape:
+            what = f"{name} has the shape {found.shape}, and it must be {shape} {source}"
+            raise ValueError(f"{found.file}: {what}; fetch the model's own files")
+        if found.dtype not in DTYPES:
+            supported = ", ".join(DTYPES)
+            raise ValueError(
+                f"{found.file}: {name} is stored as {found.dtype}; supported is {supported}"
+            )
 
 
 def _files(folder: Path) -> dict[str, set[str]]:
@@ -88,16 +125,22 @@ def _files(folder: Path) -> dict[str, set[str]]:
     return files
 
 
-def _shapes(file: Path) -> Shapes:
+def _stored(file: Path) -> dict[str, Stored]:
     """The tensors of a safetensors file, from its header.
 
     Raises:
         ValueError: it is missing, damaged or cut.
     """
+    # Opening a pipe might never end.
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file.name} is no file; fetch it again")
     try:
         with safe_open(file, "np") as opened:
-            names = opened.keys()
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            views = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            return {
+                name: Stored(file.name, tuple(view.get_shape()), view.get_dtype())
+                for name, view in views.items()
+            }
     except OSError as error:
         reason = error.strerror or "is missing"
         raise ValueError(f"{file.name} cannot be read ({reason}); fetch it again") from None
@@ -108,11 +151,15 @@ def _shapes(file: Path) -> Shapes:
 def _check_predictor(config: Config, folder: Path, model: dict[str, Any]) -> None:
     if not (folder / PREDICTOR).exists():
         return
-    width, shapes = config.learning.predictor.hidden, _shapes(folder / PREDICTOR)
-    found, wanted = shapes.get("predictor.fc1.weight"), (width, model["hidden_size"])
-    if found != wanted:
+    width, hidden = config.learning.predictor.hidden, model["hidden_size"]
+    stored = _stored(folder / PREDICTOR)
+    first = stored.get("predictor.fc1.weight")
+    if first is not None and first.shape != (width, hidden):
         remedy = (
-            f"{folder / PREDICTOR} has a first layer of {found or 'no tensor'}, and the run needs "
-            f"{wanted}; set it to the stored width, or remove the file"
+            f"{folder / PREDICTOR} has a first layer of {first.shape}, and the run needs "
+            f"{(width, hidden)}; set it to the stored width, or remove the file"
         )
         raise SettingError("learning.predictor.hidden", width, remedy)
+    from megatron_trace.models.predictor import shapes
+
+    _check_stored(stored, shapes(hidden, width), "by learning.predictor.hidden")

@@ -12,6 +12,12 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Union, get_args, get_origin
 
 import yaml
+from yaml.constructor import ConstructorError
+
+NULLS = ("", "~", "null", "Null", "NULL")
+"""What YAML takes for null, where it is not in quotes."""
+
+NULL_KEY = "found the key null; if it is a name, put it in quotes,"
 
 MERGE = "tag:yaml.org,2002:merge"
 """YAML's tag of the key `<<`, which copies another mapping."""
@@ -21,6 +27,13 @@ class _TextLoader(yaml.SafeLoader):
     """Reads every scalar as its text, unless it has a tag such as `!!int`."""
 
     yaml_implicit_resolvers: ClassVar = {"<": [(MERGE, re.compile("<<"))]}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; a key that YAML takes for null is refused."""
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.style and key.value in NULLS:
+                raise ConstructorError(None, None, NULL_KEY, key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def read_texts(document: str) -> Any:

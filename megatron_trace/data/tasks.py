@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset as wds
 
 from megatron_trace.files.atomic import whole_file
 from megatron_trace.files.rows import load_rows
@@ -58,6 +57,9 @@ def write_shards(
 
 
 def _write_shard(path: Path, rows: Sequence[Mapping[str, Any]], first: int) -> None:
+    # It imports torch, which takes seconds, and reading tasks does not need it.
+    import webdataset as wds
+
     with (
         whole_file(path) as partial,
         partial.open("wb") as file,

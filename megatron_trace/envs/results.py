@@ -28,7 +28,8 @@ def checked_messages(messages: Any) -> list[dict[str, str]]:
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
             remedy = "which has no role and content"
             raise BadResult(f"reset returned the message {_shown(message)}, {remedy}")
-        _check_text("the content of a message", message["content"])
+        for key in ("role", "content"):
+            _check_text(f"the {key} of a message", message[key])
     return [dict(message) for message in messages]
 
 

@@ -7,7 +7,6 @@ quotes one would otherwise end the turn and could forge the next.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -115,14 +114,3 @@ def _absent_from(messages: Sequence[Message]) -> str:
     while any(mark in message["content"] for message in messages):
         mark += "\ue000"
     return mark
-
-
-@lru_cache(maxsize=1)
-def _codec(tokenizer: Any) -> TextCodec:
-    return TextCodec(tokenizer)
-
-
-def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """`TextCodec.prompt_ids`, with a template that is given nothing."""
-    # Making a codec takes a second where the vocabulary is large.
-    return _codec(tokenizer).prompt_ids(messages)

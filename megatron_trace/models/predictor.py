@@ -17,6 +17,11 @@ NAMES = ("predictor.fc1.weight", "predictor.fc1.bias", "predictor.fc2.weight", "
 """The head's tensors, in `FILE` and among the weights that the sampler receives."""
 
 
+def shapes(hidden: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape of a head of `width` hidden units on hidden states of size `hidden`."""
+    return dict(zip(NAMES, ((width, hidden), (width,), (1, width), (1,)), strict=True))
+
+
 class PredictorHead(nn.Module):
     """logit = W₂·gelu_tanh(W₁h + b₁) + b₂; the success probability is σ(logit).
 

@@ -6,12 +6,10 @@ from typing import Any
 
 from megatron_trace.check.command import Command
 from megatron_trace.check.shards import file_patterns
-from megatron_trace.check.tasks import check_tasks, refuse_or_skip, skipped
-from megatron_trace.config import SettingError
-from megatron_trace.data.task_set import TaskSet, read_task_set
+from megatron_trace.check.tasks import check_tasks, read_tasks, skipped
+from megatron_trace.data.task_set import TaskSet
 from megatron_trace.data.tasks import Task, Tasks
 from megatron_trace.files.digest import content_digest
-from megatron_trace.files.problems import BadData
 from megatron_trace.files.shards import shard_paths
 from megatron_trace.models.folders import hf_assets_dir, text_files, weight_files
 from megatron_trace.policy.hf import read_config
@@ -33,7 +31,7 @@ class RunInputs:
         Raises:
             SettingError: they cannot be read.
         """
-        return self._read("data.train", self._config.data.train)
+        return read_tasks(self._config, "data.train", self._config.data.train)
 
     @cached_property
     def heldout(self) -> dict[str, TaskSet]:
@@ -43,7 +41,10 @@ class RunInputs:
             SettingError: one cannot be read.
         """
         patterns = self._config.data.heldout
-        return {name: self._read(f"data.heldout.{name}", patterns[name]) for name in patterns}
+        return {
+            name: read_tasks(self._config, f"data.heldout.{name}", pattern)
+            for name, pattern in patterns.items()
+        }
 
     @property
     def tasks(self) -> list[Task]:
@@ -92,14 +93,6 @@ class RunInputs:
                 if not name.startswith("data."):
                     contents[name] = _digest([Path(path) for path in shard_paths(pattern)])
         return contents
-
-    def _read(self, setting: str, pattern: str) -> TaskSet:
-        try:
-            one = read_task_set(setting, pattern)
-        except (FileNotFoundError, BadData) as error:
-            raise SettingError(setting, pattern, str(error)) from None
-        refuse_or_skip(self._config, one)
-        return one
 
 
 def _digest(files: list[Path]) -> str:

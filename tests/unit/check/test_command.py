@@ -10,6 +10,7 @@ from megatron_trace.check.command import check_config, check_settings, parse_com
 from megatron_trace.check.load import load_config
 from megatron_trace.check.loggers import LIBRARIES
 from megatron_trace.config import Config, Precision, SettingError
+from megatron_trace.data.tasks import write_shards
 
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -238,6 +239,17 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
     assert "environment.options.search_qa.corpus = '': must name WebDataset shards" in said
     with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
         check_config(config, world_size=1)
+
+
+def test_a_dry_run_checks_the_tasks_where_they_can_be_read(tmp_path) -> None:
+    write_shards([{"id": "t0", "question": "Who ?", "answers": []}], str(tmp_path / "a-%d.tar"))
+    places = [f"data.train={tmp_path}/a-0.tar", "data.heldout={}", f"run.directory={tmp_path}/runs"]
+    config = load_config("configs/geo_hop_cpu.yaml", places)
+    (problem,) = problems_here(config)
+    assert problem.startswith("data.train = ") and "task t0: answers must be a list" in problem
+    config.data.train = "nowhere-*.tar"
+    (problem,) = problems_here(config)
+    assert "no such shard" in problem
 
 
 def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings) -> None:

@@ -1,13 +1,15 @@
 """Every task is begun before a run starts; what cannot be played is one line, or is skipped."""
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 
 from megatron_trace.check import tasks as door
+from megatron_trace.check.chat import load_codec
 from megatron_trace.check.load import load_config
-from megatron_trace.check.tasks import check_tasks, load_tokenizer, refuse_or_skip, skipped
+from megatron_trace.check.tasks import check_data, check_tasks, refuse_or_skip, skipped
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.data.tasks import write_shards
@@ -108,10 +110,12 @@ def odd(folder: Path, config: Config, **parts: str) -> Config:
             {"reset": 'return task["city"]'},
             r"no episode can begin: KeyError: 'city' \(odd.py, line",
         ),
-        ({"snapshot": "{1, 2}"}, "no episode can begin: TypeError: Object of type set is not JSON"),
-        ({"reset": "return [3]"}, "its prompt must be messages with role and content"),
-        ({"reset": "return []"}, "its prompt must be messages with role and content"),
-        ({"reset": CHAT.replace("Who ?", "\\ud835")}, "its prompt has no token ids: "),
+        ({"snapshot": "{1, 2}"}, r"snapshot returned {1, 2} \(set\), which is no dict"),
+        ({"reset": "return [3]"}, r"reset returned the message 3 \(int\), which has no role"),
+        ({"reset": "return []"}, r"reset returned \[\] \(list\), which is no list of messages"),
+        ({"reset": CHAT.replace("Who ?", "\\ud835")}, "the content of a message holds a lone"),
+        ({"reset": CHAT.replace('"user"', "3")}, r"the role of a message is 3 \(int\)"),
+        ({"reset": "raise SystemExit(3)"}, r"no episode can begin: SystemExit: 3 \(odd.py, line"),
     ],
 )
 def test_what_an_environment_raises_for_a_task_names_task_and_line(
@@ -140,5 +144,43 @@ def test_a_corpus_that_cannot_be_read_is_one_line(tmp_path, config) -> None:
 
 def test_a_model_without_a_tokenizer_is_one_line(tmp_path, config) -> None:
     config.model.path = str(tmp_path)
-    with pytest.raises(SettingError, match=r"^model\.path = .*: its tokenizer cannot be loaded"):
-        load_tokenizer(config)
+    with pytest.raises(
+        SettingError, match=r"^model\.path = .*: its tokenizer or chat template can"
+    ):
+        load_codec(config)
+
+
+def test_a_template_is_given_only_what_it_reads(tmp_path, config) -> None:
+    config.model.path = str(copytree(config.model.path, tmp_path / "model"))
+    template = tmp_path / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if enable_thinking %}<think>{% endif %}")
+    config.rollout.max_history_tokens = 25
+    check_tasks(config, [task_set(tmp_path)])
+    # The prompt is measured as the template writes it with its options.
+    config.environment.chat_template = {"enable_thinking": True}
+    with pytest.raises(SettingError, match="its prompt of 25 tokens leaves no room"):
+        check_tasks(config, [task_set(tmp_path)])
+    config.environment.chat_template = {"enable_thinkin": True}
+    said = r"^environment\.chat_template\.enable_thinkin = True: .* reads nothing of this name"
+    with pytest.raises(SettingError, match=said):
+        load_codec(config)
+
+
+@pytest.mark.parametrize("template", ["{% if %}", "{{ raise_exception('no') }}", "{{ 1 / 0 }}"])
+def test_a_template_that_cannot_be_used_is_one_line(tmp_path, config, template) -> None:
+    config.model.path = str(copytree(config.model.path, tmp_path / "model"))
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    with pytest.raises(SettingError, match=r"^model\.path = .* cannot be used: ") as error:
+        load_codec(config)
+    assert "\n" not in str(error.value)
+
+
+def test_the_tasks_of_all_settings_are_read_and_checked(tmp_path, config) -> None:
+    task_set(tmp_path, {"answers": []})
+    config.data.train = f"{ROOT}/data/geo_hop/heldout_1-*.tar"
+    config.data.heldout = {"a": f"{tmp_path}/tasks-*.tar"}
+    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*task t2: answers must be"):
+        check_data(config)
+    config.data.heldout = {"a": f"{tmp_path}/none-*.tar"}
+    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*: no such shard"):
+        check_data(config)

@@ -1,6 +1,7 @@
 """A start policy that is not whole is refused in one line, before anything starts."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from megatron_trace.check.weights import INDEX, PREDICTOR, check_weights
 from megatron_trace.config import SettingError
 
 EXAMPLE = Path("examples/geo_hop/start_policy")
+MODEL = "model.safetensors"
+DOWN = "model.layers.1.mlp.down_proj.weight"
+BIAS = "model.layers.0.self_attn.q_proj.bias"
 
 
 @pytest.fixture
@@ -77,6 +81,16 @@ def split_without(name: str) -> Callable[[Path], Any]:
     return lambda folder: (split(folder), (folder / name).unlink())
 
 
+def tensor(name: str, *shape: int, dtype: Any = np.float32) -> Callable[[Path], Any]:
+    """Puts zeros of another shape or dtype in the place of a tensor, or adds one."""
+
+    def change(folder: Path) -> None:
+        file = folder / (PREDICTOR if name.startswith("predictor") else "model.safetensors")
+        save_file(load_file(file) | {name: np.zeros(shape, dtype)}, file)
+
+    return change
+
+
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config.json": (removed("config.json"), "has no config.json"),
     "config.json is no JSON": (written("config.json", "{"), "is not a JSON object"),
@@ -104,6 +118,22 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "more layers": (changed(num_hidden_layers=5, layer_types=None), "do not hold model.layers.4."),
     "a larger vocabulary": (changed(vocab_size=4096), "embed_tokens.weight has the shape"),
     "no tokens for the ids": (changed(vocab_size=100), "embed_tokens.weight has the shape"),
+    "a narrower MLP": (changed(intermediate_size=100), "mlp.gate_proj.weight has the shape"),
+    "more groups": (changed(num_key_value_heads=8), "k_proj.weight has the shape"),
+    "a tensor turned": (tensor(DOWN, 512, 256), rf"{DOWN} has the shape \(512, 256\), and it must"),
+    "a scalar": (tensor("model.norm.weight"), r"model.norm.weight has the shape \(\), and it must"),
+    "64 bits": (tensor("model.norm.weight", 256, dtype=np.float64), "norm.weight is stored as F64"),
+    "integers": (tensor("model.norm.weight", 256, dtype=np.int8), "norm.weight is stored as I8"),
+    "a bias too many": (tensor(BIAS, 256), f"model.safetensors: {BIAS} has no place in the model"),
+    "a predictor's bias": (
+        tensor("predictor.fc2.bias", 2),
+        r"^model.path = .*: predictor.safetensors: predictor.fc2.bias has the shape \(2,\), and",
+    ),
+    "a larger predictor": (tensor("predictor.fc3.bias", 2), "predictor.fc3.bias has no place"),
+    "weights are a pipe": (
+        lambda folder: (removed("model.safetensors")(folder), os.mkfifo(folder / MODEL)),
+        "model.safetensors is no file",
+    ),
     "no weights": (removed("model.safetensors", PREDICTOR), "holds no weights"),
     "only a predictor": (removed("model.safetensors"), "holds no weights"),
     "weights cut": (cut("model.safetensors", 100_000), "model.safetensors is damaged"),

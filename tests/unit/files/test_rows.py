@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -179,9 +180,11 @@ def test_all_or_nothing_names_the_first_problem_and_counts_the_others(tmp_path) 
         load_rows(str(tmp_path / "a.tar"))
 
 
-def test_a_folder_and_braces_without_an_end_are_one_line(tmp_path) -> None:
+def test_what_is_no_file_and_braces_without_an_end_are_one_line(tmp_path) -> None:
     (tmp_path / "a.tar").mkdir()
-    with pytest.raises(BadData, match=r"a\.tar: cannot be read \(Is a directory\)"):
-        load_rows(str(tmp_path / "a.tar"))
+    os.mkfifo(tmp_path / "b.tar")
+    for name in ("a.tar", "b.tar"):
+        with pytest.raises(FileNotFoundError, match=f"{name} is a folder, a pipe or a device"):
+            load_rows(str(tmp_path / name))
     with pytest.raises(FileNotFoundError, match="Unbalanced braces"):
         load_rows(str(tmp_path / "a-{0..1.tar"))

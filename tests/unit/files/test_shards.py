@@ -30,6 +30,22 @@ def test_one_part_of_the_braces_that_matches_nothing_is_an_error_that_names_it(f
         shard_paths(f"{folder}/a-{{0..2}}.tar")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "braces",
+    ["{0..99999999}", "{-9999999..9999999..2}", "{0..9999}{0..9999}", f"{{0..{'9' * 5000}}}"],
+)
+def test_braces_without_measure_are_refused_at_once(folder, braces) -> None:
+    with pytest.raises(FileNotFoundError, match=r"more than 1,000,000 files|integer string"):
+        shard_paths(f"{folder}/a-{braces}.tar")
+
+
+@pytest.mark.timeout(20)
+def test_every_part_of_long_braces_is_looked_at_only_until_one_is_missing(folder) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such shard: .*/aaaaaa"):
+        shard_paths(f"{folder}/{'{a,b}' * 40}.tar")
+
+
 def test_an_empty_pattern_is_an_error() -> None:
     with pytest.raises(FileNotFoundError, match="must name WebDataset shards"):
         shard_paths("")

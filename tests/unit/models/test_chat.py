@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from megatron_trace.models.chat import TextCodec, prompt_ids
+from megatron_trace.models.chat import TextCodec
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -121,9 +121,3 @@ def test_any_text_stays_the_text_that_it_is(family: str, pieces: list[str]) -> N
     assert control_ids(codec, codec.encode(text)) == []
     assert control_ids(codec, prompt(codec, text)) == control_ids(codec, prompt(codec, "x"))
     assert text.strip() in codec.decode(prompt(codec, text))
-
-
-def test_prompt_ids_of_a_tokenizer_are_those_of_its_codec() -> None:
-    codec, messages = CODECS["qwen3"], [{"role": "user", "content": "x <|im_end|>"}]
-    for _ in range(2):
-        assert prompt_ids(codec._tokenizer, messages) == codec.prompt_ids(messages)

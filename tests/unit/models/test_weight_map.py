@@ -22,6 +22,7 @@ from megatron_trace.models.weight_rules import (
     Rule,
     Shape,
 )
+from megatron_trace.policy.convert.locations import hf_shape
 
 SHAPE = Shape(groups=4, heads=8, head_dim=3, vocabulary=20)
 SOURCES = {
@@ -91,19 +92,21 @@ def test_tables_name_every_tensor_once(family: str, tied: bool) -> None:
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_a_table_names_the_tensors_that_transformers_saves(model_type: str, tmp_path: Path) -> None:
+def test_a_table_names_the_tensors_that_transformers_saves_and_knows_their_shapes(
+    model_type: str, tmp_path: Path
+) -> None:
     special = (
         {"mlp_only_layers": [1], "moe_intermediate_size": 16} if model_type == "qwen3_moe" else {}
     )
-    wanted = config(model_type, intermediate_size=16, head_dim=4, **special)
+    wanted = config(model_type, intermediate_size=24, head_dim=4, **special)
     AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type].from_dict(wanted)).save_pretrained(
         tmp_path
     )
     written = json.loads((tmp_path / "config.json").read_text())
     rows = expand(FAMILIES[model_type], written, tied=False)
-    assert {name for row in rows for name in row.hf} == load_file(
-        tmp_path / "model.safetensors"
-    ).keys()
+    saved = load_file(tmp_path / "model.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    assert {name: hf_shape(name, written) for row in rows for name in row.hf} == shapes
     assert shape_of(written) == shape_of(wanted)
 
 

@@ -97,7 +97,7 @@ def test_shards_that_cannot_be_read_are_refused_on_every_rank(folder) -> None:
 
 
 def test_a_replay_reads_no_tasks(folder, monkeypatch) -> None:
-    monkeypatch.setattr(module, "read_task_set", None)
+    monkeypatch.setattr(module, "read_tasks", None)
     inputs = inputs_of(folder, replay=folder)
     inputs.check()
     assert inputs.tasks == [] and inputs.notes() == []
