@@ -11,6 +11,7 @@ import numpy as np
 
 from megatron_trace.learning.packing import Packing, plan_micro_batches
 from megatron_trace.learning.rows import Row, rows_from_trees
+from megatron_trace.learning.runs import Run
 from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
 from megatron_trace.tree import load_trees
 
@@ -52,6 +53,8 @@ def made_up_rows(count: int, vocabulary: int, seed: int = 0) -> list[Row]:
                 sampler_logprob=(learn * -1.0).astype(np.float32),
                 predict=predict,
                 target=(predict * 0.5).astype(np.float32),
+                turn=np.cumsum(predict) - predict,
+                tree=number,
             )
         )
     return rows
@@ -136,8 +139,8 @@ def packed_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[in
     """Computed tokens of every packed micro-batch of each rank; a dummy micro-batch counts as one
     token.
     """
-    everything = list(range(len(lengths)))
-    plan = plan_micro_batches(lengths, everything, ranks=ranks, packing=Packing(capacity=tokens))
+    rows = [[Run(index, length, 0)] for index, length in enumerate(lengths)]
+    plan = plan_micro_batches(rows, ranks=ranks, packing=Packing(capacity=tokens))
     work = []
     for rank in plan:
         tokens_of = [sum(lengths[index] for index in batch) for batch in rank]

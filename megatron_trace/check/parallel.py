@@ -9,7 +9,6 @@ from typing import Any
 
 from megatron_trace.config import (
     Config,
-    ContextExchange,
     ParallelConfig,
     SettingError,
     check_bounds,
@@ -35,7 +34,6 @@ def check_parallel(config: Config, hf: dict[str, Any], world_size: int) -> None:
     _check_overlap(config.parallel)
     _check_tensor(config, hf)
     _check_pipeline(config.parallel, hf)
-    _check_context(config.parallel, hf)
     _check_experts(config.parallel, hf)
     _check_world(config.parallel, world_size)
     check_micro_batch(config)
@@ -88,25 +86,6 @@ def _check_pipeline(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
         raise SettingError("parallel.interleave", interleave, remedy)
 
 
-def _check_context(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
-    if parallel.context == 1 or parallel.context_exchange is not ContextExchange.a2a:
-        return
-    # Every rank gets some of the heads for the whole sequence; FusedAttention, which packed rows
-    # need, wants them even.
-    size = math.lcm(2, parallel.context)
-    for key, heads in (
-        ("num_attention_heads", hf["num_attention_heads"]),
-        ("num_key_value_heads", key_value_heads(hf)),
-    ):
-        if heads // parallel.tensor % size:
-            remedy = (
-                f"splits the {heads // parallel.tensor} {key} of a tensor-parallel rank, which "
-                "must be a multiple "
-                f"of {size} for parallel.context ({parallel.context}); use p2p"
-            )
-            raise SettingError("parallel.context_exchange", parallel.context_exchange, remedy)
-
-
 def _check_experts(parallel: ParallelConfig, hf: dict[str, Any]) -> None:
     experts = number_of_experts(hf)
     if not experts:
@@ -151,12 +130,11 @@ def check_micro_batch(config: Config) -> None:
     Raises:
         SettingError: they cannot.
     """
-    row, total = padding(config)
+    total = padding(config)
     longest, tokens = config.rollout.max_history_tokens, config.learning.batching.micro_batch_tokens
-    needed = -(-longest // row) * row
-    if tokens // total * total < needed:
+    if tokens // total * total < longest:
         remedy = (
-            f"must hold one rollout: at least {-(-needed // total) * total}, "
+            f"must hold one rollout: at least {-(-longest // total) * total}, "
             "rollout.max_history_tokens"
         )
         padded = f" ({longest}) padded to a multiple of {total}" if total > 1 else f" ({longest})"

@@ -35,12 +35,11 @@ class Recompute(Enum):
     full = "full"
 
 
-class ContextExchange(Enum):
-    """How context-parallel ranks exchange keys and values."""
+class Pack(Enum):
+    """What is laid into a micro-batch: trees, whose tokens are computed once each, or rows."""
 
-    p2p = "p2p"
-    all_gather = "all_gather"
-    a2a = "a2a"
+    tree = "tree"
+    rows = "rows"
 
 
 class Decay(Enum):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from megatron_trace.config.choices import Aggregation, Backup, Decay, Importance, Ratio
+from megatron_trace.config.choices import Aggregation, Backup, Decay, Importance, Pack, Ratio
 from megatron_trace.config.setting import setting
 
 
@@ -160,6 +160,14 @@ class BatchingConfig:
     epochs: int = setting(1, "passes over a step's rollouts", at_least=1)
     micro_batch_tokens: int = setting(
         8192, "tokens of a packed micro-batch, padding included", at_least=1
+    )
+    pack: Pack = setting(
+        Pack.tree, "tree: every token of a tree is computed once; rows: each rollout by itself"
+    )
+    merge: bool = setting(
+        True,
+        "a tree's rollouts share all tokens with which they begin alike; false: only turns that "
+        "they have in common",
     )
 
 

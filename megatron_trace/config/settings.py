@@ -5,7 +5,6 @@ from typing import Any
 
 from megatron_trace.config.choices import (
     BudgetUnit,
-    ContextExchange,
     FP8Format,
     FP8Recipe,
     Precision,
@@ -72,10 +71,6 @@ class ParallelConfig:
     )
     context: int = setting(
         1, "context-parallel size: the number of ranks that share a sequence", at_least=1
-    )
-    context_exchange: ContextExchange = setting(
-        ContextExchange.p2p,
-        "how context-parallel ranks exchange keys and values: p2p, all_gather or a2a",
     )
     expert: int = setting(1, "expert-parallel size of the train ranks (MoE models)", at_least=1)
     expert_tensor: int | None = setting(

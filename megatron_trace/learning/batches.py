@@ -1,4 +1,4 @@
-"""A packed micro-batch: rows end to end in one sequence, with what is learned from them."""
+"""A packed micro-batch: the runs of rows end to end, with what is learned from the rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megatron_trace.learning.packing import MicroBatch, Pass
+from megatron_trace.learning.pieces import size
 from megatron_trace.learning.rows import Row
+from megatron_trace.learning.runs import paths
 from megatron_trace.learning.tokens import TokenData
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -40,37 +42,38 @@ class LossInputs:
 class Batch:
     """One micro-batch of b rows in a sequence of s tokens, with n learned tokens and m anchors.
 
-    A token attends to its own row up to itself, and to nothing else. `position` (its depth in the
-    row) and `starts` (which bounds what it attends to) decide that. A tree whose shared prefixes
-    are computed once would need only a wider rule of attention here.
+    A token attends to its path up to itself, and to nothing else (`runs`). A token that several
+    rows learn from is scored once; each of them has a term of the loss for it. So its gradient is
+    the sum of theirs.
 
     Attributes:
         tokens: token ids, int64 [1, s]; 0 where padded.
-        position: of each token in its row, int64 [s].
-        starts: where each row begins, int32 [b + 1]; the last entry is s. Padding belongs to the
-            row before it.
-        rows: number of each row in the caller's list; a dummy micro-batch has none, and one row of
+        position: of each token in its path, int64 [s].
+        starts: where each run begins, [b + 1]; the last entry is s. Padding belongs to the last
+            run.
+        shared: tokens with which the row before begins as well, [b].
+        rows: number of each row in the caller's list; a dummy micro-batch has none, and one run of
             padding.
-        learn_at: index of the token before each learned one, whose output gives its
-            log-probability, int64 [n].
-        learned: ids of the learned tokens, int64 [n].
+        score_at: index of the token before each scored one, whose output gives its log-probability,
+            int64 [u].
+        scored: ids of the scored tokens, int64 [u].
+        term: number of each learned token among the scored ones, int64 [n].
         predict_at: index of the last token of each anchor, int64 [m].
+        filled: tokens of the sequence without its padding.
         data: what the losses need of the learned tokens and anchors.
     """
 
     tokens: Tensor
     position: Tensor
-    starts: Tensor
+    starts: list[int]
+    shared: list[int]
     rows: list[int]
-    learn_at: Tensor
-    learned: Tensor
+    score_at: Tensor
+    scored: Tensor
+    term: Tensor
     predict_at: Tensor
+    filled: int
     data: TokenData
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self.starts.diff().max())
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -104,23 +107,30 @@ def make_batch(
     indices = micro_batch.rows
     chosen = [rows[index] for index in indices]
     _refuse_first_token(indices, chosen)
-    starts = np.array(micro_batch.starts)
-    tokens, position = _sequence(chosen, starts)
-    # Where each token of a row lies in the sequence, row after row without the padding between
-    # them.
-    pairs = zip(starts[:-1], chosen, strict=False)
-    at = _flat((start + np.arange(len(row.tokens)) for start, row in pairs), np.int64)
-    learned = at[_flat((row.learn for row in chosen), np.bool_)]
-    anchors = at[_flat((row.predict for row in chosen), np.bool_)]
+    starts = micro_batch.starts
+    shared = [run.shared for run in micro_batch.runs] or [0]
+    tokens, position = _sequence(chosen, starts, shared)
+    # Where the path of each row lies in the sequence; the last path without its padding.
+    path = [
+        path[: len(row.tokens)] for path, row in zip(paths(starts, shared), chosen, strict=False)
+    ]
+    pairs = list(zip(path, chosen, strict=True))
+    learned = _flat((at[row.learn] for at, row in pairs), np.int64)
+    before = _flat((at[:-1][row.learn[1:]] for at, row in pairs), np.int64)
+    # A token that several rows learn lies in one place, and has one token before it.
+    scored, first, term = np.unique(learned, return_index=True, return_inverse=True)
     return Batch(
         tokens=torch.from_numpy(tokens)[None],
         position=torch.from_numpy(position),
-        starts=torch.from_numpy(starts.astype(np.int32)),
+        starts=starts,
+        shared=shared,
         rows=list(indices),
-        learn_at=torch.from_numpy(learned - 1),
-        learned=torch.from_numpy(tokens[learned]),
-        predict_at=torch.from_numpy(anchors),
-        data=_token_data(chosen, indices, inputs or LossInputs(), len(tokens)),
+        score_at=torch.from_numpy(before[first]),
+        scored=torch.from_numpy(tokens[scored]),
+        term=torch.from_numpy(term),
+        predict_at=torch.from_numpy(_flat((at[row.predict] for at, row in pairs), np.int64)),
+        filled=size(micro_batch.runs),
+        data=_token_data(chosen, indices, inputs or LossInputs()),
     )
 
 
@@ -133,22 +143,20 @@ def _refuse_first_token(indices: Sequence[int], chosen: Sequence[Row]) -> None:
 
 
 def _sequence(
-    chosen: Sequence[Row], starts: NDArray[np.int64]
+    chosen: Sequence[Row], starts: Sequence[int], shared: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and positions of the whole sequence, [s] each."""
-    total = int(starts[-1])
-    tokens, position = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
+    tokens, position = np.zeros((2, starts[-1]), dtype=np.int64)
     # Padding continues its row's positions: it is computed as a part of the row.
-    for start, end in pairwise(starts.tolist()):
-        position[start:end] = np.arange(end - start)
-    for start, row in zip(starts[:-1], chosen, strict=False):
-        tokens[start : start + len(row.tokens)] = row.tokens
+    for (start, end), depth in zip(pairwise(starts), shared, strict=True):
+        position[start:end] = depth + np.arange(end - start)
+    for start, depth, row in zip(starts, shared, chosen, strict=False):
+        run = row.tokens[depth:]
+        tokens[start : start + len(run)] = run
     return tokens, position
 
 
-def _token_data(
-    chosen: Sequence[Row], indices: Sequence[int], inputs: LossInputs, total: int
-) -> TokenData:
+def _token_data(chosen: Sequence[Row], indices: Sequence[int], inputs: LossInputs) -> TokenData:
     learn = _flat((row.learn for row in chosen), np.bool_)
     predict = _flat((row.predict for row in chosen), np.bool_)
 
@@ -160,7 +168,7 @@ def _token_data(
 
     weights = inputs.weights
     weight = [1.0 if weights is None else weights[index] for index in indices]
-    sequence, turn = _groups(chosen, learn, total)
+    sequence, turn = _groups(chosen, learn)
     return TokenData(
         advantage=learned(row.advantage for row in chosen),
         sampler_logprob=learned(row.sampler_logprob for row in chosen),
@@ -176,16 +184,15 @@ def _token_data(
 
 
 def _groups(
-    chosen: Sequence[Row], learn: NDArray[np.bool_], total: int
+    chosen: Sequence[Row], learn: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of the sequence and of the turn of every learned token, [n] each."""
     numbers = (np.full(len(row.tokens), number) for number, row in enumerate(chosen))
     sequence = _flat(numbers, np.int64)[learn]
-    # A row does not store its turns. But each turn that it learns from, unless it is the terminal
-    # one, ends in an anchor of the row: the anchors before a token number its turn.
-    anchors_before = (np.cumsum(row.predict) - row.predict for row in chosen)
-    before = _flat(anchors_before, np.int64)[learn]
-    _, turn = np.unique(sequence * total + before, return_inverse=True)
+    turns = _flat((row.turn for row in chosen), np.int64)[learn]
+    # Trees number their own turns, so the row is needed to tell turns apart.
+    most = turns.max(initial=0) + 1
+    _, turn = np.unique(sequence * most + turns, return_inverse=True)
     return sequence, turn.astype(np.int64)
 
 

@@ -103,17 +103,18 @@ def step_metrics(
 
     Args:
         sums: of each update, over all micro-batches and ranks: those of `objective` and
-            `predictor_sums`, and computed, the number of tokens computed with padding.
+            `predictor_sums`, and the tokens that were computed: computed with padding, filled
+            without.
         epochs: passes over the rows.
 
     Returns:
         see `Policy.update`.
     """
     totals = {name: sum(part[name] for part in sums) for name in sums[0]}
-    length = sum(len(row.tokens) for row in rows)
+    path_tokens = epochs * sum(len(row.tokens) for row in rows)
     tokens = sum(int(row.learn.sum()) for row in rows)
     anchors = sum(int(row.predict.sum()) for row in rows)
-    computed = totals.pop("computed")
+    computed, filled = totals.pop("computed"), totals.pop("filled")
     predictor = {
         name: totals.pop(name) / max(epochs * anchors, 1)
         for name in ("predictor_loss", "prediction")
@@ -122,6 +123,9 @@ def step_metrics(
         "learned_tokens": float(tokens),
         "predicted_anchors": float(anchors),
         "updates": float(len(sums)),
-        "padding": 1.0 - epochs * length / computed,
+        "path_tokens": float(path_tokens),
+        "computed_tokens": float(computed),
+        "tree_reuse": path_tokens / filled,
+        "padding": 1.0 - filled / computed,
     }
     return token_metrics(totals, epochs * tokens, len(sums)) | predictor | counts

@@ -21,6 +21,7 @@ COLUMNS: dict[str, type[np.generic]] = {
     "sampler_logprob": np.float32,
     "predict": np.bool_,
     "target": np.float32,
+    "turn": np.int64,
 }
 
 
@@ -38,6 +39,8 @@ class Row:
         predict: True where the history ending with token t is an anchor that no earlier row
             predicts.
         target: the predictor's target at t, the backed-up success rate; 0 where not `predict`.
+        turn: index of token t's turn in its tree.
+        tree: number of the row's tree.
         filtered: the tree has no contrast and its tokens have no weight in the loss; they are only
             measured.
     """
@@ -48,6 +51,8 @@ class Row:
     sampler_logprob: NDArray[np.float32]
     predict: NDArray[np.bool_]
     target: NDArray[np.float32]
+    turn: NDArray[np.int64]
+    tree: int = 0
     filtered: bool = False
 
 
@@ -79,13 +84,17 @@ def rows_from_trees(
     settings = settings or AdvantageConfig()
     estimate = make_estimator(settings)
     rows: list[Row] = []
-    for tree in trees:
-        rows += _rows(tree, settings, estimate, longest)
+    for number, tree in enumerate(trees):
+        rows += _rows(tree, number, settings, estimate, longest)
     return rows
 
 
 def _rows(
-    tree: RolloutTree, settings: AdvantageConfig, estimate: Estimator, longest: int | None
+    tree: RolloutTree,
+    number: int,
+    settings: AdvantageConfig,
+    estimate: Estimator,
+    longest: int | None,
 ) -> list[Row]:
     # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and
     # whether the tree has a contrast, are facts about the task.
@@ -103,12 +112,17 @@ def _rows(
         for index in tree.path(leaf):
             fresh = index not in seen
             seen.add(index)
+            columns["turn"] += [index] * _length(tree.turns[index])
             _append(columns, tree.turns[index], fresh, advantages[index], success[index])
         arrays: dict[str, Any] = {
             name: np.array(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()
         }
-        rows.append(Row(**arrays, filtered=filtered))
+        rows.append(Row(**arrays, tree=number, filtered=filtered))
     return rows
+
+
+def _length(turn: Turn) -> int:
+    return len(turn.action_ids) + len(turn.observation_ids)
 
 
 def _append(

@@ -6,6 +6,7 @@ whole step and keeps its own part, so the ranks need not talk to agree.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
@@ -15,6 +16,7 @@ from megatron_trace.config import BatchingConfig, LossConfig
 from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.packing import Layout, Pass, plan_pass
 from megatron_trace.learning.rows import Row
+from megatron_trace.learning.runs import trees_of
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,36 @@ def plan_step(
     """
     if not rows:
         raise ValueError("a training step needs at least one row")
+    trees = [row.tree for row in rows]
     parts = [
-        split_updates(len(rows), batching.updates_per_step, generator)
-        for _ in range(batching.epochs)
+        split_updates(trees, batching.updates_per_step, generator) for _ in range(batching.epochs)
     ]
     epochs = [[plan_update(rows, selected, loss, layout) for selected in epoch] for epoch in parts]
     scoring = plan_pass(rows, range(len(rows)), layout, backward=False)
     return StepPlan(scoring, epochs)
 
 
-def split_updates(count: int, updates: int, generator: Generator) -> list[list[int]]:
-    """0…count−1 dealt at random into at most `updates` non-empty parts of equal size (±1)."""
-    if updates <= 1 or count <= 1:
-        return [list(range(count))]
-    order = generator.permutation(count).tolist()
-    parts = min(updates, count)
-    edges = [part * count // parts for part in range(parts + 1)]
-    return [sorted(order[edges[part] : edges[part + 1]]) for part in range(parts)]
+def split_updates(trees: Sequence[int], updates: int, generator: Generator) -> list[list[int]]:
+    """The rows 0…n−1 dealt at random into at most `updates` non-empty parts of whole trees.
+
+    The parts have equally many trees (±1): a tree's rows are computed, and learned from, together.
+
+    Args:
+        trees: number of each row's tree, [n].
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, tree in enumerate(trees):
+        rows_of.setdefault(tree, []).append(row)
+    groups = list(rows_of.values())
+    parts = min(updates, len(groups))
+    if parts <= 1:
+        return [list(range(len(trees)))]
+    order = generator.permutation(len(groups)).tolist()
+    edges = [part * len(groups) // parts for part in range(parts + 1)]
+    return [
+        sorted(row for group in order[first:last] for row in groups[group])
+        for first, last in pairwise(edges)
+    ]
 
 
 def plan_update(
@@ -84,12 +99,17 @@ def plan_update(
 ) -> Update:
     """Plan the optimizer update on the rows `selected`.
 
-    Rows that give the policy no gradient are computed in a pass of their own, which is cheaper:
-    they are needed only for the predictor and the metrics.
+    Trees, or rows where they are packed as rows, that give the policy no gradient are computed in a
+    pass that is separate and cheaper: they are needed only for the predictor and the metrics.
     """
     weights = row_weights(rows, selected, loss)
-    teaching = [index for index in selected if teaches_policy(rows[index], loss)]
-    rest = sorted(set(selected) - set(teaching))
+    packing = layout.packing
+    teaching: list[int] = []
+    rest: list[int] = []
+    for tree in trees_of(rows, selected, packing.pack, merge=packing.merge):
+        indices = [run.row for run in tree]
+        teaches = any(teaches_policy(rows[index], loss) for index in indices)
+        (teaching if teaches else rest).extend(indices)
     passes = []
     if rest:
         # Forward-only passes come before the gradients. After gradients are reduced, Megatron

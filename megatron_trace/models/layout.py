@@ -15,19 +15,16 @@ def sequence_parallel(parallel: ParallelConfig) -> bool:
     return parallel.sequence
 
 
-def padding(config: Config) -> tuple[int, int]:
-    """Multiples of tokens to which every row, and every micro-batch, is padded.
+def padding(config: Config) -> int:
+    """Multiple of tokens to which every micro-batch is padded.
 
-    Context parallelism cuts a row into 2·context chunks. Sequence parallelism and FP8 need a
-    multiple of tokens on each context-parallel rank.
+    Context parallelism cuts a micro-batch into 2·context chunks. Sequence parallelism and FP8 need
+    a multiple of tokens on each context-parallel rank.
     """
     parallel = config.parallel
-    row = 2 * parallel.context if parallel.context > 1 else 1
+    chunks = 2 * parallel.context if parallel.context > 1 else 1
     slices = parallel.tensor if sequence_parallel(parallel) else 1
-    whole = parallel.context * slices * fp8_multiple(config)
-    # A whole number of rows' multiples as well, since the padding of the whole belongs to the last
-    # row.
-    return row, math.lcm(row, whole)
+    return math.lcm(chunks, parallel.context * slices * fp8_multiple(config))
 
 
 def fp8_multiple(config: Config) -> int:

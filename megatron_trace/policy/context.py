@@ -1,30 +1,23 @@
 """Context parallelism: which tokens a rank computes, and finding them again."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
 
-def own_tokens(starts: Tensor, rank: int, size: int) -> Tensor:
-    """Indices of the tokens that context-parallel rank `rank` computes, int64 [s / size].
+def own_tokens(total: int, rank: int, size: int) -> Tensor:
+    """Indices of the tokens that context-parallel rank `rank` computes, int64 [total / size].
 
-    Every row is cut into 2·size chunks of equal length. A rank has the chunks `rank` and `2·size −
-    1 − rank`: one with short histories and one with long ones, so that all ranks have the same
-    work. Transformer Engine cuts packed sequences in the same way (`thd_get_partitioned_indices`).
+    A micro-batch is cut into 2·size chunks of equal length. A rank has the chunks `rank` and 2·size
+    − 1 − `rank`: where a long row fills the micro-batch, one with short histories and one with long
+    ones.
 
     Args:
-        starts: where each row begins and the last one ends, int [b + 1]. With several ranks,
-            lengths are multiples of 2·size.
+        total: tokens of the micro-batch; with several ranks a multiple of 2·size.
     """
     if size == 1:
-        return torch.arange(int(starts[-1]), device=starts.device)
-    parts = []
-    for start, end in pairwise(starts.tolist()):
-        chunk = (end - start) // (2 * size)
-        for number in (rank, 2 * size - 1 - rank):
-            parts.append(torch.arange(start + number * chunk, start + (number + 1) * chunk))
-    return torch.cat(parts).to(starts.device)
+        return torch.arange(total)
+    chunks = torch.arange(total).view(2 * size, -1)
+    return torch.cat([chunks[rank], chunks[2 * size - 1 - rank]])
 
 
 def local_index(tokens: Tensor, total: int) -> Tensor:
@@ -34,11 +27,12 @@ def local_index(tokens: Tensor, total: int) -> Tensor:
     return index
 
 
-def gathered_order(starts: Tensor, size: int) -> Tensor:
-    """For every token its index in the tokens of rank 0, rank 1, … one after another, int64 [s].
+def gathered_order(total: int, size: int) -> Tensor:
+    """For every token its index in the tokens of rank 0, rank 1, … one after another, int64
+    [total].
 
     Gathering yields the ranks' tokens one after another; indexing the result with this restores the
     order.
     """
-    together = torch.cat([own_tokens(starts, rank, size) for rank in range(size)])
-    return local_index(together, len(together))
+    together = torch.cat([own_tokens(total, rank, size) for rank in range(size)])
+    return local_index(together, total)

@@ -12,7 +12,7 @@ from megatron.core.tensor_parallel import random
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.moe import moe_layer, moe_utils
 
-from megatron_trace.policy.attention import PackedAttention
+from megatron_trace.policy.attention import TreeAttention
 from megatron_trace.policy.norm import TorchRMSNorm
 from megatron_trace.policy.precision import uses_transformer_engine
 
@@ -20,7 +20,10 @@ from megatron_trace.policy.precision import uses_transformer_engine
 def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
     """Megatron's modules for the layers of this pipeline stage, or of a part of it."""
     if uses_transformer_engine(config.params_dtype):
-        return get_gpt_decoder_block_spec(config, use_transformer_engine=True, vp_stage=chunk)
+        spec = get_gpt_decoder_block_spec(config, use_transformer_engine=True, vp_stage=chunk)
+        for layer in spec.layer_specs:
+            layer.submodules.self_attention.submodules.core_attention = TreeAttention
+        return spec
     _define_missing_names()
     spec = get_gpt_decoder_block_spec(
         config, use_transformer_engine=False, normalization="RMSNorm", vp_stage=chunk
@@ -29,7 +32,7 @@ def block_spec(config: TransformerConfig, chunk: int | None) -> Any:
     for layer in (layer.submodules for layer in spec.layer_specs):
         attention = layer.self_attention.submodules
         layer.input_layernorm = layer.pre_mlp_layernorm = TorchRMSNorm
-        attention.core_attention = PackedAttention
+        attention.core_attention = TreeAttention
         if config.qk_layernorm:
             attention.q_layernorm = attention.k_layernorm = TorchRMSNorm
         # A ModuleSpec in Megatron 0.16, a partial in 0.19.

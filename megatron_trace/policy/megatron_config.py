@@ -90,7 +90,6 @@ def _parallel(config: Config) -> dict[str, Any]:
         "overlap_p2p_comm": interleaved,
         "batch_p2p_comm": not interleaved,
         "context_parallel_size": parallel.context,
-        "cp_comm_type": parallel.context_exchange.value if parallel.context > 1 else None,
     }
 
 

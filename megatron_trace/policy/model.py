@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import (
     gather_from_sequence_parallel_region,
     reduce_from_tensor_model_parallel_region,
@@ -27,12 +26,8 @@ from megatron_trace.policy.hf import HFReader, read_config
 from megatron_trace.policy.layer_spec import block_spec
 from megatron_trace.policy.megatron_config import transformer_config
 from megatron_trace.policy.precision import parameter_dtype, uses_transformer_engine
-from megatron_trace.policy.rope import (
-    RotaryByPosition,
-    put_into,
-    rotary_frequencies,
-    scale_rotation,
-)
+from megatron_trace.policy.rope import RotaryByPosition, rotary_frequencies, scale_rotation
+from megatron_trace.policy.spans import described
 from megatron_trace.policy.vocab_parallel import vocab_parallel_logprob
 from megatron_trace.policy.weights import ModelWeights
 
@@ -81,41 +76,28 @@ class PolicyModel(GPTModel):
         anchor reach the predictor. With context parallelism each rank runs its own tokens, and all
         get all scores.
         """
-        own = own_tokens(batch.starts, self.context.rank(), self.context.size())
+        total = len(batch.position)
+        own = own_tokens(total, self.context.rank(), self.context.size()).to(batch.tokens.device)
+        position = batch.position[own]
+        self.rotary_pos_emb.position = position
         hidden = super().forward(
             input_ids=batch.tokens[:, own],
-            position_ids=batch.position[own][None],
-            **self._attention_bounds(batch, batch.position[own]),
+            position_ids=position[None],
+            attention_mask=described(batch.starts, batch.shared),
         )
         if not self.post_process:
             return hidden
         if self.config.sequence_parallel:
             hidden = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
-        hidden, local = hidden.squeeze(1), local_index(own, len(batch.position))
+        hidden, local = hidden.squeeze(1), local_index(own, total)
         logprob, entropy = self._everywhere(
-            local[batch.learn_at],
-            lambda at, chosen: self._logprob(hidden[at], batch.learned[chosen]),
+            local[batch.score_at],
+            lambda at, chosen: self._logprob(hidden[at], batch.scored[chosen]),
         )
         with torch.no_grad():
             anchors = self._states(hidden, local[batch.predict_at])
-            return Scores(logprob, entropy, self.predictor(anchors), anchors)
-
-    def _attention_bounds(self, batch: Batch, position: Tensor) -> dict[str, Any]:
-        """The arguments of GPTModel that tell attention and rotary embeddings where rows begin."""
-        if isinstance(self.rotary_pos_emb, RotaryByPosition):
-            self.rotary_pos_emb.position = position
-            return {"attention_mask": batch.starts}
-        # Padding is computed as a part of its row, so the padded bounds are the bounds.
-        packed = PackedSeqParams(
-            qkv_format="thd",
-            cu_seqlens_q=batch.starts,
-            cu_seqlens_kv=batch.starts,
-            cu_seqlens_q_padded=batch.starts,
-            cu_seqlens_kv_padded=batch.starts,
-            max_seqlen_q=batch.longest,
-            max_seqlen_kv=batch.longest,
-        )
-        return {"attention_mask": None, "packed_seq_params": packed}
+            prediction = self.predictor(anchors)
+        return Scores(logprob[batch.term], entropy[batch.term], prediction, anchors)
 
     def _states(self, hidden: Tensor, local: Tensor) -> Tensor:
         """The hidden states [m, hidden] at `local` [m], float32.
@@ -150,8 +132,8 @@ class PolicyModel(GPTModel):
         # each rank already has the whole gradient of its own scores.
         return reduce_from_tensor_model_parallel_region(torch.stack(parts), self.context).unbind()
 
-    def _logprob(self, before: Tensor, learned: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of `learned` [n] from the states before, [n, hidden]."""
+    def _logprob(self, before: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of tokens `scored` [u] from the states before, [u, hidden]."""
         weight = (
             self.shared_embedding_or_output_weight()
             if self.share_embeddings_and_output_weights
@@ -162,7 +144,7 @@ class PolicyModel(GPTModel):
         group = parallel_state.get_tensor_model_parallel_group()
         return vocab_parallel_logprob(
             logits,
-            learned,
+            scored,
             temperature=self.temperature,
             start=group.rank() * logits.shape[1],
             vocabulary=self.real_vocabulary,
@@ -217,7 +199,7 @@ def make_model(
         position_embedding_type="rope",
         vp_stage=number,
     )
-    put_into(model, frequencies, by_position=not uses_transformer_engine(megatron.params_dtype))
+    model.rotary_pos_emb = RotaryByPosition(frequencies)
     if megatron.fp8_param:
         # A cast would turn FP8 parameters into ordinary ones.
         model.to(device=parallel.device)

@@ -21,12 +21,12 @@ def layout(config: Config, hf: dict[str, Any], parallel: ParallelState) -> Layou
 
 def packing(config: Config, hf: dict[str, Any]) -> Packing:
     """How the rows of a step are packed, for the settings and the model of config.json `hf`."""
-    parallel = config.parallel
-    row, total = padding(config)
+    parallel, batching = config.parallel, config.learning.batching
     return Packing(
-        capacity=config.learning.batching.micro_batch_tokens,
-        row_multiple=row,
-        total_multiple=total,
+        capacity=batching.micro_batch_tokens,
+        pack=batching.pack,
+        merge=batching.merge,
+        total_multiple=padding(config),
         count_multiple=parallel.pipeline if parallel.interleave > 1 else 1,
         attention_scale=attention_scale(hf),
     )

@@ -68,8 +68,9 @@ class Policy:
         Returns:
             metrics, the same on every rank: policy_loss, predictor_loss and prediction (the mean)
             before the predictor learns, gradient_norm (the policy's, the largest of the updates),
-            learned_tokens, predicted_anchors, updates, padding (share of the computed tokens) and
-            those of `learning.diagnostics.token_metrics`.
+            learned_tokens, predicted_anchors, updates, path_tokens (of all rows, in all epochs),
+            computed_tokens (padding included), padding (share of these), tree_reuse (path tokens
+            over computed tokens without padding) and those of `learning.diagnostics.token_metrics`.
 
         Raises:
             ValueError: there are no rows, or one exceeds learning.batching.micro_batch_tokens.

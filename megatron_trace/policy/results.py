@@ -40,7 +40,7 @@ def sum_over_ranks(results: Sequence[Result], parallel: ParallelState) -> dict[s
     """Totals of `Result.sums` over micro-batches and data-parallel ranks, the same on every rank.
 
     Returns:
-        the sums, and computed: tokens that the model computed, padding included.
+        the sums, and the tokens that the model computed: computed with padding, filled without.
     """
     own = None
     if parallel.is_output_rank:
@@ -50,6 +50,7 @@ def sum_over_ranks(results: Sequence[Result], parallel: ParallelState) -> dict[s
         totals = torch.stack(rows).double().sum(0).tolist()
         own = dict(zip(names, totals, strict=True))
         own["computed"] = sum(result.batch.tokens.numel() for result in results)
+        own["filled"] = sum(result.batch.filled for result in results)
     everyone: list[dict[str, float] | None] = [None] * distributed.get_world_size()
     distributed.all_gather_object(everyone, own)
     reported = [sums for sums in everyone if sums is not None]

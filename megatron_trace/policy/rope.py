@@ -29,13 +29,16 @@ def rotary_frequencies(hf: dict[str, Any]) -> tuple[Tensor, float]:
 
 
 class RotaryByPosition(nn.Module):
-    """Replaces Megatron's `RotaryEmbedding`, which counts from the sequence's begin."""
+    """Replaces Megatron's `RotaryEmbedding`, which counts from the sequence's begin.
+
+    Here a token is rotated by its position in its path.
+    """
 
     def __init__(self, frequencies: Tensor) -> None:
         super().__init__()
         self.inv_freq = frequencies
         self.position: Tensor
-        """Position of each token in its row, [s]; set before every pass."""
+        """Position of each token in its path, [s]; set before every pass."""
 
     def get_rotary_seq_len(self, *_: Any) -> int:
         """What Megatron hands back to `forward`, which needs none."""
@@ -60,16 +63,3 @@ def scale_rotation(config: Any, factor: float) -> None:
     if factor != 1.0:
         config.yarn_rotary_scaling_factor = math.e
         config.yarn_mscale, config.yarn_mscale_all_dim = 10.0 * (factor - 1.0), 0.0
-
-
-def put_into(model: Any, frequencies: Tensor, *, by_position: bool) -> None:
-    """Make a GPTModel rotate with `frequencies`. Before its first pass.
-
-    Args:
-        by_position: by `RotaryByPosition`; else by Megatron's own for sequences packed for
-            Transformer Engine.
-    """
-    if by_position:
-        model.rotary_pos_emb = RotaryByPosition(frequencies)
-    else:
-        model.rotary_pos_emb.inv_freq = frequencies

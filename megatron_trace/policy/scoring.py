@@ -35,7 +35,7 @@ def score(
     starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
     values = torch.zeros(2, int(starts[-1]), device=parallel.device)
     if parallel.is_output_rank:
-        _spread(values, starts, results)
+        _spread(values, rows, starts, results)
     # Each entry is set on one rank at most, so the sum gathers them.
     distributed.all_reduce(values)
     logprobs, predictions = (np.split(line, starts[1:-1]) for line in values.cpu().numpy())
@@ -77,7 +77,10 @@ def _keep_scores(batch: Batch, scores: Scores) -> tuple[Tensor, tuple[Batch, Ten
 
 
 def _spread(
-    values: Tensor, starts: NDArray[np.int64], results: Iterable[tuple[Batch, Tensor, Tensor]]
+    values: Tensor,
+    rows: Sequence[Row],
+    starts: NDArray[np.int64],
+    results: Iterable[tuple[Batch, Tensor, Tensor]],
 ) -> None:
     """Write micro-batches' scores to `values`, [2, tokens of all rows end to end].
 
@@ -85,10 +88,9 @@ def _spread(
         starts: where each row begins among the tokens of all rows.
     """
     for batch, logprob, prediction in results:
-        # A token's index changes by the same amount as its row's begin. A dummy has no row, but one
-        # range of padding: 0 stands for its begin.
-        begin = torch.tensor([*starts[batch.rows], 0], device=values.device)
-        shift = begin[: len(batch.starts) - 1] - batch.starts[:-1]
-        moved = torch.repeat_interleave(shift, batch.starts.diff())
-        values[0, batch.learn_at + 1 + moved[batch.learn_at]] = logprob
-        values[1, batch.predict_at + moved[batch.predict_at]] = torch.sigmoid(prediction)
+        # A micro-batch lists its learned tokens and its anchors row after row.
+        nowhere = np.zeros(0, dtype=np.int64)
+        learned = [starts[index] + np.flatnonzero(rows[index].learn) for index in batch.rows]
+        anchors = [starts[index] + np.flatnonzero(rows[index].predict) for index in batch.rows]
+        values[0, np.concatenate([nowhere, *learned])] = logprob
+        values[1, np.concatenate([nowhere, *anchors])] = torch.sigmoid(prediction)

@@ -80,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_rows() -> list[Row]:
     random = np.random.default_rng(0)
-    rows = []
+    rows: list[Row] = []
     for length in random.integers(40, 200, 24):
         learn = random.random(length) < 0.6
         learn[:8] = False
@@ -94,6 +94,8 @@ def make_rows() -> list[Row]:
                 sampler_logprob=np.where(learn, 0.1 * noise[1] - 7.6, 0),
                 predict=predict,
                 target=np.where(predict, 0.8, 0).astype(np.float32),
+                turn=np.zeros(length, dtype=np.int64),
+                tree=len(rows),
             )
         )
     return rows

@@ -38,27 +38,52 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     save_file(head, folder / "predictor.safetensors")
 
 
+TREES: list[list[tuple[int, int]]] = [
+    [(5, 0)],
+    [(9, 0), (12, 9), (17, 6), (18, 17), (17, 17)],
+    [(23, 0), (25, 23), (25, 4), (28, 20), (30, 3)],
+    [(31, 0), (32, 31), (6, 5)],
+    [(7, 0), (20, 1), (26, 12)],
+]
+"""For each row its length, and the tokens that it takes from some earlier row of its tree: none,
+nearly all, all."""
+
+
 def make_rows(vocabulary: int) -> list[Row]:
+    """The rows of `TREES`. Rows learn from tokens that they share, as if those were sampled several
+    times, each time with another advantage.
+    """
     random = np.random.default_rng(2)
-    rows = []
-    for length in (5, 9, 12, 17, 18, 23, 25, 28, 30, 31, 6):
-        learn = random.random(length) < 0.6
-        learn[:3] = False
-        predict = random.random(length) < 0.2
-        predict[2] = True
-        values = random.normal(size=(2, length)).astype(np.float32)
-        target = random.random(length).astype(np.float32)
-        rows.append(
-            Row(
-                tokens=random.integers(0, vocabulary, length),
-                learn=learn,
-                # Some trees hold no contrast: their rows teach only the predictor.
-                advantage=np.where(learn & (length % 3 > 0), values[0], 0),
-                sampler_logprob=np.where(learn, values[1] - 5, 0),
-                predict=predict,
-                target=np.where(predict, target, 0),
+    rows: list[Row] = []
+    for number, tree in enumerate(TREES):
+        first, turns = len(rows), 0
+        for length, taken in tree:
+            fits = [row for row in rows[first:] if len(row.tokens) >= taken]
+            source = fits[random.integers(len(fits))] if taken else None
+            tokens = random.integers(0, vocabulary, length)
+            turn = turns + np.arange(length) // 4
+            if source is not None:
+                tokens[:taken], turn[:taken] = source.tokens[:taken], source.turn[:taken]
+            turns = int(turn.max()) + 1
+            learn = random.random(length) < 0.6
+            learn[:3] = False
+            predict = random.random(length) < 0.2
+            predict[2] = True
+            values = random.normal(size=(2, length)).astype(np.float32)
+            target = random.random(length).astype(np.float32)
+            rows.append(
+                Row(
+                    tokens=tokens,
+                    learn=learn,
+                    # Some trees hold no contrast: their rows teach only the predictor.
+                    advantage=np.where(learn & (number % 3 > 0), values[0], 0),
+                    sampler_logprob=np.where(learn, values[1] - 5, 0),
+                    predict=predict,
+                    target=np.where(predict, target, 0),
+                    turn=turn,
+                    tree=number,
+                )
             )
-        )
     return rows
 
 
@@ -155,11 +180,16 @@ def assert_same_bits(source: Path, saved: Path, *, without: Sequence[str] = ()) 
 def assert_same_training(
     one: dict[str, Any], other: dict[str, Any], *, close: float = 1e-4
 ) -> None:
-    """Two runs of policy_ranks.py have the same metrics and end with the same weights."""
+    """Two runs of policy_ranks.py have the same metrics and end with the same weights.
+
+    The weights may differ by twice as much: Adam divides a gradient by its size, so where it is
+    nearly 0 its rounding shows.
+    """
     for reference, metrics in zip(one["updates"], other["updates"], strict=True):
         assert metrics.keys() == reference.keys()
-        for name in reference.keys() - {"padding"}:
+        for name in reference.keys() - {"padding", "computed_tokens", "tree_reuse"}:
             difference = abs(metrics[name] - reference[name])
             assert difference <= max(close * abs(reference[name]), 1e-6), name
     for name, tensor in one["end"].items():
-        torch.testing.assert_close(other["end"][name], tensor, rtol=close, atol=close, msg=name)
+        most = 2 * close
+        torch.testing.assert_close(other["end"][name], tensor, rtol=most, atol=most, msg=name)

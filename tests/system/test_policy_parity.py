@@ -25,6 +25,12 @@ TIES = ("tied", "untied")
 PREDICTOR = ["learning.predictor.batch=10", "learning.predictor.epochs=3"]
 """So that the order of the anchors matters."""
 
+PACKINGS = {
+    "trees": [],
+    "turns alone": ["learning.batching.merge=false"],
+    "small trees": ["learning.batching.micro_batch_tokens=32"],
+    "large trees": ["learning.batching.micro_batch_tokens=512"],
+}
 BOTH = ("tensor2", "pipeline2", "interleaved")
 """Layouts whose weights lie otherwise where the output layer is the embedding."""
 CASES = [(layout, tie) for layout in TWO for tie in TIES if tie == "tied" or layout in BOTH]
@@ -54,7 +60,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parity")
     for tie in TIES:
         make_policy(folder / f"model-{tie}", tied=tie == "tied")
-    alone = {f"one-{tie}": settings(folder / f"model-{tie}", *PREDICTOR) for tie in TIES}
+    # Row by row, so that all that follows compares trees with rows.
+    rows = "learning.batching.pack=rows"
+    alone = {f"one-{tie}": settings(folder / f"model-{tie}", *PREDICTOR, rows) for tie in TIES}
+    alone |= {
+        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *packing)
+        for name, packing in PACKINGS.items()
+    }
     alone |= {
         f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *kept)
         for name, kept in RECOMPUTE.items()
@@ -95,9 +107,19 @@ def test_every_layout_takes_the_same_training_steps(folder: Path, layout: str, t
     assert_same_training(seen(folder, "one", tie), seen(folder, layout, tie))
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_trees_take_the_steps_of_rows(folder: Path, packing: str) -> None:
+    one, other = seen(folder, "one", "tied"), seen(folder, packing, "tied")
+    assert_same_training(one, other, close=1e-5)
+    for rows, trees in zip(one["updates"], other["updates"], strict=True):
+        assert rows["tree_reuse"] == 1.0
+        assert trees["tree_reuse"] > 1.2
+        assert trees["computed_tokens"] < rows["computed_tokens"]
+
+
 @pytest.mark.parametrize("kept", RECOMPUTE)
 def test_what_is_computed_anew_is_what_was_not_kept(folder: Path, kept: str) -> None:
-    assert_same_training(seen(folder, "one", "tied"), seen(folder, kept, "tied"), close=1e-5)
+    assert_same_training(seen(folder, "trees", "tied"), seen(folder, kept, "tied"), close=1e-5)
 
 
 @pytest.mark.slow

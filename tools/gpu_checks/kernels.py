@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from gpu_checks.check import Context, require
-from megatron_trace.policy.row_attention import attend_by_row
+from megatron_trace.learning.runs import paths
+from megatron_trace.policy.span_kernels import attend_by_span, gather_paths
+from megatron_trace.policy.spans import described, spans_of
 
-LENGTHS = (1, 17, 200, 129, 64)
-"""Tokens of the packed rows."""
+STARTS = [0, 1, 18, 218, 347, 411]
+SHARED = [0, 0, 0, 150, 200]
+"""A packed tree: where each run begins, and what it shares with the row before."""
 HEADS, KEY_HEADS, WIDTH = 8, 2, 64
 
 # Root mean square of the error over that of the result. float32 rounds each of 512 products to
@@ -33,9 +36,9 @@ def matrices(context: Context) -> str:
 
 
 def packed_attention(context: Context) -> str:
-    """Attention of rows in one packed sequence, forward and backward, with grouped key heads."""
+    """Attention of packed trees, forward and backward, with grouped key heads."""
     generator = torch.Generator().manual_seed(0)
-    tokens = sum(LENGTHS)
+    tokens = STARTS[-1]
     heads = (HEADS, KEY_HEADS, KEY_HEADS)
     inputs = [torch.randn(tokens, 1, count, WIDTH, generator=generator) for count in heads]
     weights = torch.randn(tokens, 1, HEADS * WIDTH, generator=generator)
@@ -55,19 +58,21 @@ def packed_attention(context: Context) -> str:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What the policy does with packed rows where it does not use Transformer Engine."""
-    lengths = torch.tensor(LENGTHS)
-    return attend_by_row(query, key, value, lengths, lengths, [None] * len(LENGTHS))
+    """What the policy does with packed trees where it does not use Transformer Engine."""
+    spans = spans_of(described(STARTS, SHARED), 0, 1, query.device)
+    keys, values = gather_paths(key, spans), gather_paths(value, spans)
+    return attend_by_span(query.squeeze(1), keys, values, spans).flatten(1).unsqueeze(1)
 
 
 def reference(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The same by the formula: softmax(q·kᵀ / √width)·v over each row's earlier tokens."""
+    """The same by the formula: softmax(q·kᵀ / √width)·v over the earlier tokens of each path."""
     repeat = HEADS // KEY_HEADS
+    key, value = key.repeat_interleave(repeat, dim=2), value.repeat_interleave(repeat, dim=2)
     rows = []
-    for q, k, v in zip(*(tensor.split(LENGTHS) for tensor in (query, key, value)), strict=True):
-        k, v = k.repeat_interleave(repeat, dim=2), v.repeat_interleave(repeat, dim=2)
+    for start, shared, path in zip(STARTS, SHARED, paths(STARTS, SHARED), strict=False):
+        q, k, v = query[start : path[-1] + 1], key[path], value[path]
         scores = torch.einsum("qbhw,kbhw->bhqk", q, k) / WIDTH**0.5
-        later = torch.ones(len(q), len(q), dtype=torch.bool).triu(1)
+        later = torch.ones(len(q), len(k), dtype=torch.bool).triu(1 + shared)
         weights = scores.masked_fill(later, float("-inf")).softmax(-1)
         rows.append(torch.einsum("bhqk,kbhw->qbhw", weights, v).flatten(2))
     return torch.cat(rows)

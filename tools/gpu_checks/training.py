@@ -59,7 +59,7 @@ FP8 = Tolerance(nats=0.3, prediction=0.1, relative=0.15)
 def make_rows(vocabulary: int, lengths: Sequence[int], seed: int = 0) -> list[Row]:
     """Random rows of these lengths. Their sampler was uniform, as a random policy nearly is."""
     random = np.random.default_rng(seed)
-    rows = []
+    rows: list[Row] = []
     for length in lengths:
         learn = random.random(length) < 0.6
         learn[:8] = False
@@ -75,6 +75,8 @@ def make_rows(vocabulary: int, lengths: Sequence[int], seed: int = 0) -> list[Ro
                 sampler_logprob=np.where(learn, sampler, 0).astype(np.float32),
                 predict=predict,
                 target=np.where(predict, 0.8, 0).astype(np.float32),
+                turn=np.cumsum(predict) - predict,
+                tree=len(rows),
             )
         )
     return rows

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from megatron_trace.check.layout import check_layout
 from megatron_trace.config import (
     Config,
-    ContextExchange,
     FP8Format,
     FP8Recipe,
     Precision,
@@ -31,7 +30,6 @@ PARALLEL: dict[str, st.SearchStrategy[Any]] = {
     "parallel__pipeline": SIZES,
     "parallel__interleave": st.integers(1, 3),
     "parallel__context": SIZES,
-    "parallel__context_exchange": st.sampled_from(ContextExchange),
     "parallel__expert": SIZES,
     "parallel__expert_tensor": SIZES,
     "parallel__overlap_grad_reduce": st.booleans(),

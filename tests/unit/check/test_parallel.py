@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 
 from megatron_trace.check.parallel import check_parallel
-from megatron_trace.config import ContextExchange, FP8Recipe, Precision, SettingError
+from megatron_trace.config import FP8Recipe, Precision, SettingError
 from megatron_trace.models.layout import padding
 from tests.unit.check.models import DENSE, SPARSE, settings
-
-A2A = {"parallel__context_exchange": ContextExchange.a2a}
 
 
 @pytest.mark.parametrize(
@@ -19,12 +17,8 @@ A2A = {"parallel__context_exchange": ContextExchange.a2a}
         (6, DENSE, {"parallel__tensor": 2}),
         (16, DENSE, {"parallel__tensor": 2, "parallel__pipeline": 2, "parallel__context": 4}),
         (4, DENSE, {"parallel__pipeline": 4, "parallel__interleave": 2}),
-        (4, DENSE, {"parallel__tensor": 2, "parallel__context": 2, **A2A}),
-        (
-            3,
-            DENSE,
-            {"parallel__context": 3, "parallel__context_exchange": ContextExchange.all_gather},
-        ),
+        (4, DENSE, {"parallel__tensor": 2, "parallel__context": 2}),
+        (3, DENSE, {"parallel__context": 3}),
         (2, DENSE, {"parallel__tensor": 2, "parallel__sequence": False}),
         (2, DENSE, {"parallel__overlap_param_gather": True, "parallel__overlap_grad_reduce": True}),
         (2, DENSE, {"parallel__tensor": 2, "parallel__expert_tensor": 1}),
@@ -110,24 +104,6 @@ def test_layouts_that_work_pass(world: int, model: dict[str, Any], changed: dict
             SPARSE,
             {"parallel__tensor": 2, "parallel__sequence": False},
             r"parallel.sequence = False: a model with experts needs it",
-        ),
-        (
-            8,
-            DENSE,
-            {"parallel__context": 8, **A2A},
-            r"parallel.context_exchange = 'a2a': .*the 4 num_key_value_heads .*multiple of 8",
-        ),
-        (
-            8,
-            DENSE,
-            {"parallel__tensor": 4, "parallel__context": 2, **A2A},
-            r"parallel.context_exchange = 'a2a': .*the 1 num_key_value_heads",
-        ),
-        (
-            3,
-            DENSE | {"num_attention_heads": 12, "num_key_value_heads": 3},
-            {"parallel__context": 3, **A2A},
-            r"the 3 num_key_value_heads .*multiple of 6",
         ),
         (
             1,
@@ -237,5 +213,4 @@ def test_padding_is_that_of_the_packed_micro_batches() -> None:
                             precision__train=train,
                             precision__fp8_recipe=recipe,
                         )
-                        packed = packing(config, DENSE)
-                        assert padding(config) == (packed.row_multiple, packed.total_multiple)
+                        assert padding(config) == packing(config, DENSE).total_multiple

@@ -15,7 +15,8 @@ def row_of(learned: int, advantage: float = 1.0, filtered: bool = False) -> Row:
     learn = np.array([False] + [True] * learned)
     zeros = np.zeros(learned + 1, dtype=np.float32)
     values = np.where(learn, np.float32(advantage), np.float32(0.0))
-    return Row(np.arange(learned + 1), learn, values, zeros, ~learn, zeros, filtered)
+    turn = np.zeros(learned + 1, dtype=np.int64)
+    return Row(np.arange(learned + 1), learn, values, zeros, ~learn, zeros, turn, 0, filtered)
 
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=8)

@@ -7,6 +7,7 @@ from megatron_trace.learning.anchors import states_in_order, targets
 from megatron_trace.learning.batches import make_batch
 from megatron_trace.learning.packing import Packing, lay_out
 from megatron_trace.learning.rows import Row
+from megatron_trace.learning.runs import Run
 
 WIDTH = 3
 
@@ -16,7 +17,8 @@ def row(anchors: list[int], target: float, length: int = 6) -> Row:
     zeros = np.zeros(length, dtype=np.float32)
     nothing = np.zeros(length, dtype=bool)
     right = np.where(predict, target + np.arange(length), 0).astype(np.float32)
-    return Row(np.arange(length), nothing, zeros, zeros, predict, right)
+    turn = np.zeros(length, dtype=np.int64)
+    return Row(np.arange(length), nothing, zeros, zeros, predict, right, turn)
 
 
 ROWS = [row([1, 3], 10), row([], 20), row([0, 2, 5], 30), row([4], 40)]
@@ -29,8 +31,8 @@ def test_targets_lie_row_after_row() -> None:
 def test_states_lie_where_their_targets_do_and_are_zero_where_another_rank_has_them() -> None:
     seen = []
     for indices in ([3, 0], [1], []):  # the third row is another rank's; a dummy has none
-        lengths = [len(row.tokens) for row in ROWS]
-        batch = make_batch(ROWS, lay_out(lengths, indices, Packing(capacity=64)))
+        runs = [Run(index, len(ROWS[index].tokens), 0) for index in indices]
+        batch = make_batch(ROWS, lay_out(runs, Packing(capacity=64)))
         seen.append((batch, batch.data.target[:, None].expand(-1, WIDTH)))
     states = states_in_order(ROWS, seen, WIDTH, torch.device("cpu"))
     assert states.shape == (6, WIDTH)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.config import BatchingConfig, LossConfig
+from megatron_trace.config import BatchingConfig, LossConfig, Pack
 from megatron_trace.learning.aggregation import row_weights
 from megatron_trace.learning.packing import Layout, Packing, Pass, plan_pass
 from megatron_trace.learning.rows import Row
@@ -16,7 +16,7 @@ from megatron_trace.learning.step_plan import StepPlan, plan_step, split_updates
 PACKING = Packing(capacity=64)
 
 
-def row(length: int, advantage: float) -> Row:
+def row(length: int, advantage: float, tree: int = 0) -> Row:
     learn = np.arange(length) > 0
     nothing = np.zeros(length, dtype=np.float32)
     return Row(
@@ -26,10 +26,13 @@ def row(length: int, advantage: float) -> Row:
         sampler_logprob=nothing,
         predict=np.zeros(length, dtype=bool),
         target=nothing,
+        turn=np.zeros(length, dtype=np.int64),
+        tree=tree,
     )
 
 
-ROWS = [row(length, length % 3) for length in (5, 9, 12, 17, 18, 23, 25, 28, 30, 31, 6)]
+LENGTHS = (5, 9, 12, 17, 18, 23, 25, 28, 30, 31, 6)
+ROWS = [row(length, length % 3, tree) for tree, length in enumerate(LENGTHS)]
 TEACHING = {index for index, row in enumerate(ROWS) if row.advantage.any()}
 
 
@@ -74,9 +77,16 @@ def test_only_rows_that_teach_the_policy_are_in_the_backward_pass_which_comes_la
     assert rest == set(range(len(ROWS))) - TEACHING
 
 
+@pytest.mark.parametrize(("pack", "expected"), [(Pack.tree, {0, 1}), (Pack.rows, {1})])
+def test_a_tree_is_computed_in_one_pass(pack: Pack, expected: set[int]) -> None:
+    rows = [row(5, 0, 0), row(7, 1, 0), row(7, 0, 1)]
+    (update,) = plan(Layout(Packing(capacity=64, pack=pack)), rows=rows).epochs[0]
+    assert {i for m in update.passes[-1].micro_batches for i in m.rows} == expected
+
+
 def test_an_update_without_teaching_rows_still_has_a_backward_pass_of_a_dummy() -> None:
     interleaved = Packing(capacity=64, count_multiple=2)
-    (update,) = plan(Layout(interleaved), rows=[row(5, 0), row(7, 0)]).epochs[0]
+    (update,) = plan(Layout(interleaved), rows=[row(5, 0, 0), row(7, 0, 1)]).epochs[0]
     assert update.passes[-1].backward
     assert [one.rows for one in update.passes[-1].micro_batches] == [[], []]
 
@@ -109,10 +119,12 @@ def test_a_step_without_rows_is_refused() -> None:
         plan(Layout(PACKING), rows=[])
 
 
-@given(st.integers(1, 50), st.integers(1, 6))
-def test_updates_share_all_rows_evenly(count: int, updates: int) -> None:
-    parts = split_updates(count, updates, np.random.default_rng(1))
-    assert sorted(index for part in parts for index in part) == list(range(count))
-    assert len(parts) == min(updates, count)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert parts == split_updates(count, updates, np.random.default_rng(1))
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=50), st.integers(1, 6))
+def test_updates_share_all_trees_evenly(trees: list[int], updates: int) -> None:
+    parts = split_updates(trees, updates, np.random.default_rng(1))
+    assert sorted(index for part in parts for index in part) == list(range(len(trees)))
+    assert len(parts) == min(updates, len(set(trees)))
+    of_parts = [{trees[index] for index in part} for part in parts]
+    assert sum(map(len, of_parts)) == len(set(trees)), "no tree is in two parts"
+    assert max(map(len, of_parts)) - min(map(len, of_parts)) <= 1
+    assert parts == split_updates(trees, updates, np.random.default_rng(1))

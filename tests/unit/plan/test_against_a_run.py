@@ -34,8 +34,10 @@ def rows() -> list[Row]:
             advantage=np.ones(length, np.float32),
             sampler_logprob=np.full(length, -1.0, np.float32),
             target=np.zeros(length, np.float32),
+            turn=np.zeros(length, np.int64),
+            tree=number,
         )
-        for _ in range(count)
+        for number in range(count)
     ]
 
 

@@ -33,6 +33,7 @@ def row(length: int, learned: int, advantage: float = 0.0) -> Row:
         sampler_logprob=np.zeros(length, dtype=np.float32),
         predict=np.zeros(length, dtype=np.bool_),
         target=np.zeros(length, dtype=np.float32),
+        turn=np.zeros(length, dtype=np.int64),
     )
 
 

@@ -105,14 +105,9 @@ def test_pytorchs_own_kernels_are_right_on_a_cpu(context: Context) -> None:
 def test_attention_that_sees_the_next_row_is_noticed(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_row = kernels.attend_by_row
-    two = (*kernels.LENGTHS[:2],)
-    together = kernels.torch.tensor([sum(two), *kernels.LENGTHS[2:]])
-    monkeypatch.setattr(
-        kernels,
-        "attend_by_row",
-        lambda q, k, v, own, lengths, at: by_row(q, k, v, together, together, at[1:]),
-    )
+    spans_of = kernels.spans_of
+    together = kernels.described([0, *kernels.STARTS[2:]], kernels.SHARED[1:])
+    monkeypatch.setattr(kernels, "spans_of", lambda _, *where: spans_of(together, *where))
     with pytest.raises(Wrong, match="off float64's"):
         kernels.packed_attention(context)
 
