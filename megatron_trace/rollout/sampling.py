@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_trace.allocation import Allocator
+from megatron_trace.rollout.computed import ComputedHistories
 from megatron_trace.rollout.failures import Attempts, Failure
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
@@ -49,6 +50,8 @@ class StepCost:
         seconds: by phase.
         prompt_tokens: over all turns.
         cached_tokens: those of them that the prefix cache served.
+        known_tokens: those that some call of the step had computed before: the cache could have
+            served them.
         predictor: metrics of the predictions.
         attempts: what was tried, and what of it failed in the environment.
     """
@@ -56,6 +59,7 @@ class StepCost:
     seconds: dict[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    known_tokens: int = 0
     predictor: dict[str, float] = field(default_factory=dict)
     attempts: Attempts = field(default_factory=Attempts)
 
@@ -120,6 +124,9 @@ class StepSampling:
         with self._cost.phase("roots", progress, len(tasks)):
             trees = self._cost.attempts.opened(sampler.open_trees(tasks))
             self._allocation = allocator.begin(trees, name)
+        self._computed = ComputedHistories()
+        for tree in trees:
+            self._computed.add(tree.history_ids(ROOT))
         self._targets: list[tuple[int, Anchor]] = []
         """By rollout number: index of the tree, and anchor, to which the rollout belongs."""
         self._planned_all = False
@@ -201,6 +208,10 @@ class StepSampling:
 
     def _graft(self, number: int, rollout: SampledRollout) -> None:
         tree, anchor = self._targets[number]
+        history_ids = self._allocation.trees[tree].history_ids(anchor)
+        self._cost.known_tokens += self._computed.account(
+            history_ids, rollout.turns, failed=rollout.failure is not None
+        )
         if self._cost.attempts.ended(rollout.failure):
             self._allocation.ended(tree, anchor, rollout.turns)
         else:

@@ -71,6 +71,8 @@ def test_the_budget_spent_is_exactly_the_budget_set(strategy) -> None:
     trees, cost = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
     assert sum(len(tree.rollouts) for tree in trees) == 16 == len(fleet.requests) == display.units
     assert (cost.prompt_tokens, cost.cached_tokens) == (160, 64)
+    # A bare rollout's prompts have 3, 7 and 11 tokens, of which 2, 4 and 8 are computed before it.
+    assert cost.known_tokens >= 8 * (2 + 4 + 8)
 
 
 def test_trace_samples_the_uncertain_tasks_and_grows_their_prefixes() -> None:
