@@ -8,10 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    pytest.skip("needs CUDA", allow_module_level=True)
-
 from omegaconf import OmegaConf
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -22,7 +18,8 @@ from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import has_transformer_engine
 from tests.system.parity import launch, save_model
 
-HOPPER = torch.cuda.get_device_capability() >= (9, 0) and has_transformer_engine()
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+HOPPER = has_transformer_engine() and torch.cuda.get_device_capability() >= (9, 0)
 NEEDS_HOPPER = pytest.mark.skipif(not HOPPER, reason="needs Hopper or newer and Transformer Engine")
 NEEDS_TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 BF16 = ["precision.train=bf16"]

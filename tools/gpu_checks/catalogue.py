@@ -6,7 +6,8 @@ from gpu_checks.check import Check, Group
 
 TORCH = ("torch",)
 POLICY = ("torch", "numpy", "omegaconf", "safetensors", "transformers", "megatron.core")
-ENGINE = (*POLICY, "transformer_engine")
+FP8 = (*POLICY, "transformer_engine")
+ENGINE = (*POLICY, "vllm", "ray")
 
 GROUPS = (
     Group(
@@ -35,21 +36,28 @@ GROUPS = (
             Check("float32", "policy.float32", POLICY),
             Check("optimizer step", "policy.optimizer_step", POLICY),
             Check("bf16", "policy.bf16", POLICY),
-            Check("bf16, Transformer Engine", "policy.engine_layers", ENGINE),
+            Check("bf16, Transformer Engine", "policy.engine_layers", FP8),
             Check("packed rows", "policy.packed_rows", POLICY),
             Check("checkpoint", "policy.checkpoint", POLICY),
-            Check("FP8 tensorwise", "policy.tensorwise", ENGINE),
-            Check("FP8 blockwise", "policy.blockwise", ENGINE),
-            Check("FP8 delayed", "policy.delayed", ENGINE),
-            Check("FP8 MXFP8", "policy.mxfp8", ENGINE),
-            Check("FP8 checkpoint", "policy.fp8_checkpoint", ENGINE),
+            Check("FP8 tensorwise", "policy.tensorwise", FP8),
+            Check("FP8 blockwise", "policy.blockwise", FP8),
+            Check("FP8 delayed", "policy.delayed", FP8),
+            Check("FP8 MXFP8", "policy.mxfp8", FP8),
+            Check("FP8 checkpoint", "policy.fp8_checkpoint", FP8),
         ),
     ),
     Group(
         "speed",
         (
             Check("train step, bf16", "speed.bf16", POLICY),
-            Check("train step, FP8", "speed.fp8", ENGINE),
+            Check("train step, FP8", "speed.fp8", FP8),
+        ),
+    ),
+    Group(
+        "engine",
+        (
+            Check("engine", "engine.sampling", ENGINE, 180),
+            Check("layerwise reload", "engine.layerwise_reload", ENGINE),
         ),
     ),
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from gpu_checks.tokenizer import make_tokenizer
@@ -74,6 +74,14 @@ def make_model(
     save_file(_predictor(shape.hidden), part / FILE)
     part.rename(folder)
     return folder
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a HF folder."""
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
 
 
 def _predictor(hidden: int) -> dict[str, torch.Tensor]:

@@ -2,17 +2,15 @@
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gpu_checks.check import Context, Skip, require
 from gpu_checks.cpu_numbers import end_of, model_of, reference
-from gpu_checks.model import NUMBERS
+from gpu_checks.model import NUMBERS, tensors
 from gpu_checks.training import (
     BF16,
     FLOAT32,
@@ -196,14 +194,6 @@ def need_transformer_engine() -> None:
     problem = transformer_engine.import_problem()
     require(problem == "", problem)
     require(has_transformer_engine(), "Transformer Engine imports, but the policy does not use it")
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a HF folder."""
-    found: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
-    return found
 
 
 def length(differences: Iterator[Tensor]) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpu_checks.check import require
 from gpu_checks.model import PREDICTOR_WIDTH
-from megatron_trace.check.command import load_config
+from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.learning.rows import Row
 from megatron_trace.policy.policy import Policy
