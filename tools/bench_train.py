@@ -1,188 +1,217 @@
-"""Train steps side by side with the same model in plain PyTorch and `transformers`; padding with
-and without packing.
+"""Train steps on packed trees, on packed rows, and in plain PyTorch with `transformers`.
 
-    python tools/bench_train.py [--trees runs/geo_hop_cpu] [--model FOLDER] [--precision float32 bf16]
+    python tools/bench_train.py [--trees runs/geo_hop_cpu] [--only step deep] [--precision bf16]
 
-Both sides take the same rows, loss (clipped policy gradient and predictor), AdamW and gradient
-clip. Each runs in its own process, and they take steps in turn. The plain side does not pack: its
-rows are sorted by length, in right-padded micro-batches of as many tokens. Without --trees the rows
-are made up, with lengths and turns as in GeoHop.
+Four sides take the same train step: same trees, loss (clipped policy gradient and predictor), AdamW
+and gradient clip. Each runs in its own process, and they take steps in turn.
 
-tokens/s: tokens of the rows, without padding. MFU: model FLOPs by formula (`model_flops`), over the
-rate that this machine reaches on square matrices of the same
-    type, measured first; for FP8 over bfloat16's.
-speed: over the plain side. Other work on the machine disturbs processor time less than wall time.
-gradient norm, entropy: of the first step. Equal values say that both sides computed the same.
+    tree          this project; every token of a tree is computed once
+    rows          this project; each rollout by itself, packed end to end
+    plain rows    `transformers`, one rollout at a time
+    plain padded  `transformers`, rollouts sorted by length, in right-padded micro-batches
+
+What they learn from:
+
+    step          the last trees that the run `--trees` has saved (`make quickstart` makes a run);
+                  without it, trees that look like them
+    long prompt   16 rollouts from a prompt of 2,000 tokens
+    deep          a rollout of 32 turns, continued from every fourth turn
+    growth        2 to 64 rollouts from a trunk of 1,000 tokens; only packed trees are measured
+
+tokens: path counts a token for every rollout that has it, unique once for each tree.
+tokens/s: path tokens, so that all sides have the same to do.
+processor: seconds of all cores. Other work on the machine disturbs them less than wall time.
+goal: 1.1 times unique over path tokens, for time and memory of `tree` over `rows`.
+memory: the most that a step holds at a time, above what the process holds before it. All rollouts
+    are in one micro-batch for that, as micro-batches of equal size need the same memory.
+gradient norm, entropy: of the first step. Equal values say that all sides computed the same.
 """
 
 import argparse
 import json
 import os
 import pickle
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench_train_rows import model_flops, read_rows, waste
+from bench_sides import Side, ratios, running, spread, take_turns
+from bench_train_rows import waste
+from bench_train_trees import (
+    LEAVES,
+    deep,
+    growing,
+    like_geo_hop,
+    long_prompt,
+    path_tokens,
+    saved_trees,
+    unique_tokens,
+)
 from rich.console import Console
 from rich.table import Table
 
-from megatron_trace.learning.rows import Row
+from megatron_trace.learning.rows import Row, rows_from_trees
+from megatron_trace.tree import RolloutTree
 
-SIDES = ("trace", "transformers")
-WARM_UP_STEPS = 2
+SIDES = ("tree", "rows", "plain rows", "plain padded")
+SETS = ("step", "long prompt", "deep", "growth")
+SLACK = 1.1
+"""How much more than its share of the tokens a packed tree may cost."""
+
+Results = dict[str, Side]
+"""By side. A side's steps are those on one set of trees."""
 
 
-@dataclass
-class Side:
-    """One process.
+@dataclass(frozen=True)
+class Work:
+    """A set of trees.
 
     Attributes:
-        rate: FLOP/s that it reached on square matrices.
-        first: metrics of its first step.
-        seconds, processor: wall and processor seconds of its counted steps.
+        rows: of all trees.
+        unique: tokens, those that rollouts of a tree share counted once.
     """
 
-    process: subprocess.Popen
-    rate: float
-    first: dict[str, float] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
+    rows: list[Row]
+    unique: int
+
+    @property
+    def path(self) -> int:
+        """Tokens of all rows."""
+        return path_tokens(self.rows)
+
+    @property
+    def share(self) -> float:
+        """Unique over path tokens."""
+        return self.unique / self.path
 
 
-def start_side(
-    name: str, file: Path, model: Path, precision: str, tokens: int, threads: int
-) -> Side:
-    """Start a side's process and wait until it is ready."""
-    # The sides take turns on the same cores: the threads of the side that waits must not spin.
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    script = Path(__file__).with_name("bench_train_sides.py")
-    arguments = [script, name, file, model, precision, tokens]
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    return Side(process, _answer(process)["matrix_rate"])
+def work_of(trees: Sequence[RolloutTree]) -> Work:
+    """The rows of `trees`."""
+    unique = sum(unique_tokens(rows_from_trees([tree])) for tree in trees)
+    return Work(rows_from_trees(trees), unique)
 
 
-def take_step(side: Side, *, counted: bool) -> None:
-    """Let a side take one step; keep its metrics if it is the first, and its times if it is
-    counted.
+@dataclass(frozen=True)
+class Bench:
+    """How sides are run.
+
+    Attributes:
+        file: pickled rows of every set of trees.
+        model: HF folder.
+        threads: of a side, on a CPU.
     """
-    assert side.process.stdin is not None
-    side.process.stdin.write("step\n")
-    side.process.stdin.flush()
-    result = _answer(side.process)
-    side.first = side.first or result
-    if counted:
-        side.seconds.append(result["seconds"])
-        side.processor.append(result["processor"])
+
+    file: Path
+    model: Path
+    precision: str
+    repeats: int
+    threads: int
+
+    def sides(self, names: Sequence[str], tokens: int) -> AbstractContextManager[Results]:
+        """The sides `names`, with micro-batches of so many tokens."""
+        script = Path(__file__).with_name("bench_train_sides.py")
+        start = [sys.executable, "-W", "ignore", script]
+        arguments = [self.file, self.model, self.precision, tokens]
+        return running({name: [*start, name, *arguments] for name in names}, self.threads)
+
+    def steps(self, sides: Results, name: str) -> Results:
+        """The counted steps of `sides` on one set of trees, after one that is not counted."""
+        fresh = {side: Side(sides[side].process) for side in sides}
+        take_turns(fresh, warm_up=1, repeats=self.repeats, turn=f"step {name}")
+        return fresh
+
+    def memory(self, works: Mapping[str, Work]) -> dict[str, dict[str, int]]:
+        """Bytes of a step, by set of trees and side."""
+        everything = max(work.path for work in works.values())
+        found = {}
+        with self.sides(("tree", "rows"), everything) as sides:
+            for name in works:
+                for side in sides.values():
+                    # The first step makes the optimizer's state, which stays.
+                    side.ask(f"step {name}")
+                found[name] = {side: sides[side].ask(f"memory {name}")["bytes"] for side in sides}
+        return found
 
 
-def _answer(process: subprocess.Popen) -> dict[str, float]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            return json.loads(line)
-    raise SystemExit(f"a side ended with exit code {process.wait()}")
-
-
-def measure(
-    file: Path, model: Path, precision: str, *, tokens: int, repeats: int, threads: int
-) -> dict[str, Side]:
-    """`repeats` counted steps of both sides, in alternating order, after warm-up steps."""
-    plain = "bf16" if precision == "fp8" else precision  # there is no plain FP8
-    sides = {}
-    try:
-        for name in SIDES:
-            chosen = precision if name == "trace" else plain
-            sides[name] = start_side(name, file, model, chosen, tokens, threads)
-        for turn in range(repeats + WARM_UP_STEPS):
-            # Whoever comes second finds other caches and clock rates, so the order alternates.
-            for name in SIDES if turn % 2 else SIDES[::-1]:
-                take_step(sides[name], counted=turn >= WARM_UP_STEPS)
-    finally:
-        for side in sides.values():
-            side.process.stdin.close()  # type: ignore[union-attr]
-            side.process.wait()
-    return sides
-
-
-def speed_table(
-    results: dict[str, dict[str, Side]], rows: Sequence[Row], hf: dict[str, Any]
-) -> Table:
-    """A line for each precision and side."""
-    table = Table(
-        "precision",
-        "side",
-        "s a step (range)",
-        "speed (range)",
-        "processor s",
-        "speed",
-        "tokens/s",
-        "MFU",
-        "gradient norm",
-        "entropy",
-        box=None,
-    )
-    tokens, flops = sum(len(row.tokens) for row in rows), model_flops(hf, rows)
-    for precision, sides in results.items():
-        # Both sides measured the machine's rate; other work on it can only have lowered a
-        # measurement.
-        rate = max(side.rate for side in sides.values())
-        for name, side in sides.items():
-            median = statistics.median(side.seconds)
+def times_table(results: Mapping[str, Results], works: Mapping[str, Work]) -> Table:
+    """A line for each set of trees and side."""
+    columns = ("s a step (range)", "processor s", "tokens/s", "gradient norm", "entropy")
+    table = Table("trees", "side", *columns, box=None)
+    for name, sides in results.items():
+        for side, found in sides.items():
             table.add_row(
-                precision,
                 name,
-                f"{median:.3f} ({min(side.seconds):.3f} to {max(side.seconds):.3f})",
-                *speeds(side, sides["transformers"]),
-                f"{tokens / median:,.0f}",
-                f"{flops / median / rate:.2f} of {rate / 1e9:,.0f} GFLOP/s",
-                f"{side.first['gradient_norm']:.5f}",
-                f"{side.first['entropy']:.4f}",
+                side,
+                spread(found.values("seconds"), 3),
+                f"{found.median('processor'):.3f}",
+                f"{works[name].path / found.median('seconds'):,.0f}",
+                f"{found.first['gradient_norm']:.5f}",
+                f"{found.first['entropy']:.4f}",
             )
     return table
 
 
-def speeds(side: Side, base: Side) -> tuple[str, str, str]:
-    """Three cells: speed over `base` with its range, processor seconds, and speed by processor
-    seconds.
-    """
-    # The range compares steps of the same turn, which other work on the machine disturbs alike.
-    each = [one / other for one, other in zip(base.seconds, side.seconds, strict=True)]
-    speed = statistics.median(base.seconds) / statistics.median(side.seconds)
-    spent = statistics.median(side.processor)
-    return (
-        f"{speed:.2f} ({min(each):.2f} to {max(each):.2f})",
-        f"{spent:.3f}",
-        f"{statistics.median(base.processor) / spent:.2f}",
-    )
+def goals_table(
+    results: Mapping[str, Results],
+    works: Mapping[str, Work],
+    memory: Mapping[str, Mapping[str, int]],
+) -> Table:
+    """What packed trees bring, beside the goal."""
+    against_rows = ("goal", "tree / rows", "processor", "memory", "MB, tree and rows")
+    against_plain = ("speed over plain rows", "over plain padded")
+    table = Table("trees", "rollouts", "unique / path", *against_rows, *against_plain, box=None)
+    for name, sides in results.items():
+        tree, rows, work = sides["tree"], sides["rows"], works[name]
+        held = memory[name]
+        table.add_row(
+            name,
+            str(len(work.rows)),
+            f"{work.unique:,} / {work.path:,} = {work.share:.2f}",
+            f"{SLACK * work.share:.2f}",
+            spread(ratios(tree, rows)),
+            f"{tree.median('processor') / rows.median('processor'):.2f}",
+            f"{held['tree'] / held['rows']:.2f}",
+            f"{held['tree'] / 1e6:,.0f} {held['rows'] / 1e6:,.0f}",
+            *(spread(ratios(sides[plain], tree)) for plain in ("plain rows", "plain padded")),
+        )
+    return table
 
 
-def waste_table(lengths: Sequence[int], tokens: int) -> Table:
-    """Padding with and without packing on some data-parallel sizes."""
-    table = Table(
-        "ranks", "layout", "padding", "micro-batches a rank", "busiest rank / mean", box=None
+def growth_table(results: Mapping[str, Results], works: Mapping[str, Work]) -> Table:
+    """A packed tree's time against its leaves."""
+    columns = (
+        "unique tokens",
+        "path tokens",
+        "s a step (range)",
+        "processor s",
+        "µs a unique token",
     )
+    table = Table("trees", *columns, box=None)
+    for name, sides in results.items():
+        tree, work = sides["tree"], works[name]
+        table.add_row(
+            name,
+            f"{work.unique:,}",
+            f"{work.path:,}",
+            spread(tree.values("seconds"), 3),
+            f"{tree.median('processor'):.3f}",
+            f"{1e6 * tree.median('seconds') / work.unique:.0f}",
+        )
+    return table
+
+
+def waste_table(rows: Sequence[Row], tokens: int) -> Table:
+    """What the layouts compute on some data-parallel sizes."""
+    columns = ("computed / path tokens", "micro-batches a rank", "busiest rank / mean")
+    table = Table("ranks", "layout", *columns, box=None)
     for ranks in (1, 2, 4, 8):
-        for layout in ("padded", "packed"):
-            found = waste(lengths, tokens, ranks, packed=layout == "packed")
-            table.add_row(
-                str(ranks),
-                layout,
-                f"{found.padding:.1%}",
-                str(found.micro_batches),
-                f"{found.imbalance:.3f}",
-            )
+        for layout in ("padded", "rows", "tree"):
+            found = waste(rows, tokens, ranks, layout)
+            cells = (f"{found.computed:.2f}", str(found.micro_batches), f"{found.imbalance:.3f}")
+            table.add_row(str(ranks), layout, *cells)
     return table
 
 
@@ -191,18 +220,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--trees", type=Path, help="folder of a run whose last saved trees are the batch"
-    )
+    parser.add_argument("--trees", type=Path, help="folder of a run that has saved trees")
     parser.add_argument(
         "--model", type=Path, default=Path("examples/geo_hop/start_policy"), help="HF folder"
     )
-    parser.add_argument(
-        "--precision", nargs="+", default=["float32", "bf16"], choices=["float32", "bf16", "fp8"]
-    )
+    parser.add_argument("--only", nargs="+", choices=SETS, default=SETS, help="sets of trees")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bf16", "fp8"])
     parser.add_argument("--micro-batch-tokens", type=int, default=8192)
-    parser.add_argument("--rows", type=int, default=128, help="most rows of the batch")
-    parser.add_argument("--repeats", type=int, default=7, help="counted steps of each side")
+    parser.add_argument("--repeats", type=int, default=5, help="counted steps of each side")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="threads of a side, on a CPU"
     )
@@ -210,31 +235,34 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure both sides in every precision; print the tables."""
+    """Measure all sides on all trees; print the tables."""
     args = parse()
-    hf = json.loads((args.model / "config.json").read_text())
-    rows = read_rows(args.trees, hf["vocab_size"], args.rows)
-    lengths = [len(row.tokens) for row in rows]
+    vocabulary = json.loads((args.model / "config.json").read_text())["vocab_size"]
+    sets = {
+        "step": like_geo_hop(vocabulary) if args.trees is None else saved_trees(args.trees),
+        "long prompt": long_prompt(vocabulary),
+        "deep": deep(vocabulary),
+    }
+    works = {name: work_of(trees) for name, trees in sets.items() if name in args.only}
+    growth: dict[str, Work] = {}
+    if "growth" in args.only:
+        growth = {f"{leaves} leaves": work_of(growing(vocabulary, leaves)) for leaves in LEAVES}
     console = Console(width=180)
-    console.print(
-        f"{len(rows)} rows of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all; "
-        f"{model_flops(hf, rows) / 1e9:.1f} GFLOP a step"
-    )
-    console.print(waste_table(lengths, args.micro_batch_tokens))
-    results = {}
+    if "step" in works:
+        console.print(waste_table(works["step"].rows, args.micro_batch_tokens))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.pickle"
-        file.write_bytes(pickle.dumps(rows))
-        for precision in args.precision:
-            results[precision] = measure(
-                file,
-                args.model,
-                precision,
-                tokens=args.micro_batch_tokens,
-                repeats=args.repeats,
-                threads=args.threads,
-            )
-    console.print(speed_table(results, rows, hf))
+        file = Path(folder) / "work.pickle"
+        file.write_bytes(pickle.dumps({name: w.rows for name, w in (works | growth).items()}))
+        bench = Bench(file, args.model, args.precision, args.repeats, args.threads)
+        if growth:
+            with bench.sides(("tree",), args.micro_batch_tokens) as sides:
+                grown = {name: bench.steps(sides, name) for name in growth}
+            console.print(growth_table(grown, growth))
+        if works:
+            with bench.sides(SIDES, args.micro_batch_tokens) as sides:
+                results = {name: bench.steps(sides, name) for name in works}
+            console.print(times_table(results, works))
+            console.print(goals_table(results, works, bench.memory(works)))
 
 
 if __name__ == "__main__":

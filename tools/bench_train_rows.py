@@ -1,63 +1,15 @@
-"""The batch of tools/bench_train.py: its rows, their model FLOPs, and the padding of two ways to
-batch them.
+"""What tools/bench_train.py computes of rows: model FLOPs, padded micro-batches, and the waste of each
+way to batch them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from megatron_trace.learning.packing import Packing, plan_micro_batches
-from megatron_trace.learning.rows import Row, rows_from_trees
-from megatron_trace.learning.runs import Run
+from megatron_trace.config import Pack
+from megatron_trace.learning.packing import Layout, Packing, plan_pass
+from megatron_trace.learning.rows import Row
 from megatron_trace.models.architecture import head_width, key_value_heads, number_of_experts
-from megatron_trace.tree import load_trees
-
-
-def read_rows(trees: Path | None, vocabulary: int, most: int) -> list[Row]:
-    """The rows of the last step of a run's saved trees, or made-up ones; at most `most`."""
-    if trees is None:
-        return made_up_rows(most, vocabulary)
-    files = sorted(trees.glob("trees/step_*.jsonl.gz"))
-    if not files:
-        raise SystemExit(f"{trees} holds no trees/step_*.jsonl.gz; name a run's folder")
-    return rows_from_trees(load_trees(files[-1]))[:most]
-
-
-def made_up_rows(count: int, vocabulary: int, seed: int = 0) -> list[Row]:
-    """`count` rollouts of 2 to 6 turns, 30 to 350 tokens long; one in eight teaches the policy
-    nothing.
-    """
-    generator = np.random.default_rng(seed)
-    rows = []
-    for number in range(count):
-        parts = [np.zeros(generator.integers(20, 35), dtype=bool)]
-        anchors = [len(parts[0]) - 1]
-        for _ in range(int(generator.integers(1, 6))):
-            action = np.ones(generator.integers(8, 22), dtype=bool)
-            parts += [action, np.zeros(generator.integers(15, 45), dtype=bool)]
-            anchors.append(sum(map(len, parts)) - 1)
-        parts.append(np.ones(generator.integers(8, 22), dtype=bool))
-        learn = np.concatenate(parts)
-        predict = np.zeros(len(learn), dtype=bool)
-        predict[anchors] = True
-        # Like the rows of a tree in which all rollouts ended alike.
-        advantage = generator.normal() if number % 8 else 0.0
-        rows.append(
-            Row(
-                tokens=generator.integers(0, vocabulary, len(learn)),
-                learn=learn,
-                advantage=(learn * advantage).astype(np.float32),
-                sampler_logprob=(learn * -1.0).astype(np.float32),
-                predict=predict,
-                target=(predict * 0.5).astype(np.float32),
-                turn=np.cumsum(predict) - predict,
-                tree=number,
-            )
-        )
-    return rows
 
 
 def model_flops(hf: dict[str, Any], rows: Sequence[Row]) -> float:
@@ -108,44 +60,44 @@ def padded_plan(
 
 @dataclass(frozen=True)
 class Waste:
-    """What a way of batching costs beyond the rows themselves.
+    """What a way of batching computes.
 
     Attributes:
-        padding: share of the computed tokens that is padding.
+        computed: tokens over those of the rows; padding adds some, trees save some.
         micro_batches: of one rank.
         imbalance: computed tokens of the busiest rank over the mean.
     """
 
-    padding: float
+    computed: float
     micro_batches: int
     imbalance: float
 
 
-def waste(lengths: Sequence[int], tokens: int, ranks: int, *, packed: bool) -> Waste:
-    """The waste of rows of `lengths` tokens on `ranks` ranks with micro-batches of `tokens` tokens.
+def waste(rows: Sequence[Row], tokens: int, ranks: int, layout: str) -> Waste:
+    """The waste of a layout on `ranks` ranks with micro-batches of `tokens` tokens.
 
-    Packed: what training does. Padded: rows sorted by length, dealt to the ranks in snake order.
+    Args:
+        layout: tree or rows, as training packs them; or padded: rows sorted by length, dealt to the
+            ranks in snake order.
     """
-    work = packed_work(lengths, tokens, ranks) if packed else padded_work(lengths, tokens, ranks)
+    lengths = [len(row.tokens) for row in rows]
+    if layout == "padded":
+        work = padded_work(lengths, tokens, ranks)
+    else:
+        packing = Packing(capacity=tokens, pack=Pack(layout))
+        work = [packed_work(rows, Layout(packing, rank, ranks)) for rank in range(ranks)]
     computed = [sum(rank) for rank in work]
     return Waste(
-        padding=1 - sum(lengths) / sum(computed),
+        computed=sum(computed) / sum(lengths),
         micro_batches=len(work[0]),
         imbalance=max(computed) * ranks / sum(computed),
     )
 
 
-def packed_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[int]]:
-    """Computed tokens of every packed micro-batch of each rank; a dummy micro-batch counts as one
-    token.
-    """
-    rows = [[Run(index, length, 0)] for index, length in enumerate(lengths)]
-    plan = plan_micro_batches(rows, ranks=ranks, packing=Packing(capacity=tokens))
-    work = []
-    for rank in plan:
-        tokens_of = [sum(lengths[index] for index in batch) for batch in rank]
-        work.append([tokens or 1 for tokens in tokens_of])
-    return work
+def packed_work(rows: Sequence[Row], layout: Layout) -> list[int]:
+    """Computed tokens of every packed micro-batch of a rank; a dummy counts as one token."""
+    planned = plan_pass(rows, range(len(rows)), layout, backward=False)
+    return [micro_batch.starts[-1] for micro_batch in planned.micro_batches]
 
 
 def padded_work(lengths: Sequence[int], tokens: int, ranks: int) -> list[list[int]]:

@@ -1,22 +1,22 @@
-"""The two sides of tools/bench_train.py. Each runs in its own process and takes a step for each
-line it reads.
+"""The sides of tools/bench_train.py. Each runs in its own process and takes the turns that it reads.
 
-    python tools/bench_train_sides.py (trace|transformers) ROWS.pickle MODEL PRECISION MICRO_BATCH_TOKENS
+    python tools/bench_train_sides.py SIDE WORK.pickle MODEL PRECISION MICRO_BATCH_TOKENS
 
-Prints a line of JSON when it is ready (with the machine's measured matrix rate, in FLOP/s) and
-after each step.
+SIDE: tree or rows (this project, so packed), plain rows or plain padded (`transformers`).
+WORK.pickle: the rows of every set of trees, by its name. The turn "step NAME" is a train step on
+them, "memory NAME" a step whose memory is measured.
 """
 
-import json
 import pickle
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from bench_memory import peak_bytes
+from bench_sides import Report, serve
 from bench_train_rows import padded_plan
 
 from megatron_trace.config import (
@@ -24,6 +24,7 @@ from megatron_trace.config import (
     Config,
     LearningConfig,
     OptimizerConfig,
+    Pack,
     Precision,
     PredictorConfig,
 )
@@ -33,14 +34,16 @@ from megatron_trace.models.predictor import PredictorHead, load_predictor
 HIDDEN = 128
 """Width of the predictor's hidden layer."""
 
-Step = Callable[[], dict[str, float]]
-"""Takes a train step on all rows; returns its metrics, `gradient_norm` and `entropy` (nats) among
-them.
+ONE_TOKEN = 1
+"""A padded micro-batch of so many tokens is one row: a row is never cut."""
+
+Step = Callable[[list[Row]], dict[str, float]]
+"""Takes a train step on rows; returns its metrics, `gradient_norm` and `entropy` (nats) among them.
 """
 
 
 def learning_settings(micro_batch_tokens: int) -> LearningConfig:
-    """What both sides learn with: the defaults, at a learning rate that moves a small model little."""
+    """What all sides learn with: the defaults, at a learning rate that moves a small model little."""
     return LearningConfig(
         optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01),
         predictor=PredictorConfig(hidden=HIDDEN),
@@ -48,15 +51,15 @@ def learning_settings(micro_batch_tokens: int) -> LearningConfig:
     )
 
 
-def trace(rows: list[Row], model: str, precision: Precision, micro_batch_tokens: int) -> Step:
+def trace(model: str, precision: Precision, micro_batch_tokens: int, pack: Pack) -> Step:
     """This project's train step: Megatron-Core, packed micro-batches, the distributed optimizer."""
     from megatron_trace.policy.policy import Policy
 
     config = Config(learning=learning_settings(micro_batch_tokens))
+    config.learning.batching.pack = pack
     config.model.path, config.precision.train = model, precision
-    config.rollout.max_history_tokens = max(len(row.tokens) for row in rows)
-    policy = Policy(config)
-    return lambda: policy.update(rows)
+    config.rollout.max_history_tokens = micro_batch_tokens
+    return Policy(config).update
 
 
 class PlainPolicy:
@@ -67,15 +70,13 @@ class PlainPolicy:
     fused one. bf16 is autocast over float32 weights.
     """
 
-    def __init__(
-        self, rows: list[Row], model: str, precision: Precision, micro_batch_tokens: int
-    ) -> None:
-        """Load the model of the HF folder `model` and plan the micro-batches of `rows`."""
+    def __init__(self, model: str, precision: Precision, micro_batch_tokens: int) -> None:
+        """Load the model of the HF folder `model`."""
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        self.rows = rows
+        self.micro_batch_tokens = micro_batch_tokens
         self.learning = learning_settings(micro_batch_tokens)
         self.autocast = precision is not Precision.float32
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,9 +86,7 @@ class PlainPolicy:
         load_predictor(self.head, Path(model))
         self.head.to(self.device)
         self.optimizer = self._optimizer()
-        self.learned = sum(int(row.learn.sum()) for row in rows)
-        self.anchors = sum(int(row.predict.sum()) for row in rows)
-        self.plan = self._plan(micro_batch_tokens)
+        self.learned = self.anchors = 0
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """AdamW in Megatron's groups: weight decay on matrices alone, and the predictor's own rate."""
@@ -102,16 +101,16 @@ class PlainPolicy:
         ]
         return torch.optim.AdamW(groups, lr=settings.optimizer.learning_rate, fused=True)
 
-    def _plan(self, micro_batch_tokens: int) -> list[tuple[bool, list[Row]]]:
+    def _plan(self, rows: list[Row]) -> list[tuple[bool, list[Row]]]:
         """Micro-batches, each with whether its rows teach the policy; the two kinds are not mixed."""
-        lengths = [len(row.tokens) for row in self.rows]
+        lengths = [len(row.tokens) for row in rows]
         # A micro-batch in which one row teaches needs the backward pass for all its rows.
-        teaching = [index for index, row in enumerate(self.rows) if row.advantage.any()]
-        rest = sorted(set(range(len(self.rows))) - set(teaching))
+        teaching = [index for index, row in enumerate(rows) if row.advantage.any()]
+        rest = sorted(set(range(len(rows))) - set(teaching))
         plan = []
         for teaches, selected in ((True, teaching), (False, rest)):
-            for batch in padded_plan(lengths, selected, micro_batch_tokens):
-                plan.append((teaches, [self.rows[index] for index in batch]))
+            for batch in padded_plan(lengths, selected, self.micro_batch_tokens):
+                plan.append((teaches, [rows[index] for index in batch]))
         return plan
 
     def _tensors(self, batch: list[Row]) -> dict[str, torch.Tensor]:
@@ -167,11 +166,13 @@ class PlainPolicy:
         gain = importance * torch.minimum(ratio * advantage, clipped * advantage)
         return -gain.sum() / self.learned
 
-    def step(self) -> dict[str, float]:
-        """Take a train step on all rows."""
+    def step(self, rows: list[Row]) -> dict[str, float]:
+        """Take a train step on `rows`."""
+        self.learned = sum(int(row.learn.sum()) for row in rows)
+        self.anchors = sum(int(row.predict.sum()) for row in rows)
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
-        for teaches, batch in self.plan:
+        for teaches, batch in self._plan(rows):
             loss, entropy = self._loss(batch, teaches)
             loss.backward()
             total += entropy
@@ -181,47 +182,38 @@ class PlainPolicy:
         return {"gradient_norm": float(norm), "entropy": float(total) / self.learned}
 
 
-def matrix_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest of several products of square matrices."""
-    cuda = torch.cuda.is_available()
-    device = "cuda" if cuda else "cpu"
-    size, repeats = (8192, 20) if cuda else (1024, 30)
-    left = torch.randn(size, size, device=device).to(dtype)
-    right = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        left @ right
-        if cuda:
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
+def make_step(side: str, model: str, precision: Precision, micro_batch_tokens: int) -> Step:
+    """The train step of a side; there is no plain FP8, so bf16 stands in for it."""
+    plain = Precision.bf16 if precision is Precision.fp8 else precision
+    if side == "plain rows":
+        return PlainPolicy(model, plain, ONE_TOKEN).step
+    if side == "plain padded":
+        return PlainPolicy(model, plain, micro_batch_tokens).step
+    return trace(model, precision, micro_batch_tokens, Pack(side))
 
 
-def say(message: dict[str, Any]) -> None:
-    """Print a line of JSON."""
-    # Libraries print without a final newline at times; the JSON must start its line.
-    print("\n" + json.dumps(message), flush=True)
+def report(step: Step, rows: list[Row]) -> Report:
+    """Take a step; what it computed."""
+    metrics = step(rows)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return {name: metrics[name] for name in ("gradient_norm", "entropy")}
+
+
+def memory(step: Step, rows: list[Row]) -> Report:
+    """Take a step; the most memory that it held at a time."""
+    return {"bytes": peak_bytes(partial(step, rows))}
 
 
 def main() -> None:
-    """Build one side, then take a step for every line of the input."""
-    side, file, model, name, tokens = sys.argv[1:]
-    precision = Precision(name)
-    rate = matrix_rate(torch.float32 if precision is Precision.float32 else torch.bfloat16)
-    rows = pickle.loads(Path(file).read_bytes())
-    if side == "trace":
-        step = trace(rows, model, precision, int(tokens))
-    else:
-        step = PlainPolicy(rows, model, precision, int(tokens)).step
-    say({"matrix_rate": rate})
-    for _ in sys.stdin:
-        begin, spent = time.perf_counter(), time.process_time()
-        result = step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times = {"seconds": time.perf_counter() - begin, "processor": time.process_time() - spent}
-        say(times | {key: result[key] for key in ("gradient_norm", "entropy")})
+    """Build one side, then take a turn for every line of the input."""
+    side, file, model, precision, tokens = sys.argv[1:]
+    step = make_step(side, model, Precision(precision), int(tokens))
+    turns: dict[str, Callable[[], Report]] = {}
+    for name, rows in pickle.loads(Path(file).read_bytes()).items():
+        turns[f"step {name}"] = partial(report, step, rows)
+        turns[f"memory {name}"] = partial(memory, step, rows)
+    serve(turns)
 
 
 if __name__ == "__main__":

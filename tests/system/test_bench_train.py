@@ -1,21 +1,25 @@
-"""Both sides of tools/bench_train.py take the same train step."""
+"""All sides of tools/bench_train.py take the same train step."""
 
 import pickle
 from pathlib import Path
 
 import bench_train
-import bench_train_rows
 import pytest
+from bench_train_trees import like_geo_hop
 
 MODEL = Path("examples/geo_hop/start_policy")
 
 
 @pytest.mark.slow
-def test_both_sides_compute_the_same_step(tmp_path: Path) -> None:
-    file = tmp_path / "rows.pickle"
-    file.write_bytes(pickle.dumps(bench_train_rows.made_up_rows(10, vocabulary=2048)))
-    sides = bench_train.measure(file, MODEL, "float32", tokens=1024, repeats=1, threads=1)
-    ours, plain = sides["trace"].first, sides["transformers"].first
-    assert ours["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=1e-3)
-    assert ours["entropy"] == pytest.approx(plain["entropy"], rel=1e-4)
-    assert all(len(side.seconds) == 1 and side.rate > 1e9 for side in sides.values())
+def test_all_sides_compute_the_same_step(tmp_path: Path) -> None:
+    work = bench_train.work_of(like_geo_hop(2048, trees=2))
+    file = tmp_path / "work.pickle"
+    file.write_bytes(pickle.dumps({"small": work.rows}))
+    bench = bench_train.Bench(file, MODEL, "float32", repeats=1, threads=1)
+    with bench.sides(bench_train.SIDES, tokens=1024) as sides:
+        steps = bench.steps(sides, "small")
+    plain = steps["plain padded"].first
+    for side in steps.values():
+        assert side.first["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=1e-3)
+        assert side.first["entropy"] == pytest.approx(plain["entropy"], rel=1e-4)
+        assert len(side.steps) == 1

@@ -68,7 +68,7 @@ def compute(context: Context) -> Numbers:
     shape = NUMBERS[context.device]
     folder, rows = make_model(model_of(context), shape), some_rows(shape.vocabulary)
     # Before a policy is built, which changes torch for the whole process.
-    plain = PlainPolicy(rows, str(folder), Precision.float32, MICRO_BATCH_TOKENS).step()
+    plain = PlainPolicy(str(folder), Precision.float32, MICRO_BATCH_TOKENS).step(rows)
     numbers = train(settings(folder, "precision.train=float32"), rows, end_of(context))
     for name, right in plain.items():
         found = numbers.updates[0][name]
