@@ -137,7 +137,8 @@ def _override_layer(override: Override, kinds: Mapping[str, Any]) -> DictConfig:
         raise SettingError(name, text, f"cannot be read: {one_line(error)}") from None
     except SettingError:
         raise
-    except ValueError as error:
+    except UNREADABLE as error:
+        # OmegaConf reads some texts that YAML alone does not, such as one with a tab.
         raise SettingError(name, text, one_line(error)) from None
 
 

@@ -22,7 +22,10 @@ class RunConfig:
     name: str = setting("trace", "name of the run; results go to <directory>/<name>")
     directory: str = setting("runs", "folder of all runs")
     seed: int = setting(
-        0, "the one seed; every random generator is derived from it by name", at_least=0
+        0,
+        "the one seed; every random generator is derived from it by name",
+        at_least=0,
+        below=1e18,
     )
     steps: int = setting(
         100,

@@ -28,7 +28,7 @@ class ARPO(Branching):
     class Options:
         """When a call is branched, and how its entropy is measured."""
 
-        weight: float = setting(0.2, "β, weight of the rise of the entropy")
+        weight: float = setting(0.2, "β, weight of the rise of the entropy", at_least=0)
         threshold: float = setting(
             0.5, "τ, a branch is taken where the draw is at most this", at_least=0, below=1
         )

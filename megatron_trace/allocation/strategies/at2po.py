@@ -33,7 +33,7 @@ class AT2PO(Branching):
 
         rounds: int = setting(2, "rounds of expansion", at_least=1)
         nodes: int = setting(6, "K, most nodes of a tree that a round expands", at_least=1)
-        penalty: float = setting(0.05, "α, nats subtracted for each sibling")
+        penalty: float = setting(0.05, "α, nats subtracted for each sibling", at_least=0)
 
     def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         tree = view.trees[index]

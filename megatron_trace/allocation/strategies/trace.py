@@ -54,7 +54,9 @@ class Trace(Strategy):
             "active, as in the paper; uniform: continuations of prefixes drawn at random",
             one_of=("active", "uniform"),
         )
-        floor: int = setting(4, "fewest bare rollouts of a task that gets any; at least 2 are made")
+        floor: int = setting(
+            4, "fewest bare rollouts of a task that gets any; at least 2 are made", at_least=0
+        )
         root_cap: int | None = setting(
             None, "most bare rollouts that stage 1 gives a task; null: no limit", at_least=2
         )

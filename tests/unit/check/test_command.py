@@ -5,12 +5,18 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
+from megatron_trace.allocation import STRATEGIES
 from megatron_trace.check.command import check_config, check_settings, parse_command, problems_here
 from megatron_trace.check.load import load_config
 from megatron_trace.check.loggers import LIBRARIES
-from megatron_trace.config import Config, Precision, SettingError
+from megatron_trace.config import Config, Precision, SettingError, all_settings
 from megatron_trace.data.tasks import write_shards
+from megatron_trace.envs import ENVIRONMENTS
+from megatron_trace.learning import ESTIMATORS
 
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -103,6 +109,9 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
             "environment.options.search_qa.corpus=nowhere-*.tar",
             r"environment.options.search_qa.corpus = 'nowhere-\*.tar': no such shard",
         ),
+        ("run.steps=a\tb", r"run.steps = 'a\\tb': "),
+        ("run.seed=99999999999999999999", r"run.seed = 9+: must be at least 0 and below 1e\+18"),
+        ("rollout.block_size=7", r"rollout.block_size = 7: must be a multiple of 32 on a CPU"),
         ("run.steps=0", r"run.steps = 0: must be at least 1"),
         (
             "learning.loss.clip_low=1.5",
@@ -220,6 +229,48 @@ def test_help_lists_the_options_of_a_file_that_the_settings_name(capsys, tmp_pat
 def test_replay_of_a_folder_without_trees_is_refused(settings, tmp_path) -> None:
     with pytest.raises(SettingError, match="holds no trees"):
         parse_command([*settings, "--replay", str(tmp_path)])
+
+
+ODD = (
+    "many",
+    "a\tb",
+    ".nan",
+    "-.inf",
+    "1e400",
+    "-1",
+    "0",
+    "1.5",
+    "1e30",
+    "9" * 30,
+    "[1]",
+    "[null]",
+)
+ODD += ("{}", "{a: {b: c}}", "null", "true", "", "\0", "2026-01-01", "!!binary aGk=", "/dev/null")
+OPTIONS = [
+    f"{one.name}={value}"
+    for kind in (STRATEGIES, ESTIMATORS, ENVIRONMENTS)
+    for name in kind.names()
+    for one in kind.all_options(name)
+    for value in ODD
+]
+# The check of run.directory makes the folder.
+OVERRIDES = [
+    f"{one.name}={value}"
+    for one in all_settings(Config())
+    for value in ODD
+    if one.name != "run.directory"
+]
+
+
+@given(st.sampled_from(OVERRIDES) | st.sampled_from(OPTIONS))
+@examples(max_examples=60)
+def test_any_setting_takes_an_odd_value_or_refuses_it_in_one_line(override: str) -> None:
+    try:
+        config = load_config("configs/geo_hop_cpu.yaml", ["run.directory=/dev/shm", override])
+        check_config(config, world_size=1)
+    except SettingError as error:
+        assert "\n" not in str(error)
+        assert override.split(".")[0] in str(error)
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.name)
