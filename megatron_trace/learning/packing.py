@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
 from megatron_trace.config import Pack
 from megatron_trace.learning.pieces import cut, size
 from megatron_trace.learning.rows import Row
@@ -164,6 +166,7 @@ def plan_micro_batches(trees: Sequence[Sequence[Run]], *, ranks: int, packing: P
             f"{packing.capacity} ({packing.room} in whole multiples of {packing.total_multiple}); "
             "raise it to the longest rollout"
         )
+    ideal = sum(map(packing.cost, trees)) / ranks
     best, fastest = None, float("inf")
     for limit in _limits(trees, longest, ranks, packing):
         pieces = [piece for tree in trees for piece in cut(tree, limit)]
@@ -171,6 +174,8 @@ def plan_micro_batches(trees: Sequence[Sequence[Run]], *, ranks: int, packing: P
         time = _time(plan, packing)
         if time < fastest:
             best, fastest = plan, time
+        if fastest <= NEARLY_IDEAL * ideal:
+            break
     assert best is not None
     return [[[run.row for piece in batch for run in piece] for batch in rank] for rank in best]
 
@@ -187,6 +192,9 @@ def _limits(
         limits.append(largest)
     return limits
 
+
+NEARLY_IDEAL = 1.02
+"""A plan that takes at most this much longer than one that wastes nothing is not improved."""
 
 _Dealt = list[list[list[list[Run]]]]
 """Pieces of each micro-batch of each rank."""
@@ -212,13 +220,13 @@ def _pack(
     their tokens.
     """
     bins: list[list[list[Run]]] = [[] for _ in range(count)]
-    used, cost = [0] * count, [0.0] * count
+    used, cost = np.zeros(count, dtype=np.int64), np.zeros(count)
     for piece in pieces:
         tokens = size(piece)
-        fitting = [number for number in range(count) if used[number] + tokens <= packing.room]
-        if not fitting:
+        fits = used + tokens <= packing.room
+        if not fits.any():
             return None
-        best = min(fitting, key=lambda number: (cost[number], number))
+        best = int(np.where(fits, cost, np.inf).argmin())
         bins[best].append(piece)
         used[best] += tokens
         cost[best] += packing.cost(piece)
