@@ -154,7 +154,7 @@ class BatchingConfig:
 
     updates_per_step: int = setting(
         1,
-        "mini-batches into which a step's rollouts are dealt; each makes one optimizer update",
+        "mini-batches into which a step's trees are dealt; each makes one optimizer update",
         at_least=1,
     )
     epochs: int = setting(1, "passes over a step's rollouts", at_least=1)
