@@ -1,6 +1,7 @@
 """Rows of WebDataset shards: one JSON object for each sample, or a line about why it is none."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ def parse(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 ({error.reason} at byte {error.start})") from None
     try:
-        content = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
+        content = json.loads(
+            text, parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_unique
+        )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -116,6 +119,13 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def _no_number(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(number: str) -> float:
+    # Python would take 1e999 for infinity, which it could not write as JSON again.
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is too large a number")
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

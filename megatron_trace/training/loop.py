@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from megatron_trace.allocation import Allocator
+from megatron_trace.config import SettingError
 from megatron_trace.data.tasks import Tasks, task_stream
+from megatron_trace.files.problems import BadData
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.sampling import StepCost, StepSampling, sample_trees
 from megatron_trace.supervise.health import check_health
@@ -92,6 +94,7 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
     Raises:
         UnhealthyRun: a threshold of `stop` was crossed.
         Stopped: the run was asked to end.
+        SettingError: a step's trees cannot be read.
     """
     config = session.config
     for step in range(session.state.step + 1, config.run.steps + 1):
@@ -99,7 +102,10 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
         if not file.exists():
             session.progress.message(f"{replay_dir} holds {step - 1} steps; replay ends here")
             return
-        trees, cost = load_trees(file), StepCost()
+        try:
+            trees, cost = load_trees(file), StepCost()
+        except BadData as error:
+            raise SettingError("--replay", str(replay_dir), str(error)) from None
         row = sampling_metrics(step, trees, cost)
         with cost.phase("learning", session):
             row |= trainer.learn(trees)

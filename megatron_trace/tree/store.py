@@ -3,11 +3,16 @@
 import dataclasses
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from megatron_trace.files.atomic import whole_file
+from megatron_trace.files.problems import BadData
 from megatron_trace.tree.rollout_tree import Rollout, RolloutTree, Turn
+
+FAULTS = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, AttributeError)
+"""What a file raises that holds no trees."""
 
 
 def save_trees(path: Path, trees: Sequence[RolloutTree]) -> None:
@@ -23,15 +28,31 @@ def save_trees(path: Path, trees: Sequence[RolloutTree]) -> None:
 
 
 def load_trees(path: Path) -> list[RolloutTree]:
-    """Read what `save_trees` wrote."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [_tree(json.loads(line)) for line in file]
+    """Read what `save_trees` wrote.
+
+    Raises:
+        BadData: the file is cut or damaged, or holds something else.
+    """
+    trees: list[RolloutTree] = []
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                trees.append(_tree(json.loads(line)))
+    except FAULTS as error:
+        place = f"{path}: tree {len(trees) + 1}"
+        raise BadData(f"{place} cannot be read ({type(error).__name__}: {error})") from None
+    return trees
 
 
 def _tree(row: dict) -> RolloutTree:
+    turns = [Turn(**turn) for turn in row["turns"]]
+    for turn in turns:
+        # Policy and predictor would learn from it, and nothing would show.
+        if not 0.0 <= turn.reward <= 1.0:
+            raise ValueError(f"the reward {turn.reward} is not in [0, 1]")
     return RolloutTree(
         task=row["task"],
-        turns=[Turn(**turn) for turn in row["turns"]],
+        turns=turns,
         rollouts=[Rollout(rollout["anchor"]) for rollout in row["rollouts"]],
         embedding=row.get("embedding"),
     )

@@ -142,6 +142,7 @@ def test_what_is_no_whole_archive_is_told(tmp_path, content, said) -> None:
         ("7.json", b"", "is not JSON"),
         ("7.json", b'{"id": "x", ', "is not JSON"),
         ("7.json", b'{"id": NaN}', "NaN is no number of JSON"),
+        ("7.json", b'{"id": 1e999}', "1e999 is too large a number"),
         ("7.json", b'{"id": 1, "id": 2}', "the key 'id' is there twice"),
         ("7.json", b"[" * 100_000, "is not JSON"),
         ("7.json", b"[1]", r"must be a JSON object, not [1]"),

@@ -1,8 +1,11 @@
 """What a rollout tree promises."""
 
+import gzip
+
 import pytest
 from hypothesis import given
 
+from megatron_trace.files.problems import BadData
 from megatron_trace.tree import ROOT, RolloutTree, load_trees, save_trees
 from tests.unit.trees import PROMPT, bare_tree, chain, empty_tree, grown_trees, turn
 
@@ -46,3 +49,25 @@ def test_saved_trees_come_back_the_same(tmp_path_factory, tree: RolloutTree) -> 
     save_trees(file, [tree, tree])
     assert load_trees(file) == [tree, tree]
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("reward", [float("nan"), 100.0, -1.0, None, "1.0"])
+def test_saved_trees_with_an_odd_reward_are_refused(tmp_path, reward) -> None:
+    tree = bare_tree([1.0, 0.0], turns=1)
+    tree.turns[1].reward = reward
+    save_trees(tmp_path / "a.jsonl.gz", [bare_tree([1.0], turns=1), tree])
+    with pytest.raises(BadData, match=r"a\.jsonl\.gz: tree 2 cannot be read"):
+        load_trees(tmp_path / "a.jsonl.gz")
+
+
+def test_trees_that_are_cut_or_something_else_are_refused_in_one_line(tmp_path) -> None:
+    file = tmp_path / "a.jsonl.gz"
+    save_trees(file, [bare_tree([1.0, 0.0], turns=2)] * 3)
+    whole = file.read_bytes()
+    others = [b"{", b"[1]", b"{}", b'{"task": {}, "turns": [3]}', b'{"turns": [{"x": 1}]}', b"\xff"]
+    flipped = bytes([*whole[:60], whole[60] ^ 255, *whole[61:]])
+    for content in (whole[:-9], whole[:5], b"x" * 9, flipped, *map(gzip.compress, others)):
+        file.write_bytes(content)
+        with pytest.raises(BadData, match=r"a\.jsonl\.gz: tree \d cannot be read") as error:
+            load_trees(file)
+        assert "\n" not in str(error.value)
