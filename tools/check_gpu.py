@@ -28,7 +28,7 @@ from gpu_checks.supervise import Supervisor
 LIMIT_S = 480.0
 """Seconds for all checks; those that do not fit are skipped."""
 COLOURS = {"passed": "\033[32m", "failed": "\033[31m", "skipped": "\033[33m"}
-NAME_WIDTH, STATUS_WIDTH, TIME_WIDTH = 26, 8, 8
+NAME_WIDTH, STATUS_WIDTH, TIME_WIDTH = 30, 8, 8
 
 
 def chosen(names: Sequence[str] | None) -> list[Group]:

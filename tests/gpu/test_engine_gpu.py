@@ -19,7 +19,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 def test_predictions_and_entropies_of_an_engine_are_the_trainers(context: Context) -> None:
-    engine.sampling(context)
+    engine.engine(context)
 
 
 def test_weights_that_are_loaded_layer_by_layer_are_those_that_sample(context: Context) -> None:

@@ -3,11 +3,13 @@ GPUs for.
 """
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gpu_checks import training
 from omegaconf import OmegaConf
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 HOPPER = has_transformer_engine() and torch.cuda.get_device_capability() >= (9, 0)
 NEEDS_HOPPER = pytest.mark.skipif(not HOPPER, reason="needs Hopper or newer and Transformer Engine")
 NEEDS_TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+VOCABULARY = 2048
 BF16 = ["precision.train=bf16"]
 FP8 = ["precision.train=fp8", "precision.fp8_recipe=tensorwise"]
 CASES = {
@@ -53,7 +56,7 @@ LAYOUTS = {
 }
 # Loosest relative deviation from float32 of losses and gradient norm, and of log-probabilities in
 # nats.
-TOLERANCE = {"bf16": (0.02, 0.05), "fp8": (0.1, 0.3)}
+TOLERANCE = {"float32": (2e-3, 1e-4), "bf16": (0.02, 0.05), "fp8": (0.1, 0.3)}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu") / "model"
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=2048,
+        vocab_size=VOCABULARY,
         hidden_size=256,
         intermediate_size=768,
         num_hidden_layers=4,
@@ -76,26 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_rows() -> list[Row]:
-    random = np.random.default_rng(0)
-    rows: list[Row] = []
-    for length in random.integers(40, 200, 24):
-        learn = random.random(length) < 0.6
-        learn[:8] = False
-        predict = random.random(length) < 0.05
-        noise = random.normal(size=(2, length)).astype(np.float32)
-        rows.append(
-            Row(
-                tokens=random.integers(0, 2046, length),
-                learn=learn,
-                advantage=np.where(learn, noise[0], 0),
-                sampler_logprob=np.where(learn, 0.1 * noise[1] - 7.6, 0),
-                predict=predict,
-                target=np.where(predict, 0.8, 0).astype(np.float32),
-                turn=np.zeros(length, dtype=np.int64),
-                tree=len(rows),
-            )
-        )
-    return rows
+    """Rows of trees, and rows of many lengths that share nothing."""
+    trees = training.make_trees(VOCABULARY, trees=3, prompt=80, leaves=4, turn=40)
+    lengths = np.random.default_rng(0).integers(40, 200, 10).tolist()
+    alone = training.make_rows(VOCABULARY, lengths)
+    return [*trees, *(replace(row, tree=row.tree + 3) for row in alone)]
 
 
 def settings(folder: Path, *changed: str) -> list[str]:
@@ -140,6 +128,22 @@ def assert_near(
 def test_training_is_close_to_float32(folder: Path, name: str) -> None:
     exact = train(folder, "precision.train=float32")
     assert_near(name.split()[0], exact, train(folder, *CASES[name]))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(["precision.train=float32"], id="float32"),
+        pytest.param(BF16, id="bf16"),
+        pytest.param(FP8, id="fp8", marks=NEEDS_HOPPER),
+    ],
+)
+def test_packed_trees_learn_as_their_rows_do(folder: Path, chosen: list[str]) -> None:
+    alone = train(folder, *chosen, "learning.batching.pack=rows")
+    together = train(folder, *chosen, "learning.batching.pack=tree")
+    shares = [seen[1][0]["computed_tokens"] for seen in (together, alone)]
+    assert shares[0] < 0.8 * shares[1]
+    assert_near(chosen[0].removeprefix("precision.train="), alone, together)
 
 
 @NEEDS_TWO

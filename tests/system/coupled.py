@@ -3,12 +3,10 @@ version.
 
 usage: coupled.py OUT.json MODEL section.name=value ... Rank 0 writes, for every policy version, the
 mean |Δ| between sampler and trainer of the log-probabilities of the sampled tokens and of the
-predictions, and how much the predictions vary, as a list of dicts. The engines take the GPUs of
-the environment variable ENGINE_GPUS, if it is set.
+predictions, and how much the predictions vary, as a list of dicts.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -74,9 +72,6 @@ def main(out: Path, config: Config) -> None:
     if not group.leader:
         group.follow()
         return
-    # CUDA has read the variable for this process; Ray reads it now, for its workers.
-    if "ENGINE_GPUS" in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["ENGINE_GPUS"]
     fleet = Fleet(config, config.model.path, environments=letter_environments)
     allocator, trainer, seen = Allocator(config.allocation), Trainer(config, group), []
     for version in range(VERSIONS):

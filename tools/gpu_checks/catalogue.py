@@ -8,58 +8,51 @@ TORCH = ("torch",)
 POLICY = ("torch", "numpy", "omegaconf", "safetensors", "transformers", "megatron.core")
 FP8 = (*POLICY, "transformer_engine")
 ENGINE = (*POLICY, "vllm", "ray")
+START_S = 240.0
+"""For checks that start an engine."""
+
+
+def checks(
+    module: str, needs: tuple[str, ...], *names: str, limit_s: float = 120.0
+) -> tuple[Check, ...]:
+    """Checks of one module with the same needs."""
+    return tuple(Check(name, module, needs, limit_s) for name in names)
+
 
 GROUPS = (
     Group(
         "machine",
-        (
-            Check("versions", "machine.versions"),
-            Check("C compiler", "machine.compiler"),
-            Check("host memory", "machine.host_memory"),
-            Check("driver", "machine.driver", TORCH),
-            Check("devices", "machine.devices", TORCH),
-        ),
+        checks("machine", (), "versions", "C compiler", "host memory")
+        + checks("machine", TORCH, "driver", "devices"),
     ),
     Group(
         "torch",
-        (
-            Check("matrix products", "kernels.matrices", TORCH),
-            Check("packed attention", "kernels.packed_attention", TORCH),
-            Check("matrix rates", "rates.products", TORCH),
-            Check("copy rates", "rates.copies", TORCH),
-        ),
+        checks("kernels", TORCH, "matrix products", "packed attention")
+        + checks("rates", TORCH, "matrix rates", "copy rates"),
     ),
     Group(
         "policy",
-        (
-            Check("numbers on the CPU", "cpu_numbers.cpu_numbers", POLICY),
-            Check("float32", "policy.float32", POLICY),
-            Check("optimizer step", "policy.optimizer_step", POLICY),
-            Check("bf16", "policy.bf16", POLICY),
-            Check("bf16, Transformer Engine", "policy.engine_layers", FP8),
-            Check("packed rows", "policy.packed_rows", POLICY),
-            Check("checkpoint", "policy.checkpoint", POLICY),
-            Check("FP8 tensorwise", "policy.tensorwise", FP8),
-            Check("FP8 blockwise", "policy.blockwise", FP8),
-            Check("FP8 delayed", "policy.delayed", FP8),
-            Check("FP8 MXFP8", "policy.mxfp8", FP8),
-            Check("FP8 checkpoint", "policy.fp8_checkpoint", FP8),
-        ),
+        checks("cpu_numbers", POLICY, "numbers on the CPU")
+        + checks("policy", POLICY, "float32", "optimizer step", "bf16")
+        + checks("policy", FP8, "bf16, Transformer Engine")
+        + checks("policy", POLICY, "packed rows", "packed trees", "checkpoint")
+        + checks("policy", FP8, "FP8 tensorwise", "FP8 blockwise", "FP8 delayed", "FP8 MXFP8")
+        + checks("policy", FP8, "FP8 packed trees", "FP8 checkpoint"),
     ),
+    Group("kernels", checks("kernels", FP8, "attention, Transformer Engine")),
     Group(
         "speed",
-        (
-            Check("train step, bf16", "speed.bf16", POLICY),
-            Check("train step, FP8", "speed.fp8", FP8),
-        ),
+        checks("speed", POLICY, "train step, bf16")
+        + checks("speed", FP8, "train step, FP8")
+        + checks("speed", POLICY, "train step, trees"),
     ),
     Group(
         "engine",
-        (
-            Check("engine", "engine.sampling", ENGINE, 180),
-            Check("layerwise reload", "engine.layerwise_reload", ENGINE),
-        ),
+        checks("engine", ENGINE, "engine", "layerwise reload", limit_s=START_S),
     ),
+    # A process each: both choose which GPUs Ray sees.
+    Group("object store", checks("weights", ENGINE, "weights by object store", limit_s=START_S)),
+    Group("NCCL", checks("weights", ENGINE, "weights by NCCL", limit_s=START_S)),
 )
 
 

@@ -9,18 +9,24 @@ class Check:
     """One line of the result.
 
     Attributes:
-        name: what the line begins with.
-        run: `module.function` in this folder. The function takes a `Context` and returns what was
+        name: what the line begins with. In small letters, with a _ for each space and without
+            commas, it is the name of the function. That takes a `Context` and returns what was
             measured, in one line. It raises `Wrong` or any other error if the check has failed,
             and `Skip` if this machine cannot run it.
+        module: file in this folder that defines the function.
         needs: packages without which it is skipped.
         limit_s: seconds after which it has failed.
     """
 
     name: str
-    run: str
+    module: str
     needs: tuple[str, ...] = ()
     limit_s: float = 120.0
+
+    @property
+    def function(self) -> str:
+        """Name of the function that runs it."""
+        return self.name.lower().replace(",", "").replace(" ", "_")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 """Relative, of float32 sums over all parameters and tokens."""
 
 
-def cpu_numbers(context: Context) -> str:
+def numbers_on_the_cpu(context: Context) -> str:
     """The CPU's gradient norm and entropy are those of plain PyTorch with `transformers`."""
     numbers = reference(context).updates[0]
     return (

@@ -21,7 +21,7 @@ STALE_NATS = 0.2
 """Two random models are at least so far apart: a check that cannot tell them is worth nothing."""
 
 
-def sampling(context: Context) -> str:
+def engine(context: Context) -> str:
     """The engine with the weights of a HF folder."""
     return agreement(context, samples(context)[0], models(context)[0])
 
@@ -43,8 +43,8 @@ def agreement(context: Context, given: Sequence[Sample], folder: Path) -> str:
         Wrong: too far.
     """
     policy, rows = Policy(engine_settings(folder, context.device)), rows_of(given)
-    most, engine = TOLERANCE[context.device], numbers_of(given)
-    text = scores(scored(policy, rows), engine, most)
+    most, said = TOLERANCE[context.device], numbers_of(given)
+    text = scores(scored(policy, rows), said, most)
     # A policy tells its entropy only while it learns.
     right = policy.update(rows)["entropy"]
     del policy
@@ -52,7 +52,7 @@ def agreement(context: Context, given: Sequence[Sample], folder: Path) -> str:
     found = float(np.mean([value for sample in given for value in sample.said.entropies]))
     off = abs(found - right) / right
     require(off <= most.relative, f"entropy {found:.4f}, the trainer's is {right:.4f}")
-    return f"{len(engine.logprobs)} tokens, off by {text}, entropy {off:.2%}"
+    return f"{len(said.logprobs)} tokens, off by {text}, entropy {off:.2%}"
 
 
 def samples(context: Context) -> list[list[Sample]]:

@@ -1,13 +1,20 @@
 """The numbers of PyTorch's own kernels, against float64. Needs PyTorch alone."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_checks.check import Context, require
+from gpu_checks.check import Context, Skip, require
 from megatron_trace.learning.runs import paths
-from megatron_trace.policy.span_kernels import attend_by_span, gather_paths
+from megatron_trace.policy.span_kernels import (
+    attend_by_span,
+    attend_by_transformer_engine,
+    gather_paths,
+    transformer_engine_attention,
+)
 from megatron_trace.policy.spans import described, spans_of
 
 STARTS = [0, 1, 18, 218, 347, 411]
@@ -22,7 +29,7 @@ PRODUCT = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 ATTENTION = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
-def matrices(context: Context) -> str:
+def matrix_products(context: Context) -> str:
     """Products of float32 and bf16 matrices."""
     generator = torch.Generator().manual_seed(0)
     pair = torch.randn(2, 512, 512, generator=generator)
@@ -37,31 +44,53 @@ def matrices(context: Context) -> str:
 
 def packed_attention(context: Context) -> str:
     """Attention of packed trees, forward and backward, with grouped key heads."""
+    return ", ".join(_packed_attention(context, dtype, attend) for dtype in ATTENTION)
+
+
+def _packed_attention(
+    context: Context, dtype: torch.dtype, attention: Callable[..., Tensor]
+) -> str:
+    """How far result and gradients of `attention` are from the formula's in float64.
+
+    Raises:
+        Wrong: further than rounding explains.
+    """
     generator = torch.Generator().manual_seed(0)
-    tokens = STARTS[-1]
+    tokens, most = STARTS[-1], ATTENTION[dtype]
     heads = (HEADS, KEY_HEADS, KEY_HEADS)
-    inputs = [torch.randn(tokens, 1, count, WIDTH, generator=generator) for count in heads]
-    weights = torch.randn(tokens, 1, HEADS * WIDTH, generator=generator)
-    texts = []
-    for dtype, most in ATTENTION.items():
-        given = [tensor.to(dtype) for tensor in inputs]
-        exact = _with_gradients(reference, [tensor.double() for tensor in given], weights.double())
-        on_device = [tensor.to(context.device) for tensor in given]
-        found = _with_gradients(attend, on_device, weights.to(context.device, dtype))
-        names = ("result", "query", "key", "value")
-        errors = [relative_error(one, other) for one, other in zip(found, exact, strict=True)]
-        worst = max(range(4), key=errors.__getitem__)
-        text = f"{_name(dtype)} {errors[worst]:.1e} ({names[worst]})"
-        require(errors[worst] <= most, f"{text} off float64's; at most {most:.0e} is right")
-        texts.append(text)
-    return f"off float64's: {', '.join(texts)}"
+    inputs = [
+        torch.randn(tokens, 1, count, WIDTH, generator=generator).to(dtype) for count in heads
+    ]
+    weights = torch.randn(tokens, 1, HEADS * WIDTH, generator=generator).to(dtype)
+    exact = _with_gradients(reference, [tensor.double() for tensor in inputs], weights.double())
+    on_device = [tensor.to(context.device) for tensor in inputs]
+    found = _with_gradients(attention, on_device, weights.to(context.device))
+    names = ("result", "query", "key", "value")
+    errors = [relative_error(one, other) for one, other in zip(found, exact, strict=True)]
+    worst = max(range(4), key=errors.__getitem__)
+    text = f"{_name(dtype)} {errors[worst]:.1e} off float64's ({names[worst]})"
+    require(errors[worst] <= most, f"{text}; at most {most:.0e} is right")
+    return text
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What the policy does with packed trees where it does not use Transformer Engine."""
+def attention_transformer_engine(context: Context) -> str:
+    """The same by Transformer Engine's kernel, in bf16: more keys than queries."""
+    if context.device == "cpu":
+        raise Skip("needs a CUDA device")
+    engine = transformer_engine_attention(HEADS, KEY_HEADS, WIDTH)
+    return _packed_attention(context, torch.bfloat16, partial(attend, engine=engine))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, engine: Any = None) -> Tensor:
+    """What the policy does with packed trees, by Transformer Engine's `engine` if there is one."""
     spans = spans_of(described(STARTS, SHARED), 0, 1, query.device)
     keys, values = gather_paths(key, spans), gather_paths(value, spans)
-    return attend_by_span(query.squeeze(1), keys, values, spans).flatten(1).unsqueeze(1)
+    query = query.squeeze(1)
+    if engine is None:
+        mixed = attend_by_span(query, keys, values, spans)
+    else:
+        mixed = attend_by_transformer_engine(engine, query, keys, values, spans)
+    return mixed.flatten(1).unsqueeze(1)
 
 
 def reference(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def host_memory(_: Context) -> str:
     return f"{free:.0f} of {total:.0f} GiB free, /dev/shm {shared:.1f} GiB"
 
 
-def compiler(context: Context) -> str:
+def c_compiler(context: Context) -> str:
     """Triton and torch.compile build C programs with Python's headers while a run is under way."""
     named = os.environ.get("CC")
     # Triton looks for these two names.

@@ -16,9 +16,11 @@ from gpu_checks.training import (
     FLOAT32,
     FP8,
     Numbers,
+    Tolerance,
     compare,
     forget_policies,
     learning,
+    make_trees,
     scored,
     scores,
     settings,
@@ -65,29 +67,29 @@ def bf16(context: Context) -> str:
     return compare(reference(context), without_transformer_engine(context), BF16)
 
 
-def engine_layers(context: Context) -> str:
+def bf16_transformer_engine(context: Context) -> str:
     """bf16 with Transformer Engine's layers, against Megatron's."""
     need_transformer_engine()
     found = numbers(context, "precision.train=bf16")
     return compare(without_transformer_engine(context), found, BF16)
 
 
-def tensorwise(context: Context) -> str:
+def fp8_tensorwise(context: Context) -> str:
     """FP8 with one scale for each tensor, from its present values."""
     return fp8(context, "tensorwise")
 
 
-def blockwise(context: Context) -> str:
+def fp8_blockwise(context: Context) -> str:
     """FP8 with a scale for each block of values."""
     return fp8(context, "blockwise")
 
 
-def delayed(context: Context) -> str:
+def fp8_delayed(context: Context) -> str:
     """FP8 with one scale for each tensor, from the steps before."""
     return fp8(context, "delayed")
 
 
-def mxfp8(context: Context) -> str:
+def fp8_mxfp8(context: Context) -> str:
     """FP8 with a scale for each 32 values, which Blackwell has in hardware."""
     return fp8(context, "mxfp8")
 
@@ -126,6 +128,27 @@ def packed_rows(context: Context) -> str:
     )
     # Other shapes take other kernels, which round otherwise; another row's tokens change all.
     return "off by " + scores(alone, together, BF16)
+
+
+def packed_trees(context: Context) -> str:
+    """Rows learn the same whether the tokens that they share are computed once or for each."""
+    return trees_and_rows(context, BF16, "precision.train=bf16")
+
+
+def fp8_packed_trees(context: Context) -> str:
+    """The same in FP8, whose scales depend on what is computed together."""
+    return trees_and_rows(context, FP8, *fp8_settings(context, "tensorwise"))
+
+
+def trees_and_rows(context: Context, most: Tolerance, *changed: str) -> str:
+    """Numbers of packed trees against those of the same rows."""
+    reference(context)
+    rows = make_trees(NUMBERS[context.device].vocabulary, trees=3, prompt=120, leaves=6, turn=40)
+    pack = "learning.batching.pack="
+    alone = train(settings(model_of(context), *changed, f"{pack}rows"), rows)
+    together = train(settings(model_of(context), *changed, f"{pack}tree"), rows)
+    share = together.updates[0]["computed_tokens"] / alone.updates[0]["computed_tokens"]
+    return f"{share:.0%} of the tokens computed, {compare(alone, together, most)}"
 
 
 def checkpoint(context: Context) -> str:

@@ -88,6 +88,28 @@ def some_rows(vocabulary: int, count: int = 24) -> list[Row]:
     return make_rows(vocabulary, lengths.tolist())
 
 
+def make_trees(vocabulary: int, *, trees: int, prompt: int, leaves: int, turn: int) -> list[Row]:
+    """Random rows of trees: a prompt, a first turn for every two leaves, and a last one for each.
+
+    Rows learn from tokens that they share, as if these had been sampled several times.
+
+    Args:
+        prompt: its tokens.
+        turn: tokens of a turn.
+    """
+    rows = make_rows(vocabulary, [prompt + 2 * turn] * (trees * leaves))
+    kind = np.repeat([0, 1, 2], [prompt, turn, turn])
+    for number, row in enumerate(rows):
+        tree, leaf = divmod(number, leaves)
+        first, pair = rows[tree * leaves], rows[number - leaf % 2]
+        row.tokens[:prompt] = first.tokens[:prompt]
+        row.tokens[prompt : prompt + turn] = pair.tokens[prompt : prompt + turn]
+        # 0 is the prompt; the numbers of first turns are odd, those of last ones even.
+        row.turn = np.array([0, 1 + leaf - leaf % 2, 2 + 2 * leaf])[kind]
+        row.tree = tree
+    return rows
+
+
 def settings(folder: Path, *changed: str) -> Config:
     """Settings for the model in `folder`, with dotted overrides."""
     return load_config(
@@ -174,7 +196,9 @@ def learning(
         # The policy's loss may be near 0, where a relative deviation says nothing.
         floor = 0.3 if name == "policy_loss" else 1e-6
         pairs = zip(exact, found, strict=True)
-        off = max(abs(b[name] - a[name]) / max(abs(a[name]), floor) for a, b in pairs)
+        offs = [abs(b[name] - a[name]) / max(abs(a[name]), floor) for a, b in pairs]
+        # Python's `max` would lose a NaN that is not the first.
+        off = float(np.max(offs))
         text = f"{name.replace('_', ' ')} {off:.2%}"
         require(off <= most, f"{text} off; at most {most:.1%} is right")
         texts.append(text)

@@ -40,8 +40,8 @@ def _call(check: Check, context: Context) -> str:
     missing = [package for package in check.needs if not is_installed(package)]
     if missing:
         raise Skip(f"not installed: {', '.join(missing)}")
-    module, function = check.run.split(".")
-    return getattr(importlib.import_module(f"gpu_checks.{module}"), function)(context)
+    module = importlib.import_module(f"gpu_checks.{check.module}")
+    return getattr(module, check.function)(context)
 
 
 def is_installed(package: str) -> bool:

@@ -19,6 +19,7 @@ import os, signal, time
 from gpu_checks.check import Skip, require
 
 def fine(context): return "as it should be"
+def missing(context): return "never runs"
 def wrong(context): require(False, "3 is not 4")
 def unable(context): raise Skip("needs two of them")
 def error(context): raise RuntimeError("first line\\nsecond line")
@@ -44,10 +45,8 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
         (folder / f"{name}.py").write_text(source)
     (folder / "faults.py").write_text(FAULTS)
     names = ("fine", "wrong", "unable", "error", "dead", "endless")
-    checks = [
-        Check(name, f"faults.{name}", limit_s=30 - 28 * (name == "endless")) for name in names
-    ]
-    checks += [Check("missing", "faults.fine", ("no_such_package.at_all",))]
+    checks = [Check(name, "faults", limit_s=30 - 28 * (name == "endless")) for name in names]
+    checks += [Check("missing", "faults", ("no_such_package.at_all",))]
     listed = "\n".join(f"    {check!r}," for check in checks)
     (folder / "catalogue.py").write_text(
         f"from gpu_checks.check import Check\n\n\ndef all_checks():\n    return [\n{listed}\n]\n"
@@ -90,15 +89,14 @@ def test_every_check_of_the_list_exists() -> None:
     names = [check.name for check in all_checks()]
     assert len(set(names)) == len(names)
     for check in all_checks():
-        module, function = check.run.split(".")
         # Without the imports, which take a minute.
-        tree = ast.parse((TOOL.parent / "gpu_checks" / f"{module}.py").read_text())
+        tree = ast.parse((TOOL.parent / "gpu_checks" / f"{check.module}.py").read_text())
         defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-        assert function in defined, check
+        assert check.function in defined, check
 
 
 def test_pytorchs_own_kernels_are_right_on_a_cpu(context: Context) -> None:
-    assert "float32" in kernels.matrices(context)
+    assert "float32" in kernels.matrix_products(context)
     assert "bf16" in kernels.packed_attention(context)
 
 
