@@ -31,8 +31,9 @@ class TimedTrainer(GRPOTrainer):
         """Sample `max_completion_length` tokens in every rollout, whatever they are."""
         no_token = -1
         self.eos_token_ids = [no_token]
+        # `generate` takes from the model's settings what is None in the trainer's.
         self.generation_config.eos_token_id = None
-        self.generation_kwargs["eos_token_id"] = None
+        self.model.generation_config.eos_token_id = None
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         begin = time.perf_counter()

@@ -187,7 +187,7 @@ def growth_table(results: Mapping[str, Results], works: Mapping[str, Work]) -> T
         "path tokens",
         "s a step (range)",
         "processor s",
-        "µs a unique token",
+        "µs of processor a unique token",
     )
     table = Table("trees", *columns, box=None)
     for name, sides in results.items():
@@ -198,7 +198,7 @@ def growth_table(results: Mapping[str, Results], works: Mapping[str, Work]) -> T
             f"{work.path:,}",
             spread(tree.values("seconds"), 3),
             f"{tree.median('processor'):.3f}",
-            f"{1e6 * tree.median('seconds') / work.unique:.0f}",
+            f"{1e6 * tree.median('processor') / work.unique:.0f}",
         )
     return table
 
