@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from megatron_trace.config import Config, Recompute
 from megatron_trace.plan.layer_bytes import Kernels, kept_bytes, sequence_split, widths
 from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.reach import Reach
 from megatron_trace.plan.shape import Shape
 
 OUTPUT_CHUNK = 1024
@@ -41,6 +42,7 @@ def activations(
     *,
     micro_batches: int,
     learned_share: float = 1.0,
+    reach: Reach | None = None,
     kernels: Kernels | None = None,
     recomputed: bool = True,
 ) -> Activations:
@@ -50,18 +52,19 @@ def activations(
         micro_batches: number of them in one update on this rank.
         learned_share: share of a micro-batch's tokens that the policy learns from; 1 is the upper
             bound.
+        reach: what attention gathers; None: nothing.
         recomputed: True: at the peak, with what recomputation brings back at a time. False: at the
             end of the forward pass.
     """
-    kernels = kernels or Kernels()
+    kernels, reach = kernels or Kernels(), reach or Reach()
     tokens = config.learning.batching.micro_batch_tokens / layout.context
-    saved, again = _saved_by_layers(shape, layout, config, kernels, stage)
+    saved, again = _saved_by_layers(shape, layout, config, kernels, reach, stage)
     # What is in flight waits for its backward pass. Recomputation works on one micro-batch at a
     # time.
     in_flight = layout.in_flight(stage, micro_batches)
     layers = tokens * (saved * in_flight + (again if recomputed else 0.0))
     output = 0.0
-    working = tokens * widths(config).value * _layer_temporaries(shape, layout)
+    working = tokens * _layer_temporaries(shape, layout, config, reach)
     if stage == layout.pipeline - 1:
         learned = tokens * learned_share
         output = _saved_by_output(shape, layout, config, kernels, tokens, learned)
@@ -70,26 +73,26 @@ def activations(
 
 
 def _saved_by_layers(
-    shape: Shape, layout: Layout, config: Config, kernels: Kernels, stage: int
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, reach: Reach, stage: int
 ) -> tuple[float, float]:
     """Bytes per token that a stage's model part saves on average, and the most that are recomputed
     at a time.
     """
     saved, again = [], 0.0
     for part in layout.layers(stage, shape.layers):
-        kept, extra = _saved_by_part(shape, layout, config, kernels, part)
+        kept, extra = _saved_by_part(shape, layout, config, kernels, reach, part)
         saved.append(kept)
         again = max(again, extra)
     return sum(saved) / len(saved), again
 
 
 def _saved_by_part(
-    shape: Shape, layout: Layout, config: Config, kernels: Kernels, layers: range
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, reach: Reach, layers: range
 ) -> tuple[float, float]:
     """Bytes per token that a part of the model keeps, and those that recomputation brings back at a
     time.
     """
-    each = [kept_bytes(shape, layout, config, kernels, layer) for layer in layers]
+    each = [kept_bytes(shape, layout, config, kernels, layer, reach) for layer in layers]
     whole = [kept for kept, _ in each]
     settings = config.recompute
     if settings.granularity is not Recompute.full:
@@ -128,12 +131,16 @@ def _output_temporaries(shape: Shape, layout: Layout, config: Config, learned: f
     return learned * widths(config).value * logits + softmax
 
 
-def _layer_temporaries(shape: Shape, layout: Layout) -> float:
-    """Elements per token of a layer's largest gradients, and of the sequence gathered for a matrix
+def _layer_temporaries(shape: Shape, layout: Layout, config: Config, reach: Reach) -> float:
+    """Bytes per token of a layer's largest gradients, and of the sequence gathered for a matrix
     product.
     """
+    width = widths(config).value
     inner = shape.ffn_width
     if any(shape.moe_layers):
         inner = shape.experts_per_token * shape.expert_ffn_width
     gathered = 2 * shape.hidden if layout.sequence else 0
-    return 3 * max(inner / layout.tensor, shape.hidden) + gathered
+    product = width * (3 * max(inner / layout.tensor, shape.hidden) + gathered)
+    # Gradients of the gathered keys and values, which are added up in float32 one after the other.
+    attention = reach.keys * shape.key_width / layout.tensor * (2 * width + 4)
+    return max(product, attention)

@@ -60,6 +60,13 @@ class Assumptions:
         0.50, "sampled tokens of a history; the rest is prompt and observations"
     )
     branch_depth: float = assumed(0.50, "where a continuation branches, as a share of the history")
+    prompt_share: float = assumed(0.25, "prompt of a task, as a share of the history")
+    tree_rollouts: float = assumed(8.0, "rollouts of a task, continuations included")
+    tree_reuse: float = assumed(
+        0.0,
+        "tokens of all rollouts for each token that is computed (tree_reuse in metrics.jsonl); 0: "
+        "rollouts share prompts and anchors' histories, and nothing else",
+    )
 
 
 def check_assumptions(assumptions: Assumptions) -> None:
@@ -74,5 +81,9 @@ def check_assumptions(assumptions: Assumptions) -> None:
         if each.name.endswith(SHARE_SUFFIXES):
             if not 0.0 < value <= 1.0:
                 raise SettingError(flag(each.name), value, "must be a share, above 0 and at most 1")
+        elif each.name == "tree_reuse" and 0.0 < value < 1.0:
+            raise SettingError(flag(each.name), value, "must be 0 or at least 1")
+        elif each.name == "tree_rollouts" and value < 1.0:
+            raise SettingError(flag(each.name), value, "must be at least 1")
         elif not 0.0 <= value < math.inf:
             raise SettingError(flag(each.name), value, "must not be negative, nor infinite")

@@ -22,7 +22,7 @@ def communication_time(
     """
     passes = activation_passes(config, work)
     # Every pass moves these tokens' hidden states, keys and values through a rank.
-    moved = passes * dtype_bytes(config) * work.trained / (layout.data * layout.context)
+    moved = passes * dtype_bytes(config) * work.computed / (layout.data * layout.context)
     seconds = 0.0
     for ranks, size in layer_exchanges(shape, layout):
         speed = cluster.speed_between(ranks) * assumptions.link_utilisation

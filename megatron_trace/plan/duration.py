@@ -57,7 +57,7 @@ def micro_batches(
     step's rows.
     """
     room = config.learning.batching.micro_batch_tokens * assumptions.packing_fullness
-    count = max(math.ceil(work.trained / updates / (room * layout.data)), 1)
+    count = max(math.ceil(work.computed / updates / (room * layout.data)), 1)
     # Megatron's interleaved schedule takes multiples of the pipeline's size.
     unit = layout.pipeline if layout.interleave > 1 else 1
     return -(-count // unit) * unit
@@ -95,7 +95,9 @@ def prefill_time(
 ) -> float:
     """Seconds in which the engines compute prompts and observations."""
     flops = prefill_flops_per_second(config, cluster, assumptions)
-    return work.prefilled * token_flops(shape, work.history) / (flops * config.rollout.workers)
+    return (
+        work.prefilled * token_flops(shape, work.history / 2.0) / (flops * config.rollout.workers)
+    )
 
 
 def prefill_flops_per_second(config: Config, cluster: Cluster, assumptions: Assumptions) -> float:
@@ -139,7 +141,7 @@ def decode_step_time(
     read += live * engine.token * work.history / 2.0
     memory = read / (cluster.gpu.bandwidth * assumptions.decode_utilisation)
     flops = prefill_flops_per_second(config, cluster, assumptions)
-    arithmetic = live * token_flops(shape, work.history) / flops
+    arithmetic = live * token_flops(shape, work.history / 2.0) / flops
     seconds = max(memory, arithmetic) + assumptions.decode_overhead_ms / 1e3
     if size > 1:
         # Two all-reduces for each layer: after attention and after the MLP.
@@ -171,7 +173,7 @@ def compute_time(
         # Attention, the output layer and what is not a matrix product stay as they were, so only
         # half of the gain is counted.
         peak *= 1.0 + 0.5 * (cluster.gpu.fp8_flops / cluster.gpu.flops - 1.0)
-    layers = work.trained * token_flops(shape, work.history)
+    layers = work.computed * token_flops(shape, work.depth)
     forward = layers + work.learned * output_flops(shape)
     flops = work.epochs * training_flops(shape, config, work) + work.passes * forward
     return flops / (layout.world * peak * assumptions.train_utilisation)

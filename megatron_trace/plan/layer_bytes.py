@@ -9,8 +9,12 @@ output layer sees only learned tokens.
 Elements per token of a layer (h hidden, q and k the widths of all query and key heads, f of the
 MLP):
 
-    Transformer Engine's layers       4h + 3q + 3k + 3f           (5f without a fused SwiGLU)
-    this project's on the CPU         6h + 6q + 4k + 5f           (in float32; norms are computed in it for bf16 too)
+    Transformer Engine's layers       4h + 3q + 2k + 2rk + 3f     (5f without a fused SwiGLU)
+    this project's on the CPU         6h + 6q + 3k + 2rk + 5f     (in float32; norms are computed in it for bf16 too)
+
+r is the number of keys that attention gathers for a token (`reach`): path tokens over computed
+tokens. Where nothing is gathered, Transformer Engine gets copies, r = 1, and PyTorch's attention
+saves k in place of 2rk.
 
 Both also save 4·head_width elements of cosines and sines, and a float32 for every normalised vector
 and attention head.
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 
 from megatron_trace.config import Config, Precision, Recompute
 from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.reach import Reach
 from megatron_trace.plan.shape import Shape
 
 
@@ -79,28 +84,62 @@ def norm_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -
     return (shape.hidden * (inner + width.product) + 4) / sequence_split(layout)
 
 
-def attention_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels) -> float:
+def attention_bytes(
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, reach: Reach
+) -> float:
     """Bytes that a layer's norm and attention save per token of this context-parallel rank's
     sequence.
     """
     width = widths(config)
-    query = shape.query_width / layout.tensor
-    key = shape.key_width / layout.tensor
-    heads = shape.heads / layout.tensor
-    # No implementation keeps the scores: s² elements for each head would be most of a layer.
-    if kernels.transformer_engine:
-        # In FP8 the attention's output is saved twice: as it is, and as the next product's input.
-        quantised = query * width.product if width.product < width.value else 0.0
-        inner = width.value * 3 * (query + key) + quantised
-    else:
-        inner = width.value * (4 * query + 3 * key)
-        if shape.qk_norm:
-            inner += 8 * query + (4 if width.value == 4 else 8) * key
-    deviations = 4 * (heads + shape.kv_heads / layout.tensor) if shape.qk_norm else 0.0
+    elements = attention_elements(shape, config, kernels, reach)
+    # In FP8 the attention's output is saved twice: as it is, and as the next product's input.
+    twice = kernels.transformer_engine and width.product < width.value
+    inner = elements * width.value + shape.query_width * width.product * twice
+    if shape.qk_norm:
+        inner += 4 * (shape.heads + shape.kv_heads)
+        if not kernels.transformer_engine:
+            key_width = 4 if width.value == 4 else 8
+            inner += 8 * shape.query_width + key_width * shape.key_width
     # Cosines and sines are the same for all heads, so tensor parallelism does not divide them.
     rotary = 4 * shape.head_width * width.value
     norm = norm_bytes(shape, layout, config, kernels)
-    return norm + inner + 4 * heads + deviations + rotary
+    inner = (inner + 4 * shape.heads) / layout.tensor
+    return norm + inner + rotary + mask_bytes(config, kernels, reach)
+
+
+def mask_bytes(config: Config, kernels: Kernels, reach: Reach) -> float:
+    """Bytes per token of the masks that PyTorch's attention saves."""
+    return 0.0 if kernels.transformer_engine else widths(config).value * reach.mask
+
+
+def attention_elements(
+    shape: Shape, config: Config, kernels: Kernels, reach: Reach, *, recomputed: bool = False
+) -> float:
+    """Elements per token that all heads save from their projection to the product after attention,
+    norms left out.
+
+    No implementation keeps the scores: s² elements for each head would be most of a layer.
+
+    Args:
+        recomputed: core attention is recomputed, so that its inputs are kept and not what it
+            gathers.
+    """
+    query, key = shape.query_width, shape.key_width
+    in_place = recomputed or (reach.keys == 1.0 and not kernels.transformer_engine)
+    # PyTorch's norm casts bf16 first, and saves what it has cast.
+    normed = shape.qk_norm and (kernels.transformer_engine or widths(config).value == 4)
+    # Queries after RoPE, and the input of the product after attention.
+    elements = 2.0 * query
+    if in_place or normed:
+        # Queries, keys and values are one block, which stays if a part of it is saved.
+        elements += query + 2 * key
+    # Attention saves keys after RoPE, and values in that block. Or it saves copies of both, one for
+    # each key of a path. Transformer Engine's attention always gets copies.
+    elements += key if in_place else 2 * reach.keys * key
+    if not (kernels.transformer_engine or recomputed):
+        # PyTorch's kernel has its output in another order than the product its input.
+        elements += query
+    return elements
 
 
 def mlp_bytes(shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int) -> float:
@@ -134,12 +173,15 @@ def expert_tokens(shape: Shape, layout: Layout) -> tuple[float, float]:
 
 
 def kept_bytes(
-    shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int
+    shape: Shape, layout: Layout, config: Config, kernels: Kernels, layer: int, reach: Reach
 ) -> tuple[float, float]:
     """Bytes per token that a layer saves, and those that selective recomputation brings back for a
     while.
+
+    Args:
+        reach: what attention gathers.
     """
-    attention = attention_bytes(shape, layout, config, kernels)
+    attention = attention_bytes(shape, layout, config, kernels, reach)
     mlp = mlp_bytes(shape, layout, config, kernels, layer)
     total = attention + mlp
     if config.recompute.granularity is not Recompute.selective:
@@ -151,8 +193,10 @@ def kept_bytes(
     fused = kernels.transformer_engine and not is_moe
     kept = total
     if "core_attn" in modules:
-        output = 0 if kernels.transformer_engine else width.value * shape.query_width
-        kept -= (4 * shape.heads + output) / layout.tensor
+        spared = attention_elements(shape, config, kernels, reach)
+        spared -= attention_elements(shape, config, kernels, reach, recomputed=True)
+        kept -= (4 * shape.heads + width.value * spared) / layout.tensor
+        kept -= mask_bytes(config, kernels, reach)
     if "layernorm" in modules:
         # A norm's input stays. A norm that is fused with its matrix product saves nothing to spare.
         own = norm - shape.hidden * width.value / sequence_split(layout)

@@ -15,6 +15,7 @@ from megatron_trace.plan.model_state import (
     model_state,
     parameter_counts,
 )
+from megatron_trace.plan.reach import Reach
 from megatron_trace.plan.shape import Shape
 from megatron_trace.plan.transfer import transfer_bytes
 
@@ -78,6 +79,7 @@ def stage_memory(
     *,
     stages: Sequence[ModelState],
     micro_batches: int,
+    reach: Reach,
     kernels: Kernels,
 ) -> list[StageMemory]:
     """Memory of a GPU of every pipeline stage.
@@ -86,6 +88,7 @@ def stage_memory(
         stages: what each stage's ranks hold all the time, from `build.built_stages` or
             `counted_stages`.
         micro_batches: of one update on one rank.
+        reach: what attention gathers.
     """
     # What was measured on the CPU has the transfer in it.
     reserve, on_cpu = CPU_RESERVE, gpu.name == "cpu"
@@ -98,7 +101,13 @@ def stage_memory(
         count = parameter_counts(shape, layout, stage, config.learning.predictor.hidden)
         copies = fp8_change(count.matrices, config, shape.layers, gpu.capability)
         saved = activations(
-            shape, layout, config, stage, micro_batches=micro_batches, kernels=kernels
+            shape,
+            layout,
+            config,
+            stage,
+            micro_batches=micro_batches,
+            reach=reach,
+            kernels=kernels,
         )
         memories.append(
             StageMemory(

@@ -15,6 +15,7 @@ from megatron_trace.plan.layout import Layout, check_engines, train_gpus
 from megatron_trace.plan.machines import Cluster, Gpu
 from megatron_trace.plan.memory import StageMemory, counted_stages, stage_memory
 from megatron_trace.plan.model_state import BLACKWELL
+from megatron_trace.plan.reach import reach
 from megatron_trace.plan.shape import Shape
 from megatron_trace.plan.workload import Workload, workload
 
@@ -129,6 +130,7 @@ def make_plan(
         assumptions,
         stages=states,
         micro_batches=count,
+        reach=reach(config, layout, work),
         kernels=Kernels.of(config, cluster.gpu.name),
     )
     seconds = durations(shape, layout, config, cluster, work, engine, assumptions)

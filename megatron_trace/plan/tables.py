@@ -111,7 +111,8 @@ def step_table(plan: Plan) -> Table:
     rollouts = f"{work.bare_rollouts} bare rollouts, {work.continuations} continuations"
     size = plan.config.learning.batching.micro_batch_tokens
     batches = f"{plan.micro_batches} micro-batches of {size} a rank and update"
-    learned = f"{work.trained:,.0f} tokens, {work.learned:,.0f} learned; {batches}"
+    computed = f"{work.computed:,.0f} tokens computed of {work.path:,.0f}"
+    learned = f"{computed}, {work.learned:,.0f} learned; {batches}"
     prefilled = f"{work.prefilled:,.0f} tokens, prefixes cached"
     add("prompts, observations", prefilled, seconds.prefill)
     add("sampling", f"{work.sampled:,.0f} tokens; {rollouts}", seconds.decode)

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 
 from megatron_trace.plan.activations import activations
+from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layer_bytes import Kernels
 from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.reach import Reach, reach
 from megatron_trace.plan.shape import Shape
+from megatron_trace.plan.workload import workload
 
 
 @pytest.fixture
@@ -15,7 +18,12 @@ def of(model, settings):
     """Activations of Qwen3-14B's stage `stage` with 8192 tokens a micro-batch."""
 
     def make(
-        *overrides: str, world: int = 8, stage: int = 0, batches: int = 64, fused: bool = True
+        *overrides: str,
+        world: int = 8,
+        stage: int = 0,
+        batches: int = 64,
+        reach: Reach | None = None,
+        fused: bool = True,
     ):
         config = settings(*overrides)
         return activations(
@@ -24,6 +32,7 @@ def of(model, settings):
             config,
             stage,
             micro_batches=batches,
+            reach=reach,
             kernels=Kernels(fused_swiglu=fused),
         )
 
@@ -32,7 +41,7 @@ def of(model, settings):
 
 def test_a_layer_of_qwen3_14b_by_hand(of) -> None:
     hidden, query, key, ffn, heads, head = 5120, 5120, 1024, 17408, 40, 128
-    split = 2 * (4 * hidden + 3 * query + 3 * key + 3 * ffn)  # bf16 elements, shared by 4 ranks
+    split = 2 * (4 * hidden + 3 * query + 4 * key + 3 * ffn)  # bf16 elements, shared by 4 ranks
     floats = 4 * 2 + 4 * heads + 4 * (heads + 8)  # deviations of the norms, attention's sums
     each = (split + floats) / 4 + 2 * 4 * head  # cosines and sines lie whole on every rank
     assert of("parallel.tensor=4").layers == pytest.approx(40 * 8192 * each, rel=1e-6)
@@ -82,6 +91,29 @@ def test_the_interleaved_schedule_holds_more(of) -> None:
     more = of("parallel.pipeline=4", "parallel.interleave=2").layers
     # (2·3 + 4 + 1) parts of 5 layers, against 4 of 10.
     assert more / plain == pytest.approx(11 * 5 / (4 * 10), rel=1e-6)
+
+
+def test_gathered_keys_and_values_of_qwen3_14b_by_hand(of) -> None:
+    """4 KiB for each key of a path, layer and bf16; core_attn gathers them again."""
+    core = ("recompute.granularity=selective", "recompute.modules=[core_attn]")
+    once, thrice = Reach(1.0), Reach(3.0, mask=4096)
+    more = of("parallel.tensor=4", reach=thrice).layers - of("parallel.tensor=4").layers
+    assert more == pytest.approx(40 * 8192 * 2 * 4096 / 4, rel=1e-6)
+    kept, again = (of("parallel.tensor=4", *core, reach=each).layers for each in (once, thrice))
+    # Of the one layer whose attention is computed again at a time.
+    assert again - kept == pytest.approx(8192 * 2 * 4096 / 4, rel=1e-6)
+
+
+def test_context_parallel_ranks_gather_what_cuts_divide(settings) -> None:
+    """One row that fills the micro-batch: its 2c chunks see 1 + 2 + … + 2c chunks of keys."""
+    config = settings(
+        *("parallel.context=2", "learning.batching.pack=rows", "rollout.max_history_tokens=8192")
+    )
+    work = workload(config, Assumptions(history_share=1.0))
+    assert reach(config, Layout.of(config, 8), work).keys == (1 + 2 + 3 + 4) / 4
+    alone = settings("learning.batching.pack=rows")
+    work = workload(alone, Assumptions())
+    assert reach(alone, Layout.of(alone, 8), work) == Reach()
 
 
 def test_parallelism_divides(of) -> None:

@@ -1,6 +1,6 @@
 """The plan of the CPU's configuration against a train rank that really holds and learns it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from megatron_trace.plan.activations import activations
 from megatron_trace.plan.build import built
 from megatron_trace.plan.layer_bytes import Kernels
 from megatron_trace.plan.layout import Layout
+from megatron_trace.plan.reach import Reach
 from megatron_trace.plan.shape import Shape
 
 TOKENS, LEARNED = 512, 0.75
@@ -39,6 +40,33 @@ def rows() -> list[Row]:
         )
         for number in range(count)
     ]
+
+
+def trees() -> list[Row]:
+    """Two trees that fill a micro-batch: a trunk of 64 tokens, and six branches of 32."""
+    generator = np.random.default_rng(0)
+    trunk, branch, branches = 64, 32, 6
+    grown = []
+    for tree in range(2):
+        shared = generator.integers(0, 2000, trunk)
+        for number in range(1, branches + 1):
+            turn = np.repeat([0, number], [trunk, branch])
+            row = Row(
+                tokens=np.concatenate([shared, generator.integers(0, 2000, branch)]),
+                learn=turn > 0,
+                predict=np.arange(trunk + branch) == 20,
+                advantage=np.ones(trunk + branch, np.float32),
+                sampler_logprob=np.full(trunk + branch, -1.0, np.float32),
+                target=np.zeros(trunk + branch, np.float32),
+                turn=turn,
+                tree=tree,
+            )
+            grown.append(row)
+    return grown
+
+
+TREES = Reach(keys=2.25, mask=96)
+"""Of `trees()`: 6 · 96 keys for 256 tokens that are computed."""
 
 
 @pytest.fixture
@@ -102,7 +130,14 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
     assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
 
 
-def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple[float, float]:
+def saved_and_planned(
+    config: Any,
+    policy: Any,
+    *,
+    batch: Sequence[Row] = (),
+    reach: Reach | None = None,
+    fused: bool = False,
+) -> tuple[float, float]:
     """Bytes that autograd has saved when the forward pass of a full micro-batch ends, and what the
     plan says.
     """
@@ -126,7 +161,7 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, give):
-        policy.update(rows())
+        policy.update(batch or rows())
     plan = activations(
         Shape.of(read_model_config(config.model.path)),
         Layout.of(config, 1),
@@ -134,6 +169,7 @@ def saved_and_planned(config: Any, policy: Any, *, fused: bool = False) -> tuple
         0,
         micro_batches=1,
         learned_share=LEARNED,
+        reach=reach,
         kernels=replace(Kernels.of(config, "cpu"), fused_swiglu=fused),
         recomputed=False,
     )
@@ -159,6 +195,33 @@ def test_activations_are_what_autograd_saves(start_policy, precision, overrides)
     assert planned == pytest.approx(saved, rel=0.03)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recompute.granularity=none"],
+        ["recompute.granularity=full"],
+        ["recompute.granularity=selective", "recompute.modules=[core_attn]"],
+    ],
+    ids=" ".join,
+)
+def test_so_are_those_of_packed_trees(start_policy, precision, overrides) -> None:
+    policy = start_policy(f"precision.train={precision}", *overrides)
+    saved, planned = saved_and_planned(*policy, batch=trees(), reach=TREES)
+    assert planned == pytest.approx(saved, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["recompute.granularity=selective", "recompute.modules=[core_attn]"]]
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_heads_without_norms_keep_less(start_policy, llama, shared, overrides) -> None:
+    policy = start_policy(f"model.path={llama}", *overrides)
+    batch, reach = (trees(), TREES) if shared else (rows(), None)
+    saved, planned = saved_and_planned(*policy, batch=batch, reach=reach)
+    assert planned == pytest.approx(saved, rel=0.03)
+
+
 @pytest.mark.parametrize("modules", ["[moe]", None])
 def test_so_are_those_of_experts(start_policy, sparse_model, modules) -> None:
     recompute = (
@@ -166,6 +229,25 @@ def test_so_are_those_of_experts(start_policy, sparse_model, modules) -> None:
     )
     saved, planned = saved_and_planned(*start_policy(f"model.path={sparse_model}", *recompute))
     assert planned == pytest.approx(saved, rel=0.03)
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """Folder of a small model that does not normalise its heads."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    described = LlamaConfig(
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        vocab_size=2048,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        rms_norm_eps=1e-6,
+    )
+    AutoModelForCausalLM.from_config(described).save_pretrained(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

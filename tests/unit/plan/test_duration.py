@@ -29,14 +29,14 @@ def plan(settings, model, *overrides, **assumed):
 
 def test_flops_of_a_token_by_hand(model) -> None:
     matrices = 40 * (2 * 5120 * 5120 + 2 * 5120 * 1024 + 3 * 5120 * 17408)
-    attention = 40 * 4 * 5120 * 2000  # queries times keys, weights times values, at mean depth 2000
-    assert token_flops(Shape.of(model("Qwen3-14B")), 4000) == 2 * matrices + attention
+    attention = 40 * 4 * 5120 * 2000  # queries times keys, weights times values
+    assert token_flops(Shape.of(model("Qwen3-14B")), 2000) == 2 * matrices + attention
 
 
 def test_training_is_three_forward_passes_and_recomputation_a_fourth(model, settings) -> None:
     shape = Shape.of(model("Qwen3-14B"))
     work = replace(workload(settings(), Assumptions()), learned=0.0)
-    forward = work.trained * token_flops(shape, work.history)
+    forward = work.computed * token_flops(shape, work.depth)
     assert training_flops(shape, settings(), work) == pytest.approx(3 * forward)
     full = settings("recompute.granularity=full")
     assert training_flops(shape, full, work) == pytest.approx(4 * forward)
@@ -52,8 +52,19 @@ def test_a_step_of_the_workload_by_hand(settings) -> None:
     work = workload(config, Assumptions(history_share=0.5, sampled_share=0.5, branch_depth=0.5))
     assert (work.bare_rollouts, work.continuations, work.history) == (1024, 512, 4096)
     assert work.sampled == (1024 + 256) * 2048
-    assert work.trained == 1536 * 4096
+    assert work.path == 1536 * 4096
+    # 192 trees of 8: each prompt once, a bare rollout's rest, and a continuation's half.
+    assert work.computed == (192 * 0.25 + 1024 * 0.75 + 512 * 0.5) * 4096
     assert (work.epochs, work.passes) == (2, 1)  # the old log-probabilities
+
+
+def test_a_shared_token_is_computed_once_and_deep(settings) -> None:
+    tree = workload(settings(), Assumptions(tree_reuse=4.0))
+    rows = workload(settings("learning.batching.pack=rows"), Assumptions(tree_reuse=4.0))
+    assert rows.computed == rows.path == tree.path == 4 * tree.computed
+    assert rows.depth == rows.history / 2
+    # Of a row of 4 parts the last one is computed.
+    assert tree.depth == tree.history * 7 / 8
 
 
 def test_more_engines_sample_faster_and_more_train_gpus_learn_faster(settings, model) -> None:
