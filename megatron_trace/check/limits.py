@@ -4,7 +4,8 @@ from megatron_trace.config import Config, SettingError
 
 
 def check_limits(config: Config) -> None:
-    """Refuse a turn longer than its history, and a time limit shorter than the time to end.
+    """Refuse a turn longer than its history, a block size that no engine takes, and a time limit
+    shorter than the time to end.
 
     Raises:
         SettingError: at the first such limit.
@@ -16,6 +17,9 @@ def check_limits(config: Config) -> None:
             "which include the turn"
         )
         raise SettingError("rollout.max_turn_tokens", rollout.max_turn_tokens, remedy)
+    if rollout.block_size is not None and rollout.block_size % 16:
+        remedy = "must be a multiple of 16"
+        raise SettingError("rollout.block_size", rollout.block_size, remedy)
     limit, grace = stop.time_limit_min, stop.grace_s
     if limit is not None and 60 * limit <= grace:
         remedy = f"must be longer than stop.grace_s ({grace:g} s)"

@@ -267,7 +267,10 @@ class RolloutConfig:
     )
     cpu_cache_gib: int = setting(2, "key-value cache of an engine on the CPU, in GiB", at_least=1)
     block_size: int | None = setting(
-        None, "tokens of a cache block; null: vLLM chooses", at_least=1
+        None,
+        "tokens of a cache block, a multiple of 16; only whole blocks are served from the cache; "
+        "null: the smallest that costs no speed",
+        at_least=16,
     )
     eager: bool = setting(False, "no graph capture in vLLM")
     weight_backend: WeightBackend = setting(

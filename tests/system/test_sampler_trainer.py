@@ -24,7 +24,6 @@ SETTINGS = [
     "rollout.max_history_tokens=512",
     "rollout.concurrency=16",
     "rollout.cpu_cache_gib=1",
-    "rollout.block_size=32",
     "learning.optimizer.learning_rate=0.001",
     "learning.predictor.learning_rate=0.003",
     "learning.predictor.hidden=32",

@@ -130,8 +130,11 @@ def engine_arguments(
         "disable_log_stats": True,
     }
     if not gpu:
+        from megatron_trace.rollout.vllm.cpu_attention import cpu_block_size
+
         # vLLM cuts a prefill in two and steps its random generators back in between, which those
         # of the CPU cannot do. So a prefill must fit into one step.
         longest = max(CPU_BATCH_TOKENS, rollout.max_history_tokens)
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": longest}
+        arguments["block_size"] = cpu_block_size(rollout.block_size, config.precision.rollout)
     return arguments

@@ -8,9 +8,9 @@ the first token of a turn the prediction is that for the whole history before it
 Embedding and output layer have the model's rows and no more, so the weights are loaded as they are.
 Only vLLM's sampler sees the larger vocabulary (`launch.make_room_for_carriers`).
 
-Importing this module registers the model families. A vLLM worker process imports it because
-`PolicyWorkerExtension` is its `worker_extension_cls`; the process that configures the engine
-imports it itself.
+Importing this module registers the model families, and the attention on the CPU. A vLLM worker
+process imports it because `PolicyWorkerExtension` is its `worker_extension_cls`; the process that
+configures the engine imports it itself.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,6 +27,7 @@ from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.model_executor.models.qwen3_moe import Qwen3MoeForCausalLM
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
+from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
 
 from megatron_trace.models.predictor import PredictorHead, load_predictor, sampling_dtype
 from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
@@ -152,5 +153,8 @@ for family in (Qwen3WithPredictor, Qwen3MoeWithPredictor, Qwen2WithPredictor, Ll
     ModelRegistry.register_model(family.__name__.replace("WithPredictor", "ForCausalLM"), family)
 WeightTransferEngineFactory.register_engine(
     "ray", "megatron_trace.rollout.vllm.weight_transfer", "RayWeightTransferEngine"
+)
+register_backend(
+    AttentionBackendEnum.CPU_ATTN, "megatron_trace.rollout.vllm.cpu_attention.SmallBlocks"
 )
 stacks.register("engine", watch=True)
