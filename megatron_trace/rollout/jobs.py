@@ -18,12 +18,12 @@ class Job(Generic[Argument, Result]):
     Attributes:
         method: of the workers' class, such as `Worker.rollout`.
         argument: its only argument.
-        tree: name of the tree that the call belongs to; "" for none.
+        trees: names of the trees that the call concerns.
     """
 
     method: Callable[[Any, Argument], Coroutine[Any, Any, Result]]
     argument: Argument
-    tree: str = ""
+    trees: tuple[str, ...] = ()
 
 
 @dataclass
