@@ -32,7 +32,7 @@ def check_devices(config: Config) -> None:
         config.recompute.granularity is Recompute.selective
         and "moe_act" in config.recompute.modules
     )
-    engine = train is not Precision.float32 and transformer_engine.is_installed()
+    engine = transformer_engine.is_installed()
     if not (train is Precision.fp8 or nccl or grouped or engine):
         return  # nothing here needs a GPU
     import torch  # takes seconds, so only where it is needed
@@ -48,7 +48,7 @@ def check_devices(config: Config) -> None:
         raise SettingError("recompute.modules", "moe_act", remedy)
     if cuda:
         _check_compiler()
-        _check_transformer_engine(train)
+    _check_transformer_engine(train, cuda)
 
 
 def _check_block_size(size: int | None) -> None:
@@ -62,17 +62,19 @@ def _check_block_size(size: int | None) -> None:
         raise SettingError("rollout.block_size", size, remedy)
 
 
-def _check_transformer_engine(train: Precision) -> None:
+def _check_transformer_engine(train: Precision, cuda: bool) -> None:
     """Refuse to train without it where it is there but broken, or where FP8 needs it."""
-    if train is Precision.float32:
-        return
     if not transformer_engine.is_installed():
         if train is Precision.fp8:
             remedy = "needs Transformer Engine: install it as docs/gpu.md says, or use bf16"
             raise SettingError("precision.train", train, remedy)
         return
-    # Megatron's own layers would train as well, but slowly, and nobody would know why.
-    if problem := transformer_engine.import_problem():
+    problem = transformer_engine.import_problem()
+    # Without it Megatron's own layers would train as well, but slowly, and nobody would know why.
+    wanted = cuda and train is not Precision.float32
+    # Megatron tries to import it whatever is trained. Only after an ImportError does it go without.
+    ends_megatron = not problem.startswith(("ImportError", "ModuleNotFoundError"))
+    if problem and (wanted or ends_megatron):
         remedy = (
             f"Transformer Engine is installed and cannot be imported ({problem}); "
             "install it as docs/gpu.md says"

@@ -152,11 +152,22 @@ def test_a_transformer_engine_that_cannot_be_imported_is_refused_with_its_error(
     check_devices(settings(precision__train=Precision.float32))
 
 
-def test_transformer_engine_is_not_imported_without_a_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("capability", [HOPPER, None])
+def test_half_a_transformer_engine_is_refused_where_megatron_could_not_be_imported(
+    capability: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, capability)
+    problem = "FileNotFoundError: Could not find shared object file"
+    monkeypatch.setattr(transformer_engine, "import_problem", lambda: problem)
+    with pytest.raises(SettingError, match=r"cannot be imported \(FileNotFoundError: Could not"):
+        check_devices(settings(precision__train=Precision.float32))
+
+
+def test_without_a_gpu_nothing_is_lost_by_a_transformer_engine_that_megatron_does_without(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, None)
-    monkeypatch.setattr(transformer_engine, "import_problem", lambda: pytest.fail("was imported"))
+    monkeypatch.setattr(transformer_engine, "import_problem", lambda: "ImportError: libcuda.so.1")
     check_devices(settings(precision__train=Precision.bf16))
 
 
