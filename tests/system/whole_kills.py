@@ -34,6 +34,9 @@ VICTIMS = {
 }
 """Who is killed. Where a process is not there yet, rank 0 is killed in its place."""
 
+STEPS = 3
+"""Steps of a run of `program.SMALL`."""
+
 END_S = 30.0
 """Time in which the guard must have ended all processes of a run."""
 
@@ -93,6 +96,18 @@ def finish(torchrun: subprocess.Popen[str], log: Path, everyone: list[Process]) 
     return torchrun.returncode
 
 
+def wait(torchrun: subprocess.Popen[str], checkpoints: Path, steps: int, then_s: float) -> bool:
+    """Wait until `steps` steps are complete, and then; returns whether the program still runs."""
+    # By steps and not by time alone: a busy machine may take minutes to reach the first.
+    while max(complete(checkpoints), default=0) < steps and torchrun.poll() is None:
+        time.sleep(0.01)
+    try:
+        torchrun.wait(then_s)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
 def main() -> None:
     """Parse the command line, kill, compare."""
     from tests.system.test_resume import check_same_run
@@ -120,10 +135,8 @@ def main() -> None:
         while code != 0:
             process, everyone = launch(run_dir), []
             if sum(kills.values()) < args.kills and time.monotonic() - began < args.limit_s:
-                try:
-                    # The first third is only imports.
-                    process.wait(rng.uniform(seconds / 3, seconds))
-                except subprocess.TimeoutExpired:
+                target = rng.randrange(STEPS)
+                if wait(process, run_dir / "checkpoints", target, rng.uniform(0, seconds / 3)):
                     victim = rng.choice(list(VICTIMS))
                     victim, everyone = kill(process, victim)
                     kills[victim] += 1

@@ -177,3 +177,14 @@ def test_to_remove_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     remove(tmp_path / "link")
     assert tmp_path.is_dir() and not list(tmp_path.iterdir())
+
+
+def test_a_rename_whose_answer_is_lost_counts_as_done(tmp_path, monkeypatch) -> None:
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> None:
+        real(path, target)
+        raise OSError(5, "the server did not answer")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert write_text(tmp_path / "a", "new").read_text() == "new"
