@@ -67,7 +67,8 @@ class Run:
         return max(map(int, re.findall(r"^step (\d+)/", self.text, re.MULTILINE)), default=0)
 
     def reach(self, step: int) -> None:
-        self.wait(lambda: self.steps() >= step, 120.0, f"step {step}")
+        # Two runs that start at once on a busy machine take minutes.
+        self.wait(lambda: self.steps() >= step, 480.0, f"step {step}")
         self.shared_memory |= set(leftovers.mapped(self.processes()))
 
     def wait(self, condition: Callable[[], bool], limit_s: float, what: str) -> float:
