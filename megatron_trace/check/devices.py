@@ -25,7 +25,6 @@ def check_devices(config: Config) -> None:
     Raises:
         SettingError: it is not there.
     """
-    _check_block_size(config.rollout.block_size)
     train = config.precision.train
     nccl = config.rollout.weight_backend is WeightBackend.nccl
     grouped = (
@@ -49,17 +48,6 @@ def check_devices(config: Config) -> None:
     if cuda:
         _check_compiler()
     _check_transformer_engine(train, cuda)
-
-
-def _check_block_size(size: int | None) -> None:
-    """Refuse cache blocks for which vLLM has no attention kernel: it would say so minutes later."""
-    if size is None or size % 32 == 0:
-        return
-    import torch
-
-    if size % 16 or not torch.cuda.is_available():
-        remedy = "must be a multiple of 32 on a CPU, and of 16 on a GPU"
-        raise SettingError("rollout.block_size", size, remedy)
 
 
 def _check_transformer_engine(train: Precision, cuda: bool) -> None:
