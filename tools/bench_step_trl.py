@@ -52,6 +52,8 @@ class Turns(TrainerCallback):
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """All is loaded."""
+        # Not before: `train` sets the model's end token to that of the tokenizer.
+        self._trainer.sample_fixed_length()
         say({})
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -116,7 +118,6 @@ def main() -> None:
         args=settings(work),
         train_dataset=Dataset.from_list(prompts),
     )
-    trainer.sample_fixed_length()
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Turns(work, trainer))
     trainer.train()
