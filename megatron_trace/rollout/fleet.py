@@ -1,6 +1,5 @@
 """The fleet: all rollout workers, as the training loop sees them."""
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from megatron_trace.rollout.worker import EnvironmentMaker, Worker
 from megatron_trace.tree import Requires, RolloutTree
 
 ROOT_BATCH = 16
-"""Most tasks whose prompts one call of a worker scores."""
+"""Tasks whose prompts one call of a worker scores."""
 
 RolloutJob = Job[RolloutRequest, SampledRollout]
 
@@ -91,14 +90,9 @@ class Fleet:
             For each of `tasks`, in their order, a tree of only its root, with its prediction; where
             no episode could begin, why.
         """
-        # Every worker gets its share: a tree's rollouts follow its prompt.
-        size = min(ROOT_BATCH, max(1, math.ceil(len(tasks) / len(self._pool.slots))))
-        batches = [tasks[first : first + size] for first in range(0, len(tasks), size)]
-        jobs = [
-            Job(Worker.open_trees, batch, tuple(str(task.get("id")) for task in batch))
-            for batch in batches
-        ]
-        scored = self._pool.run(jobs)
+        starts = range(0, len(tasks), ROOT_BATCH)
+        batches = [tasks[first : first + ROOT_BATCH] for first in starts]
+        scored = self._pool.run([Job(Worker.open_trees, batch) for batch in batches])
         roots = [root for batch in scored for root in batch]
         return [_tree(task, root) for task, root in zip(tasks, roots, strict=True)]
 
@@ -177,7 +171,7 @@ def _actor_class(config: Config, worker_class: type[Worker], gpu: bool) -> Any:
 
 
 def _jobs(requests: Iterable[RolloutRequest]) -> list[RolloutJob]:
-    return [Job(Worker.rollout, request, (request.tree,)) for request in requests]
+    return [Job(Worker.rollout, request, request.tree) for request in requests]
 
 
 def _tree(task: Mapping[str, Any], root: ScoredRoot | Failure) -> RolloutTree | Failure:

@@ -18,12 +18,12 @@ class Job(Generic[Argument, Result]):
     Attributes:
         method: of the workers' class, such as `Worker.rollout`.
         argument: its only argument.
-        trees: names of the trees that the call concerns.
+        tree: name of the tree that the call belongs to; "" for none.
     """
 
     method: Callable[[Any, Argument], Coroutine[Any, Any, Result]]
     argument: Argument
-    trees: tuple[str, ...] = ()
+    tree: str = ""
 
 
 @dataclass

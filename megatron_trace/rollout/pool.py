@@ -159,7 +159,7 @@ class WorkerPool:
         load = {slot.index: len(slot.jobs) for slot in self.slots if slot.ready}
         while waiting:
             job = jobs[waiting[0]]
-            chosen = self._router.choose(job.trees, load, self._concurrency)
+            chosen = self._router.choose(job.tree, load, self._concurrency)
             # Only if all workers are full: no job behind this one could start either.
             if chosen is None:
                 return
