@@ -1,4 +1,4 @@
-"""Settings that have moved: an old name is refused with the new one."""
+"""Settings that have moved or are gone: an old name is refused with the new one, or the reason."""
 
 from typing import Any, cast
 
@@ -51,6 +51,12 @@ MOVED = {
 }
 """Old dotted name -> new dotted name."""
 
+GONE = {
+    "parallel.context_exchange": "is gone; leave it out: every rank gathers the keys and values of "
+    "all ranks",
+}
+"""Dotted name of a setting that no longer exists -> what to do."""
+
 ABSENT = object()
 """Stands for the value of a setting that a layer does not give; null is a value."""
 
@@ -62,6 +68,10 @@ def refuse_moved(layer: DictConfig) -> None:
         SettingError: there is one; the message names the new place of every old name found.
     """
     given, found = plain_data(layer), {}
+    for gone, remedy in GONE.items():
+        value = given_value(given, gone)
+        if value is not ABSENT:
+            raise SettingError(gone, value, remedy)
     for old in MOVED:
         value = given_value(given, old)
         # `learning.advantage` was a name and is a section now.

@@ -114,6 +114,9 @@ def _typed(value: Any, text: Any, kind: Any) -> Any:
         return value
     if is_text(kind):
         return text
+    # OmegaConf takes every whole number but 0 for true. It refuses other numbers.
+    if kind is bool and text.lstrip("+-").isdigit() and int(text) not in (0, 1):
+        return float(text)
     if kind not in (int, float):
         return value
     try:

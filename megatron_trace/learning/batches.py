@@ -136,7 +136,7 @@ def make_batch(
 
 def _refuse_first_token(indices: Sequence[int], chosen: Sequence[Row]) -> None:
     for index, row in zip(indices, chosen, strict=True):
-        if row.learn[0]:
+        if row.learn[:1].any():
             raise ValueError(
                 f"row {index} learns its first token, which has no history to be predicted from"
             )

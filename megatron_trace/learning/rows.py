@@ -142,9 +142,10 @@ def _append(
     columns["sampler_logprob"] += (turn.logprobs if fresh else no_action) + no_observation
     # The history up to the last token of a turn is an anchor, unless the rollout ends there.
     anchor = fresh and not turn.terminal
-    before = actions + observations - 1
-    columns["predict"] += [False] * before + [anchor]
-    columns["target"] += [0.0] * before + [success if anchor else 0.0]
+    # A turn without tokens ends where the turn before it does, which is an anchor already.
+    if tokens := actions + observations:
+        columns["predict"] += [False] * (tokens - 1) + [anchor]
+        columns["target"] += [0.0] * (tokens - 1) + [success if anchor else 0.0]
 
 
 def _shaped(tree: RolloutTree, settings: AdvantageConfig, longest: int | None) -> RolloutTree:

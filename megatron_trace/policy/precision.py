@@ -15,7 +15,7 @@ def has_transformer_engine() -> bool:
 def uses_transformer_engine(dtype: torch.dtype) -> bool:
     """Whether a model with parameters of `dtype` is built of Transformer Engine's layers.
 
-    Its attention over packed rows needs 16-bit parameters.
+    Its attention over packed trees needs 16-bit parameters.
     """
     return dtype is not torch.float32 and has_transformer_engine()
 

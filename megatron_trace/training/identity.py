@@ -19,7 +19,7 @@ FREE = (
     "environment.step_timeout_s", "environment.retries",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
-    "learning.batching.micro_batch_tokens",
+    "learning.batching.micro_batch_tokens", "learning.batching.pack", "learning.batching.merge",
 )  # fmt: skip
 """Settings that may change: where things are, and how the work is distributed."""
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from megatron_trace.check.load import load_config
+from megatron_trace.config import SettingError
 
 REINTERPRETED = [
     "0123", "007", "1e3", "1e10934", "1.0", ".5", ".inf", ".nan", "0x1f", "0b11", "1_000", "+3",
@@ -84,6 +85,15 @@ def test_numbers_are_read_from_their_digits_and_nothing_else() -> None:
     )
     assert (config.run.steps, config.learning.optimizer.learning_rate) == (10, 1e-4)
     assert config.allocation.options == {"trace": {"floor": 4}, "arpo": {"log_vocabulary": 7.0}}
+
+
+@pytest.mark.parametrize("text", ["2", "-1", "'2'", "0.5", "[1]", "maybe"])
+def test_a_switch_is_true_or_false_and_no_number(tmp_path, text: str) -> None:
+    name, file = "learning.batching.merge", tmp_path / "config.yaml"
+    file.write_text(f"learning: {{batching: {{merge: {text}}}}}\n")
+    for arguments in ((str(file),), (None, [f"{name}={text}"])):
+        with pytest.raises(SettingError, match=rf"^{name} = .*: must be of type bool$"):
+            load_config(*arguments)
 
 
 def test_what_a_run_writes_down_is_read_back(tmp_path) -> None:

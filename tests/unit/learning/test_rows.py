@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning import ESTIMATORS, make_estimator, rows_from_tree
+from megatron_trace.learning.rows import COLUMNS
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, grown_trees
@@ -24,6 +26,16 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
     rows = rows_from_tree(tree)
     assert sum(row.learn.sum() for row in rows) == sum(len(turn.action_ids) for turn in tree.turns)
     assert sum(row.predict.sum() for row in rows) == sum(not turn.terminal for turn in tree.turns)
+
+
+@given(grown_trees(), st.data())
+def test_turns_without_tokens_add_nothing(tree: RolloutTree, data: st.DataObject) -> None:
+    for turn in tree.turns[1:]:
+        if data.draw(st.booleans()):
+            turn.action_ids, turn.logprobs, turn.versions, turn.observation_ids = [], [], [], []
+    for leaf, row in zip(tree.leaves(), rows_from_tree(tree), strict=True):
+        assert row.tokens.tolist() == tree.history_ids(leaf)
+        assert {len(getattr(row, name)) for name in COLUMNS} == {len(row.tokens)}
 
 
 @pytest.mark.parametrize("name", [None, *ESTIMATORS.names()])

@@ -205,6 +205,7 @@ def with_settings(*overrides: str) -> Config:
 def test_layout_and_place_may_change_between_starts() -> None:
     other = with_settings("parallel.tensor=2", "run.steps=7", "run.directory=elsewhere", "model.path=moved",
                           "rollout.workers=3", "checkpoint.every=1", "evaluation.every=1",
+                          "learning.batching.pack=rows", "learning.batching.merge=false",
                           "environment.options.search_qa.corpus=elsewhere-*.tar")  # fmt: skip
     check_same(
         Path("c"),
