@@ -111,7 +111,7 @@ class Bench:
     threads: int
 
     def sides(self, names: Sequence[str], tokens: int) -> AbstractContextManager[Results]:
-        """The sides `names`, with micro-batches of so many tokens."""
+        """The sides `names`, with micro-batches of `tokens` tokens."""
         script = Path(__file__).with_name("bench_train_sides.py")
         start = [sys.executable, "-W", "ignore", script]
         arguments = [self.file, self.model, self.precision, tokens]

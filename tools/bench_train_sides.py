@@ -35,7 +35,7 @@ HIDDEN = 128
 """Width of the predictor's hidden layer."""
 
 ONE_TOKEN = 1
-"""A padded micro-batch of so many tokens is one row: a row is never cut."""
+"""A padded micro-batch of this many tokens is one row: a row is never cut."""
 
 Step = Callable[[list[Row]], dict[str, float]]
 """Takes a train step on rows; returns its metrics, `gradient_norm` and `entropy` (nats) among them.

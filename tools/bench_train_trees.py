@@ -42,7 +42,7 @@ class Forest:
     vocabulary: int
 
     def tree(self, prompt: int) -> RolloutTree:
-        """A tree of only its root, with a prompt of so many tokens."""
+        """A tree of only its root, with a prompt of `prompt` tokens."""
         return RolloutTree.from_prompt(
             {"id": "made up"}, self._ids(prompt), prediction=0.5, state={}
         )
@@ -102,7 +102,7 @@ def deep(vocabulary: int, *, turns: int = 32, every: int = 4) -> list[RolloutTre
 
 
 def growing(vocabulary: int, leaves: int) -> list[RolloutTree]:
-    """So many leaves on a trunk of 1,000 tokens."""
+    """A trunk of 1,000 tokens with `leaves` leaves."""
     return long_prompt(vocabulary, prompt=1000, leaves=leaves)
 
 

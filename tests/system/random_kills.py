@@ -100,6 +100,14 @@ def check_kept(run_dir: Path, before: int) -> int:
     return newest
 
 
+def add_options(parser: argparse.ArgumentParser, *, kills: int) -> None:
+    """The options of a program that kills; `kills` is the default."""
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=kills)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit-s", type=float, default=1e9, help="begin no kill after this time")
+
+
 def main() -> None:
     """Parse the command line, kill, compare."""
     # Imported before any fork; the first is what the program itself imports late.
@@ -109,10 +117,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trees", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit-s", type=float, default=1e9, help="begin no kill after this time")
+    add_options(parser, kills=100)
     args = parser.parse_args()
     os.chdir(ROOT)
     args.folder.mkdir(parents=True, exist_ok=True)

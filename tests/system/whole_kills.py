@@ -23,7 +23,7 @@ from megatron_trace.supervise.leftovers import lives, tagged
 from megatron_trace.supervise.stacks import TAG
 from megatron_trace.training.checkpoint_folders import complete
 from tests.system.program import ROOT, launch
-from tests.system.random_kills import check_kept
+from tests.system.random_kills import add_options, check_kept
 
 VICTIMS = {
     "rank 0": ("rank",),
@@ -113,10 +113,7 @@ def main() -> None:
     from tests.system.test_resume import check_same_run
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit-s", type=float, default=1e9, help="begin no kill after this time")
+    add_options(parser, kills=10)
     args = parser.parse_args()
     os.chdir(ROOT)
     args.folder.mkdir(parents=True, exist_ok=True)

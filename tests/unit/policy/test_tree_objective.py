@@ -147,7 +147,7 @@ def assert_trees_teach_what_rows_do(
 
 TREES = st.lists(alike_trees(), min_size=1, max_size=2)
 few = budget(max_examples=6)
-"""Each example is five updates, and every parameter has examples of its own."""
+"""Few, because each example is five updates, and there are examples for every parameter."""
 
 
 @pytest.mark.parametrize("ratio", Ratio)
