@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+STEPS = 3
 SMALL = [
-    "run.steps=3",
+    f"run.steps={STEPS}",
     "allocation.budget=24",
     "allocation.bare_share=0.6667",
     "allocation.pool=24",

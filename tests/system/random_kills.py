@@ -26,7 +26,8 @@ if __name__ == "__mp_main__":
 from megatron_trace.check.command import parse_command
 from megatron_trace.training.checkpoint_folders import complete
 from megatron_trace.training.guarded_run import run_guarded
-from tests.system.program import ROOT, SMALL
+from megatron_trace.training.run_folder import trees_file
+from tests.system.program import ROOT, SMALL, STEPS
 
 VICTIMS = ("rank 0", "rank 0 and its children", "one child")
 """Who is killed. A child is one of the processes that write a checkpoint, or their queue."""
@@ -100,6 +101,20 @@ def check_kept(run_dir: Path, before: int) -> int:
     return newest
 
 
+def run_with_trees(text: str) -> Path:
+    """The folder of a run that a replay of `program.SMALL` can take its trees from.
+
+    Raises:
+        ArgumentTypeError: the trees of a step are missing.
+    """
+    for step in range(1, STEPS + 1):
+        file = trees_file(Path(text), step)
+        if not file.exists():
+            wanted = f"name the folder of a run with saved trees of at least {STEPS} steps"
+            raise argparse.ArgumentTypeError(f"there is no {file}; {wanted}")
+    return Path(text)
+
+
 def add_options(parser: argparse.ArgumentParser, *, kills: int) -> None:
     """The options of a program that kills; `kills` is the default."""
     parser.add_argument("--folder", type=Path, required=True)
@@ -116,7 +131,7 @@ def main() -> None:
     from tests.system.test_resume import check_same_run
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trees", type=Path, required=True)
+    parser.add_argument("--trees", type=run_with_trees, required=True)
     add_options(parser, kills=100)
     args = parser.parse_args()
     os.chdir(ROOT)

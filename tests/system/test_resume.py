@@ -1,6 +1,8 @@
 """A run that was killed goes on as if nothing had happened."""
 
+import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from megatron_trace.files.atomic import leftovers, partial_path
 from megatron_trace.report.metrics_file import read_metrics
 from megatron_trace.tree import load_trees
 from tests.system.program import ROOT, finish, launch
+from tests.system.random_kills import run_with_trees
 
 LEARNED = (
     "policy_loss",
@@ -138,6 +141,13 @@ def test_killed_twenty_times_at_random_moments_nothing_is_lost(
     result = subprocess.run([*program, *folders], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "20 kills" in result.stdout and "none lost" in result.stdout
+
+
+def test_the_killer_says_which_folder_it_wants(trained: Path) -> None:
+    assert run_with_trees(str(trained)) == trained
+    missing = re.escape(str(trained / "trees" / "trees" / "step_00001.jsonl.gz"))
+    with pytest.raises(argparse.ArgumentTypeError, match=f"no {missing}; name the folder of a run"):
+        run_with_trees(str(trained / "trees"))
 
 
 @pytest.mark.slow

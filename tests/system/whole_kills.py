@@ -22,7 +22,7 @@ from psutil import Process
 from megatron_trace.supervise.leftovers import lives, tagged
 from megatron_trace.supervise.stacks import TAG
 from megatron_trace.training.checkpoint_folders import complete
-from tests.system.program import ROOT, launch
+from tests.system.program import ROOT, STEPS, launch
 from tests.system.random_kills import add_options, check_kept
 
 VICTIMS = {
@@ -33,9 +33,6 @@ VICTIMS = {
     "torchrun": ("torchrun",),
 }
 """Who is killed. Where a process is not there yet, rank 0 is killed in its place."""
-
-STEPS = 3
-"""Steps of a run of `program.SMALL`."""
 
 END_S = 30.0
 """Time in which the guard must have ended all processes of a run."""
@@ -114,6 +111,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser, kills=10)
+    parser.add_argument("--victim", choices=VICTIMS, action="append", help="only this one")
     args = parser.parse_args()
     os.chdir(ROOT)
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +132,7 @@ def main() -> None:
             if sum(kills.values()) < args.kills and time.monotonic() - began < args.limit_s:
                 target = rng.randrange(STEPS)
                 if wait(process, run_dir / "checkpoints", target, rng.uniform(0, seconds / 3)):
-                    victim = rng.choice(list(VICTIMS))
+                    victim = rng.choice(args.victim or list(VICTIMS))
                     victim, everyone = kill(process, victim)
                     kills[victim] += 1
                     newest = max(complete(run_dir / "checkpoints"), default=0)
