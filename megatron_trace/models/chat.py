@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from megatron_trace.models.token_length import longest_token
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -35,13 +37,20 @@ class TextCodec:
         description = json.loads(tokenizer.backend_tokenizer.to_str())
         self.control = _control_tokens(description["added_tokens"], self._empty_message())
         self._plain = _plain_tokenizer(description, self.control)
+        self._longest_token = longest_token(description)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, enough: int | None = None) -> list[int]:
         """Token ids of a text, control tokens' texts as ordinary text.
+
+        Args:
+            enough: of a text with at least so many tokens, as many may do. A very long text is then
+                not tokenized to its end.
 
         Raises:
             UnicodeEncodeError, TypeError: the text has a lone surrogate, or is no text.
         """
+        if enough is not None and self._longest_token is not None:
+            text = text[: enough * self._longest_token]
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ sampled and what is learned from.
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from megatron_trace.rollout.engine import Generation
@@ -30,6 +31,14 @@ class Generate(Protocol):
         ...
 
 
+class Encode(Protocol):
+    """`Engine.encode`."""
+
+    def __call__(self, text: str, enough: int | None = None) -> list[int]:
+        """Token ids of `text`; of a text with at least `enough` tokens, as many may do."""
+        ...
+
+
 @dataclass(frozen=True)
 class Codec:
     """Text to token ids, none of them special, and back, with no token dropped.
@@ -38,7 +47,7 @@ class Codec:
         stop: strings that end a turn.
     """
 
-    encode: Callable[[str], list[int]]
+    encode: Encode
     decode: Callable[[list[int]], str]
     stop: tuple[str, ...] = ()
 
@@ -120,7 +129,7 @@ async def sample_rollout(
         if not generation.truncated:
             action = action_text(generation.token_ids, codec)
             try:
-                step = await episode.step(state, action, codec.encode)
+                step = await episode.step(state, action, partial(codec.encode, enough=room))
             except EpisodeFailed as error:
                 rollout.failure = error.failure
                 return rollout

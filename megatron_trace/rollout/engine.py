@@ -50,10 +50,13 @@ class Engine(Protocol):
     `finish_update`; `set_version`. Nothing may be sampled meanwhile.
     """
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, enough: int | None = None) -> list[int]:
         """Token ids of a text. No special tokens are added, and text cannot become one.
 
         Several threads may call it.
+
+        Args:
+            enough: of a text with at least so many tokens, as many may do; None: all.
         """
         ...
 

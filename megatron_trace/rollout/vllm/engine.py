@@ -62,9 +62,9 @@ class VLLMEngine:
         codec = TextCodec(llm.get_tokenizer(), config.environment.chat_template)
         return cls(llm, codec, config.rollout.temperature, stop, requires)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, enough: int | None = None) -> list[int]:
         """Token ids of a text; see `TextCodec.encode`."""
-        return self._codec.encode(text)
+        return self._codec.encode(text, enough)
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of token ids; no special tokens are dropped."""

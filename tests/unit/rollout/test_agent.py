@@ -14,7 +14,7 @@ from megatron_trace.rollout.episode import CallRules, Episode
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
 CODEC = Codec(
-    encode=lambda text: [ord(char) for char in text],
+    encode=lambda text, enough=None: [ord(char) for char in text[:enough]],
     decode=lambda ids: "".join(map(chr, ids)),
     stop=(";",),
 )
@@ -120,6 +120,22 @@ def test_an_observation_that_leaves_no_room_ends_the_episode(limit: int, termina
     assert first.terminal is terminal and first.malformed is terminal
     assert first.observation_ids == ([] if terminal else CODEC.encode("<3>"))
     assert first.state == (None if terminal else {"count": 3})
+
+
+def test_of_an_observation_no_more_is_tokenized_than_tells_that_it_has_no_room() -> None:
+    asked: list[int | None] = []
+
+    def encode(text: str, enough: int | None = None) -> list[int]:
+        asked.append(enough)
+        return CODEC.encode(text, enough)
+
+    episode = Episode(Counter, CallRules(), "task")
+    request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0})
+    codec, limits = replace(CODEC, encode=encode), Limits(max_turn_tokens=8, max_history_tokens=20)
+    engine = Engine("ab;", "c;", "d;")
+    asyncio.run(sample_rollout(request, episode, engine, codec, limits, run_seed=3))
+    # 20 - 3 of the prompt; then - 3 of "ab;" and 3 of "<3>".
+    assert asked == [17, 11]
 
 
 def test_a_turn_may_not_outgrow_the_history() -> None:
