@@ -125,7 +125,9 @@ def add_options(parser: argparse.ArgumentParser, *, kills: int) -> None:
 
 def main() -> None:
     """Parse the command line, kill, compare."""
-    # Imported before any fork; the first is what the program itself imports late.
+    # Imported before any fork; the second is what the program itself imports late.
+    import torch
+
     import megatron_trace.policy.checkpoint
     import megatron_trace.training.run  # noqa: F401
     from tests.system.test_resume import check_same_run
@@ -135,6 +137,9 @@ def main() -> None:
     add_options(parser, kills=100)
     args = parser.parse_args()
     os.chdir(ROOT)
+    # The comparison of a run would start OpenMP's threads, for which every later fork would wait for
+    # ever.
+    torch.set_num_threads(1)
     args.folder.mkdir(parents=True, exist_ok=True)
     rng, began, kills, number = random.Random(args.seed), time.monotonic(), Counter[str](), 0
     reference = args.folder / "reference"
