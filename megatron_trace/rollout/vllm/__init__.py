@@ -7,6 +7,7 @@ Files:
     model.py            the model families with the predictor head, and the methods that vLLM mixes
                         into its worker processes
     cpu_attention.py    cache blocks of 16 tokens on the CPU
+    cpu_kernels.py      faster RMSNorm and lookup of log-probabilities on the CPU
     carriers.py         two logits after the vocabulary that bring predictions and entropies back
     weight_transfer.py  the engine's end of weights that come through Ray's object store
     nccl.py             rank 0's end of weights by NCCL
@@ -26,6 +27,8 @@ What is relied on, beside the documented interfaces of `AsyncLLM` and `SamplingP
                         of the model classes replace them in `ModelRegistry`; `model_runner` and
                         `device` of a worker; for MoE on a CPU `RoutedExperts.quant_method.moe_kernel`
     cpu_attention.py    `register_backend` replaces `CPU_ATTN`; its kernel `vec16`
+    cpu_kernels.py      `register_oot` replaces `RMSNorm`; its kernels in `torch.ops._C`;
+                        `Sampler.gather_specific_token_logprobs`
     weight_transfer.py  `WeightTransferEngine` and `model_loader.reload` (layerwise)
     nccl.py             `WeightTransferTrainerFactory`, `NCCLTrainerInitInfo`, `WeightSource`
 

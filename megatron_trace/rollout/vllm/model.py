@@ -8,8 +8,8 @@ the first token of a turn the prediction is that for the whole history before it
 Embedding and output layer have the model's rows and no more, so the weights are loaded as they are.
 Only vLLM's sampler sees the larger vocabulary (`launch.make_room_for_carriers`).
 
-Importing this module registers the model families, and the attention on the CPU. A vLLM worker
-process imports it because `PolicyWorkerExtension` is its `worker_extension_cls`; the process that
+Importing this module registers the model families, and what the CPU needs. A vLLM worker process
+imports it because `PolicyWorkerExtension` is its `worker_extension_cls`; the process that
 configures the engine imports it itself.
 """
 
@@ -31,6 +31,7 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_b
 
 from megatron_trace.models.predictor import PredictorHead, load_predictor, sampling_dtype
 from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
+from megatron_trace.rollout.vllm import cpu_kernels
 from megatron_trace.rollout.vllm.carriers import with_carriers
 from megatron_trace.supervise import stacks
 
@@ -157,4 +158,6 @@ WeightTransferEngineFactory.register_engine(
 register_backend(
     AttentionBackendEnum.CPU_ATTN, "megatron_trace.rollout.vllm.cpu_attention.SmallBlocks"
 )
+if current_platform.is_cpu():
+    cpu_kernels.install()
 stacks.register("engine", watch=True)
