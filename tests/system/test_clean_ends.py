@@ -76,7 +76,9 @@ class Run:
         while not condition():
             waited = time.monotonic() - begin
             assert waited < limit_s, f"{what} was not reached within {limit_s} s:\n{self.text}"
-            assert self.processes() or condition(), f"the run ended before {what}:\n{self.text}"
+            # The environment of a process that has just been started reads as empty for a moment.
+            ended = self.torchrun.poll() is not None and not self.processes()
+            assert not ended or condition(), f"the run ended before {what}:\n{self.text}"
             time.sleep(0.1)
         return time.monotonic() - begin
 
