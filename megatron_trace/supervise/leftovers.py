@@ -86,7 +86,15 @@ def end_all(
     """
     begin = time.monotonic()
     asked: set[Process] = set()
-    while left := living():
+    empty_looks = 0
+    # One is not enough: right after exec a process has no environment that shows its tag.
+    while empty_looks < 2:
+        left = living()
+        if not left:
+            empty_looks += 1
+            time.sleep(POLL_S)
+            continue
+        empty_looks = 0
         waited = time.monotonic() - begin
         if waited > grace_s + limit_s:
             break

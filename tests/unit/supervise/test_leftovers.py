@@ -62,6 +62,13 @@ def test_orphans_are_found_by_their_tag_and_ended_even_if_deaf(orphan: Orphan) -
     assert leftovers.lives(other)
 
 
+def test_a_process_that_one_look_missed_is_ended_too(orphan: Orphan) -> None:
+    missed = orphan("missed")
+    found = iter([set(), {missed}, {missed}])
+    assert not leftovers.end_all(lambda: next(found, set()), grace_s=0.5)
+    assert not leftovers.lives(missed)
+
+
 def test_a_stopped_process_is_ended_too(orphan: Orphan) -> None:
     stopped = orphan("stopped")
     os.kill(stopped.pid, signal.SIGSTOP)
