@@ -190,15 +190,23 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew_unasked(
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_the_checkpoint_and_not_the_run(trained: Path, tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_last_checkpoint_until_there_is_space(
+    trained: Path, tmp_path: Path
+) -> None:
     small = ["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(tmp_path)]
     if subprocess.run(small, capture_output=True).returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        output = finish(tmp_path / "run", "--replay", str(trained))
-        assert "the checkpoint of step 3 could not be saved (the newest is that of step " in output
-        assert (tmp_path / "run" / "policy" / "model.safetensors").exists()
-        assert not leftovers(tmp_path / "run" / "checkpoints")
+        run_dir, replay = tmp_path / "run", ["--replay", str(trained)]
+        process = launch(run_dir, *replay)
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 1 and "step 3/3" in output
+        assert "the checkpoint of step 3 could not be saved (the newest is that of step 2" in output
+        assert "free space there, then give the same command again" in output
+        assert (run_dir / "policy" / "model.safetensors").exists()
+        assert not leftovers(run_dir / "checkpoints")
+        subprocess.run(["mount", "-o", "remount,size=500m", str(tmp_path)], check=True)
+        assert f"continued from {run_dir}/checkpoints/step_00002" in finish(run_dir, *replay)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
