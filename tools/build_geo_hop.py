@@ -1,14 +1,19 @@
-"""Build GeoHop: questions of 1 to 4 searches over real countries and cities, and their corpus, as
+"""Build GeoHop: questions of several searches over real countries and cities, and their corpus, as
 shards.
 
     python tools/build_geo_hop.py --out data/geo_hop --seed 0
+    python tools/build_geo_hop.py --wide --out data/geo_hop_wide --seed 0
+
+The first has questions of 1 to 4 searches. The second has 1 to 12, from trivial to hopeless, in two
+sets to train on: `broad`, whose tasks hardly recur in a run, and `recurring`, a few of them.
 
 A country and its cities belong either to the training tasks or to the held-out ones; the corpus
-holds both. The same seed gives the same bytes.
+holds both. The same seed gives the same bytes, and the same held-out countries in both.
 """
 
 import argparse
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,39 @@ from geo_hop_world import ENTITY_RELATIONS, World, build_world, document, hold_o
 
 from megatron_trace.data.tasks import write_shards
 
-TRAIN_TASKS = {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}
-"""Hops -> number of training tasks."""
+DRAWS_PER_TASK = 5_000
+"""Chains that are drawn for each task before a set stays smaller. Most long chains are dead ends."""
 
-HELDOUT_TASKS = 128
-"""Held-out tasks of each number of hops."""
+
+@dataclass(frozen=True)
+class TaskSets:
+    """The sets of tasks of one folder.
+
+    Attributes:
+        train: name of a set to train on -> hops -> number of tasks.
+        heldout: held-out tasks of each number of hops.
+    """
+
+    train: dict[str, dict[int, int]]
+    heldout: int
+
+
+SMALL = TaskSets({"train": {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}}, heldout=128)
+
+TRIVIAL, BETWEEN, HOPELESS = range(1, 3), range(3, 9), range(9, 13)
+"""Hops by what they are to a policy that has learnt from 1 to 4 hops."""
+
+WIDE = TaskSets(
+    {
+        "broad": dict.fromkeys(TRIVIAL, 1_000)
+        | dict.fromkeys(BETWEEN, 400)
+        | dict.fromkeys(HOPELESS, 700),
+        "recurring": dict.fromkeys(TRIVIAL, 28)
+        | dict.fromkeys(BETWEEN, 11)
+        | dict.fromkeys(HOPELESS, 20),
+    },
+    heldout=56,
+)
 
 
 def draw_task(
@@ -63,14 +96,16 @@ def next_relations(
 def draw_tasks(
     world: World, allowed: set[str], hops: int, count: int, name: str, seed: int
 ) -> list[dict[str, Any]]:
-    """`count` different tasks (fewer where the world has no more)."""
+    """`count` different tasks (fewer where too few chains are found)."""
     # Its own generator for each set, so that changing one set leaves the others as they are.
     rng = random.Random(f"{seed}/{name}/{hops}")
     starts = sorted(allowed)
     by_question: dict[str, dict[str, Any]] = {}
-    for _ in range(200 * count):
+    for _ in range(DRAWS_PER_TASK * count):
+        if len(by_question) == count:
+            break
         task = draw_task(world, starts, allowed, hops, rng)
-        if task and len(by_question) < count:
+        if task:
             by_question.setdefault(task["question"], task)
     tasks = []
     for number, task in enumerate(by_question.values()):
@@ -90,18 +125,21 @@ def corpus(world: World, heldout: set[str]) -> list[dict[str, Any]]:
     return documents
 
 
-def build(out: Path, seed: int) -> dict[str, int]:
+def build(out: Path, seed: int, wanted: TaskSets = SMALL) -> dict[str, int]:
     """Write all shards under `out`; returns the number of rows by file stem."""
     world, home = build_world()
     held = hold_out(world, home, random.Random(f"{seed}/split"))
     heldout = {title for title in world if home[title] in held}
-    sets = {"corpus": corpus(world, heldout), "train": []}
-    for hops, count in TRAIN_TASKS.items():
-        sets["train"] += draw_tasks(world, set(world) - heldout, hops, count, "train", seed)
-    for hops in TRAIN_TASKS:
-        sets[f"heldout_{hops}"] = draw_tasks(world, heldout, hops, HELDOUT_TASKS, "heldout", seed)
+    sets = {"corpus": corpus(world, heldout)}
+    all_hops = sorted({hops for counts in wanted.train.values() for hops in counts})
+    for hops in all_hops:
+        sets[f"heldout_{hops}"] = draw_tasks(world, heldout, hops, wanted.heldout, "heldout", seed)
     # The tasks to train on come last: `make` takes them for a sign that all is there.
-    for name, rows in sorted(sets.items(), key=lambda item: item[0] == "train"):
+    for name, counts in wanted.train.items():
+        sets[name] = []
+        for hops, count in counts.items():
+            sets[name] += draw_tasks(world, set(world) - heldout, hops, count, name, seed)
+    for name, rows in sets.items():
         write_shards(rows, str(out / f"{name}-%06d.tar"))
     return {name: len(rows) for name, rows in sets.items()}
 
@@ -115,8 +153,11 @@ def main() -> None:
         "--out", type=Path, default=Path("data/geo_hop"), help="folder for the shards"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--wide", action="store_true", help="questions of 1 to 12 searches instead of 1 to 4"
+    )
     args = parser.parse_args()
-    for name, count in build(args.out, args.seed).items():
+    for name, count in build(args.out, args.seed, WIDE if args.wide else SMALL).items():
         print(f"{name:12s} {count:6d} rows")
 
 

@@ -1,16 +1,30 @@
 """GeoHop: true chains, a clean split, and the same bytes from the same seed."""
 
+from collections import Counter
+
 import pytest
 
 from megatron_trace.data.tasks import load_tasks
 from megatron_trace.envs.builtin.search_qa import SearchQA
 
-SETS = ["train", "heldout_1", "heldout_2", "heldout_3", "heldout_4"]
+
+def read_sets(folder):
+    names = {path.name.partition("-")[0] for path in folder.glob("*.tar")} - {"corpus"}
+    return {name: load_tasks(str(folder / f"{name}-*.tar")) for name in sorted(names)}
 
 
 @pytest.fixture(scope="module")
 def sets(geo_hop):
-    return {name: load_tasks(str(geo_hop / f"{name}-*.tar")) for name in SETS}
+    return read_sets(geo_hop)
+
+
+@pytest.fixture(scope="module")
+def wide_sets(load_tool, tmp_path_factory):
+    tool, folder = load_tool("build_geo_hop"), tmp_path_factory.mktemp("geo_hop_wide")
+    # A tenth of the tasks: finding all of 12 hops takes seconds.
+    broad = {hops: count // 10 for hops, count in tool.WIDE.train["broad"].items()}
+    tool.build(folder, 0, tool.TaskSets(tool.WIDE.train | {"broad": broad}, heldout=6))
+    return read_sets(folder)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +44,9 @@ def test_titles_are_unique_and_names_are_plain(corpus) -> None:
     assert all(title.isascii() and title == title.strip() for title in titles)
 
 
-def test_every_chain_follows_the_documents_to_the_answer(sets, corpus) -> None:
+def test_every_chain_follows_the_documents_to_the_answer(sets, wide_sets, corpus) -> None:
     fields = {document["title"]: document["fields"] for document in corpus}
-    for tasks in sets.values():
+    for tasks in [*sets.values(), *wide_sets.values()]:
         for task in tasks:
             steps = zip(task["chain"][:-1], task["relations"], task["chain"][1:], strict=True)
             assert all(fields[subject][relation] == value for subject, relation, value in steps)
@@ -48,6 +62,30 @@ def test_held_out_entities_are_in_no_training_chain(sets, corpus) -> None:
         tasks = sets[f"heldout_{hops}"]
         assert len(tasks) >= 120 and {task["hops"] for task in tasks} == {hops}
         assert not trained & {name for task in tasks for name in task["chain"]}
+
+
+def test_wide_tasks_have_1_to_12_hops_in_the_same_shares(wide_sets) -> None:
+    by_hops = {name: Counter(task["hops"] for task in wide_sets[name]) for name in wide_sets}
+    broad, recurring = by_hops.pop("broad"), by_hops.pop("recurring")
+    assert set(broad) == set(recurring) == set(range(1, 13))
+    for hops in broad:
+        shares = [found[hops] / found.total() for found in (broad, recurring)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.01)
+    assert by_hops == {f"heldout_{hops}": {hops: 6} for hops in range(1, 13)}
+
+
+def test_the_wide_tasks_as_shipped_are_many_where_they_must_be(load_tool) -> None:
+    wide = load_tool("build_geo_hop").WIDE
+    assert sum(wide.train["broad"].values()) >= 6_000
+    assert 180 <= sum(wide.train["recurring"].values()) <= 220
+    assert wide.heldout * 12 >= 600
+
+
+def test_both_folders_hold_out_the_same_entities(sets, wide_sets, corpus) -> None:
+    heldout = {document["title"] for document in corpus if document["heldout"]}
+    for name, tasks in (sets | wide_sets).items():
+        entities = {title for task in tasks for title in task["chain"][:-1]}
+        assert entities <= heldout if name.startswith("heldout") else not entities & heldout
 
 
 def test_questions_and_ids_are_unique(sets) -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import geo_hop_demonstrator as demonstrator
@@ -10,9 +11,11 @@ import geo_hop_evaluation as evaluation
 import geo_hop_tokenizer as tokenization
 import pytest
 
+from megatron_trace.check.load import load_config
 from megatron_trace.data.tasks import load_tasks
 
 SHIPPED = Path(__file__).parents[3] / "examples/geo_hop/start_policy"
+COMPETENT = SHIPPED.parent / "competent_policy"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,47 @@ def test_the_shipped_chat_template_is_compact(shipped) -> None:
     assert shipped.decode(ids) == expected
 
 
+def test_the_longest_wide_task_can_be_solved_within_the_limits_of_its_config(
+    load_tool, geo_hop, world, shipped, monkeypatch
+) -> None:
+    build = load_tool("build_geo_hop")
+    config = load_config("configs/geo_hop_wide_cpu.yaml")
+    monkeypatch.setattr(demonstrator, "MAX_TURNS", config.environment.max_turns)
+    hops = max(build.WIDE.train["broad"])
+    longest = build.draw_tasks(world, set(world), hops, 20, "broad", seed=0)
+    player = demonstrator.Demonstrator(demonstrator.geo_hop_episodes(geo_hop), world, noise=0.0)
+    # Without needless searches: an episode that is never lost is the shortest.
+    monkeypatch.setattr(demonstrator, "DETOUR_RATE", 0.0)
+    for task in longest:
+        segments = player.play(task, random.Random(0))
+        assert answered(segments) == task["answers"][0]
+        assert len(tokenization.encode(shipped, segments)[0]) <= config.rollout.max_history_tokens
+
+
+def test_a_policy_that_undoes_its_noise_keeps_its_tokens_and_loses_its_predictor(
+    load_tool, geo_hop, tmp_path, monkeypatch
+) -> None:
+    tool, out = load_tool("make_start_policy"), tmp_path / "competent"
+    monkeypatch.setattr(tool, "UNDOING_ROUND", tool.Round(1, 1e-3, renamed=0.5, pieces="tokens"))
+    line = f"x --undo {SHIPPED} --data {geo_hop} --out {out} --tokens-per-batch 256"
+    monkeypatch.setattr(sys, "argv", line.split())
+    tool.make_policy(tool.parse())
+    assert (out / "tokenizer.json").read_bytes() == (SHIPPED / "tokenizer.json").read_bytes()
+    assert not (out / "predictor.safetensors").exists()
+    weights = [folder / "model.safetensors" for folder in (out, SHIPPED)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+
+
+def test_a_folder_without_a_model_cannot_be_undone(
+    load_tool, tmp_path, monkeypatch, capsys
+) -> None:
+    tool = load_tool("make_start_policy")
+    monkeypatch.setattr(sys, "argv", ["x", "--undo", str(tmp_path), "--out", str(tmp_path / "new")])
+    with pytest.raises(SystemExit):
+        tool.parse()
+    assert f"--undo {tmp_path}: no folder of a model" in capsys.readouterr().err
+
+
 def test_an_episode_is_tokenized_segment_by_segment(play, tasks, shipped) -> None:
     segments = play(tasks[:1], 0.0)[0]
     ids, learn = tokenization.encode(shipped, segments)
@@ -113,9 +157,10 @@ def test_an_episode_is_tokenized_segment_by_segment(play, tasks, shipped) -> Non
     assert shipped.decode(ids).endswith("".join(s.text for s in segments[1:]))
 
 
-def test_the_shipped_policy_is_small_and_loads_in_float32() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 10_000_000
-    config = json.loads((SHIPPED / "config.json").read_text())
+@pytest.mark.parametrize("folder", [SHIPPED, COMPETENT], ids=lambda folder: folder.name)
+def test_a_shipped_policy_is_small_and_loads_in_float32(folder) -> None:
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
+    config = json.loads((folder / "config.json").read_text())
     assert (
         config["dtype"] == "float32"
         and config["tie_word_embeddings"]
