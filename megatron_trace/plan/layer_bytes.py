@@ -104,12 +104,7 @@ def attention_bytes(
     rotary = 4 * shape.head_width * width.value
     norm = norm_bytes(shape, layout, config, kernels)
     inner = (inner + 4 * shape.heads) / layout.tensor
-    return norm + inner + rotary + mask_bytes(config, kernels, reach)
-
-
-def mask_bytes(config: Config, kernels: Kernels, reach: Reach) -> float:
-    """Bytes per token of the masks that PyTorch's attention saves."""
-    return 0.0 if kernels.transformer_engine else widths(config).value * reach.mask
+    return norm + inner + rotary
 
 
 def attention_elements(
@@ -196,7 +191,6 @@ def kept_bytes(
         spared = attention_elements(shape, config, kernels, reach)
         spared -= attention_elements(shape, config, kernels, reach, recomputed=True)
         kept -= (4 * shape.heads + width.value * spared) / layout.tensor
-        kept -= mask_bytes(config, kernels, reach)
     if "layernorm" in modules:
         # A norm's input stays. A norm that is fused with its matrix product saves nothing to spare.
         own = norm - shape.hidden * width.value / sequence_split(layout)

@@ -13,12 +13,9 @@ class Reach:
 
     Attributes:
         keys: keys gathered for a token; 1: none are, since each row sees its own tokens.
-        mask: entries of the causal mask of a token whose path begins before its run. Transformer
-            Engine's kernels need no mask.
     """
 
     keys: float = 1.0
-    mask: float = 0.0
 
 
 def reach(config: Config, layout: Layout, work: Workload) -> Reach:
@@ -30,4 +27,4 @@ def reach(config: Config, layout: Layout, work: Workload) -> Reach:
     """
     cuts = 2 * layout.context - 1 if layout.context > 1 else 0
     keys = work.reuse + cuts * work.depth / config.learning.batching.micro_batch_tokens
-    return Reach(keys, work.history if keys > 1.0 else 0.0)
+    return Reach(keys)

@@ -3,6 +3,8 @@
 A span's queries are the last tokens of its path: query i of n sees all but the last n − 1 − i keys.
 """
 
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -10,6 +12,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from megatron_trace.policy.spans import Spans
+
+BLOCK = 256
+"""Queries of one call of PyTorch's kernel where a mask is needed. The kernel also computes what the
+mask hides, so a block that is much longer computes more in vain.
+"""
 
 
 def gather_paths(tensor: Tensor, spans: Spans) -> Tensor:
@@ -53,28 +60,50 @@ def attend_by_span(query: Tensor, key: Tensor, value: Tensor, spans: Spans) -> T
     queries = query.transpose(0, 1).split(spans.queries, dim=1)
     keys = key.transpose(0, 1).split(spans.keys, dim=1)
     values = value.transpose(0, 1).split(spans.keys, dim=1)
+    longest = max(spans.keys)
     # One kernel call for each span: none computes scores between rows, which a mask over the whole
     # sequence would compute and throw away.
-    mixed = [_attend(*span) for span in zip(queries, keys, values, strict=True)]
+    mixed: list[Tensor] = []
+    for span in zip(queries, keys, values, strict=True):
+        mixed += _attend(*span, longest)
     return torch.cat(mixed, dim=1).transpose(0, 1)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """[heads, tokens, head_dim] from the same; PyTorch's `is_causal` means the first keys, so a
-    span that does not see its own tokens alone needs a mask.
+def _attend(query: Tensor, key: Tensor, value: Tensor, longest: int) -> Iterator[Tensor]:
+    """Attention output of a span, block after block, [heads, tokens, head_dim] each.
+
+    Args:
+        query, key, value: [·, tokens, head_dim].
+        longest: keys of the longest path of the micro-batch.
     """
+    grouped = query.shape[0] != key.shape[0]
+    attend = partial(scaled_dot_product_attention, enable_gqa=grouped)
     tokens, seen = query.shape[1], key.shape[1]
-    mask = None
-    if 1 < tokens < seen:
-        mask = torch.ones(tokens, seen, dtype=torch.bool, device=key.device).tril(seen - tokens)
-    return scaled_dot_product_attention(
-        query[None],
-        key[None],
-        value[None],
-        attn_mask=mask,
-        is_causal=tokens == seen,
-        enable_gqa=query.shape[0] != key.shape[0],
-    )[0]
+    if tokens == seen:
+        yield attend(query[None], key[None], value[None], is_causal=True)[0]
+        return
+    # PyTorch's `is_causal` means the first keys, so a span that begins within its path needs a
+    # mask.
+    mask = _causal_mask(BLOCK, longest, query.dtype, query.device)
+    for start in range(0, tokens, BLOCK):
+        block = query[:, start : start + BLOCK]
+        end = seen - tokens + start + block.shape[1]
+        hidden = mask[-block.shape[1] :, -end:]
+        if hidden.is_cuda:
+            # Kernels on a GPU refuse a mask that does not begin at an aligned address.
+            hidden = hidden.contiguous()
+        yield attend(block[None], key[None, :, :end], value[None, :, :end], attn_mask=hidden)[0]
+
+
+@lru_cache(maxsize=1)
+def _causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to the scores, [queries, keys]: 0 where a query sees a key, else −∞.
+
+    The last n rows and m columns are the mask of n queries over m keys. So one tensor serves all
+    spans of a micro-batch in all layers; a mask of each would be saved for the backward pass.
+    """
+    whole = torch.full((queries, keys), -torch.inf, dtype=dtype, device=device)
+    return whole.triu(keys - queries + 1)
 
 
 def transformer_engine_attention(heads: int, key_heads: int, width: int) -> Any:

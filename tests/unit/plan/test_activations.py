@@ -96,7 +96,7 @@ def test_the_interleaved_schedule_holds_more(of) -> None:
 def test_gathered_keys_and_values_of_qwen3_14b_by_hand(of) -> None:
     """4 KiB for each key of a path, layer and bf16; core_attn gathers them again."""
     core = ("recompute.granularity=selective", "recompute.modules=[core_attn]")
-    once, thrice = Reach(1.0), Reach(3.0, mask=4096)
+    once, thrice = Reach(1.0), Reach(3.0)
     more = of("parallel.tensor=4", reach=thrice).layers - of("parallel.tensor=4").layers
     assert more == pytest.approx(40 * 8192 * 2 * 4096 / 4, rel=1e-6)
     kept, again = (of("parallel.tensor=4", *core, reach=each).layers for each in (once, thrice))

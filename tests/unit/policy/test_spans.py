@@ -1,6 +1,7 @@
 """A rank's spans see what the paths of its tokens hold, and stock kernels attend so."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from megatron_trace.learning.batches import make_batch
 from megatron_trace.learning.packing import Packing, lay_out
 from megatron_trace.learning.rows import Row
 from megatron_trace.learning.runs import paths, trees_of
+from megatron_trace.policy import span_kernels
 from megatron_trace.policy.context import gathered_order, own_tokens
 from megatron_trace.policy.span_kernels import attend_by_span, gather_paths
 from megatron_trace.policy.spans import Spans, described, spans_of
@@ -77,9 +79,9 @@ def reference(query: Tensor, key: Tensor, value: Tensor, seen: dict[int, list[in
     return torch.stack(mixed)
 
 
-@given(token_trees(), SIZES, st.integers(0, 99))
+@given(token_trees(), SIZES, st.sampled_from([1, 2, 3, 256]), st.integers(0, 99))
 def test_attention_over_a_tree_is_attention_over_each_path(
-    rows: list[Row], size: int, seed: int
+    rows: list[Row], size: int, block: int, seed: int
 ) -> None:
     starts, shared = packed(rows, 2 * size)
     generator, total = torch.Generator().manual_seed(seed), starts[-1]
@@ -100,7 +102,8 @@ def test_attention_over_a_tree_is_attention_over_each_path(
     for rank, own in enumerate(parts):
         spans = spans_of(described(starts, shared), rank, size, CPU)
         keys, values = (gather_paths(tensor[together], spans) for tensor in (key, value))
-        mixed = attend_by_span(query[own].squeeze(1), keys, values, spans)
+        with patch.object(span_kernels, "BLOCK", block):
+            mixed = attend_by_span(query[own].squeeze(1), keys, values, spans)
         torch.testing.assert_close(mixed, exact[own])
         loss = loss + (mixed * scale[own]).sum()
     loss.backward()
@@ -121,6 +124,30 @@ def test_a_shared_key_s_gradient_is_summed_in_float32(rows: int) -> None:
     assert key.grad is not None
     exact = torch.tensor(1 + (rows - 1) * 2**-9).bfloat16()
     assert key.grad[0, 0, 0, 0] == exact
+
+
+def test_all_spans_of_all_layers_share_one_mask() -> None:
+    spans = spans_of(described([0, 500, 600, 900], [0, 400, 400]), 0, 1, CPU)
+    query = torch.randn(900, HEADS, WIDTH, requires_grad=True)
+    key, value = (
+        torch.randn(sum(spans.keys), KEY_HEADS, WIDTH, requires_grad=True) for _ in range(2)
+    )
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    def bytes_saved() -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+    layers = []
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        layers.append(attend_by_span(query, key, value, spans))
+        one_layer = bytes_saved()
+        layers.append(attend_by_span(query, key, value, spans))
+    # Of a second layer with the same inputs: its output, and a number for each query and head.
+    assert bytes_saved() - one_layer == 900 * HEADS * (WIDTH + 1) * 4
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=4))

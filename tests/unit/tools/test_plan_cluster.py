@@ -75,6 +75,8 @@ def test_what_does_not_fit_is_exit_code_1(plan_cluster, capsys) -> None:
             ["--history-share", "2"],
             "error: --history-share = 2.0: must be a share, above 0 and at most 1",
         ),
+        (["--tree-reuse", "0.5"], "error: --tree-reuse = 0.5: must be 0 or at least 1"),
+        (["--tree-rollouts", "0.5"], "error: --tree-rollouts = 0.5: must be at least 1"),
         (["--train-reserve-gib", "-1"], "error: --train-reserve-gib = -1.0: must not be negative"),
         (
             ["--search", "learning.batching.epochs=0"],
