@@ -1,7 +1,7 @@
 """Draw how far variants are from the baseline: one panel for each folder of results, side by side.
 
 python tools/draw_differences.py "GeoHop=docs/results/geo_hop" "Simulator=docs/results/simulator" \\
-    --variants trace pcl vip infotree tree_grpo at2po treepo --out docs/images/results.svg
+    --variants trace_paper pcl vip infotree tree_grpo at2po treepo --out docs/images/results.svg
 
 The folders are those of tools/compare_allocation.py. A row is a variant: every seed a pale dot, the
 mean a full one, its 95 % interval a bar. All are points of final success, minus the baseline's of

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from megatron_trace.allocation.beliefs import Beliefs
 from megatron_trace.allocation.calibration import Calibration
 from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.registry import make_strategy
@@ -32,6 +33,7 @@ class Allocator:
         self._in_tokens = settings.unit is BudgetUnit.tokens
         self._cost = RolloutCost(settings)
         self._calibration = Calibration(fitted=settings.calibrate, prior=settings.prior_rollouts)
+        self._beliefs = Beliefs()
         self._carried = 0.0
 
     @property
@@ -61,6 +63,7 @@ class Allocator:
             self.strategy,
             self._cost,
             self._calibration,
+            self._beliefs,
             seed=f"{self._seed}/{name}",
             left=budget,
             total=self._rollouts(budget),
@@ -75,8 +78,9 @@ class Allocator:
         """
         sampled = [tree for tree in step.trees if tree.rollouts]
         # The metrics judge the calibration that the step was planned with, so they come first.
-        metrics = self._calibration.metrics(sampled)
+        metrics = self._calibration.metrics(sampled) | self._beliefs.metrics()
         self._calibration.observe(sampled)
+        self._beliefs.observe(sampled)
         self._cost.observe(sampled)
         self.strategy.observe(sampled)
         # Tokens left over, or spent too many, are carried to the next step, so that a budget of
@@ -91,6 +95,7 @@ class Allocator:
             "strategy": self.strategy.state(),
             "cost": self._cost.state(),
             "calibration": self._calibration.state(),
+            "beliefs": self._beliefs.state(),
             "carried": self._carried,
         }
 
@@ -100,6 +105,7 @@ class Allocator:
             self.strategy.restore(state["strategy"])
             self._cost.restore(state["cost"])
             self._calibration.restore(state["calibration"])
+            self._beliefs.restore(state["beliefs"])
             self._carried = state["carried"]
 
     def _budget(self) -> float:

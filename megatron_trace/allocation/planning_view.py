@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron_trace.allocation.beliefs import Beliefs
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,7 @@ class PlanningView:
         left: what is left of the budget, in the budget's unit; pending rollouts are paid.
         cost: expected cost of one rollout from an anchor of a tree, in the budget's unit.
         calibrate: (raw predictions, whether they are of roots) -> success probabilities.
+        beliefs: what is believed of roots and prefixes.
         root_logit_std: standard deviation, in logits, of the roots' true success about their
             calibrated predictions.
         rng: random numbers of this plan.
@@ -40,6 +42,7 @@ class PlanningView:
     left: float
     cost: Callable[[RolloutTree, Anchor], float]
     calibrate: Callable[[Floats, bool], Floats]
+    beliefs: Beliefs
     root_logit_std: float
     rng: np.random.Generator
 

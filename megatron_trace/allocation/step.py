@@ -8,6 +8,7 @@ from math import isfinite
 
 import numpy as np
 
+from megatron_trace.allocation.beliefs import Beliefs
 from megatron_trace.allocation.calibration import Calibration
 from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.planning_view import PlanningView, Plans
@@ -21,7 +22,7 @@ class AllocationStep:
 
     Attributes:
         trees: all candidates of the step, grown as rollouts end.
-        strategy, cost, calibration: the allocator's; they do not change during a step.
+        strategy, cost, calibration, beliefs: the allocator's; they do not change during a step.
         seed: name from which the random numbers of the step's plans are derived.
         left: what is left of the budget; rollouts are paid when they end.
         total: rollouts from roots that the whole budget pays for.
@@ -32,6 +33,7 @@ class AllocationStep:
     strategy: Strategy
     cost: RolloutCost
     calibration: Calibration
+    beliefs: Beliefs
     seed: str
     left: float
     total: int
@@ -121,6 +123,7 @@ class AllocationStep:
             left=left,
             cost=self.cost,
             calibrate=self.calibration,
+            beliefs=self.beliefs,
             root_logit_std=self.calibration.root_logit_std,
             rng=np.random.default_rng(_hash(f"{self.seed}/{self._round}")),
         )

@@ -234,7 +234,7 @@ class AllocationConfig:
     calibrate: bool = setting(
         True,
         "for the allocation, fit a temperature and a shift of the predictions to the last steps' "
-        "outcomes",
+        "outcomes (trace fits its beliefs in any case)",
     )
     prior_rollouts: float = setting(
         0.0,
@@ -245,7 +245,7 @@ class AllocationConfig:
     )
     options: dict[str, Any] = setting(
         {},
-        "strategy -> options of that strategy (allocation.options.trace.floor=4)",
+        "strategy -> options of that strategy (allocation.options.trace.probe=4)",
     )
 
 

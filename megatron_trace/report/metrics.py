@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, mixed_probability
+from megatron_trace.tree import (
+    ROOT,
+    RolloutTree,
+    effective_ratio,
+    mixed_probability,
+    mixed_share,
+)
 from megatron_trace.tree.predictions import outcomes, scores
 
 CALIBRATION_BINS = 10
@@ -20,7 +26,8 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
 
     `success_rate` and `effective_ratio_bare` look at the bare rollouts alone. `turns_per_rollout`
     and the history lengths follow each rollout from the root; `tokens_per_rollout` is only what it
-    sampled itself. `continuation_flip_rate` is the share of continuations that ended otherwise than
+    sampled itself. `mixed_share` is the share of the rollouts that lie in mixed trees: the others
+    teach nothing. `continuation_flip_rate` is the share of continuations that ended otherwise than
     the rollout they branch from, and `predicted_flip_rate` is the share that the predictor
     expected. The other metrics are those of `predictor_metrics`.
     """
@@ -39,6 +46,7 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "continuations": rollouts - len(bare),
         "effective_ratio": effective_ratio(trees),
         "effective_ratio_bare": np.mean([is_bare_mixed(tree) for tree in trees]),
+        "mixed_share": mixed_share(trees),
         "mixed_probability": np.mean([mixed_probability(tree) for tree in trees]),
         "turns_per_rollout": np.mean(_turn_counts(trees)),
         "tokens_per_rollout": sampled / rollouts,

@@ -139,6 +139,8 @@ class RunProgress:
             bare = metrics.get("effective_ratio_bare")
             note = "" if bare is None else f" (bare {bare:.3f})"
             facts.append(f"effective ratio {metrics['effective_ratio']:.3f}{note}")
+        if "mixed_share" in metrics:
+            facts.append(f"{metrics['mixed_share']:.0%} of rollouts in mixed trees")
         if self._heldout is not None:
             facts.append(f"held-out {self._heldout[0]:.3f} at step {self._heldout[1]}")
         failed = metrics.get("failed_tasks", 0) + metrics.get("failed_rollouts", 0)

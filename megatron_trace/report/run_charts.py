@@ -86,11 +86,14 @@ def evaluation_chart(history: History) -> str:
 
 
 def effective_ratio_chart(history: History) -> str:
-    """Effective ratio over steps, of whole trees and of their bare rollouts alone."""
+    """Effective ratio over steps, of whole trees and of their bare rollouts alone, and the share of
+    the rollouts that lie in mixed trees.
+    """
     whole = _smoothed("whole trees", history, "effective_ratio", "blue")
     bare = _smoothed("bare rollouts", history, "effective_ratio_bare", "bare")
     # A run without continuations has the same line twice.
     series = [whole] if whole.y == bare.y else [whole, bare]
+    series.append(_smoothed("rollouts in mixed trees", history, "mixed_share", "teal"))
     title = "Effective ratio: tasks with a success and a failure"
     return line_chart(title, series, percent=True, limits=(0, 1))
 

@@ -17,7 +17,7 @@ from megatron_trace.simulate.truth import (
     true_advantages,
     true_values,
 )
-from megatron_trace.tree import ROOT, effective_ratio, leaf_statistics
+from megatron_trace.tree import ROOT, effective_ratio, leaf_statistics, mixed_share
 from megatron_trace.tree.backup import sampled_statistics
 
 TWINS = 20
@@ -94,6 +94,7 @@ def _contrast(policy: SimulatedPolicy, step: Step) -> dict[str, float]:
     """How many of a step's trees are mixed: as sampled, and as expected of its plans."""
     trees, ratio = len(step.trees), effective_ratio(step.trees)
     numbers = {"trees": float(trees), "effective_ratio": ratio, "mixed": trees * ratio}
+    numbers["mixed_share"] = mixed_share(step.trees)
     if not policy.world.config.graded:
         expected = float(mixed_by_plan(policy, step.trees, step.turns).sum())
         numbers["mixed_by_roots"] = float(mixed_by_roots(policy, step.trees).sum())

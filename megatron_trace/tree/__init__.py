@@ -1,6 +1,11 @@
 """Rollout trees: the data, the backup and the contrast measures. NumPy only."""
 
-from megatron_trace.tree.backup import effective_ratio, leaf_statistics, mixed_probability
+from megatron_trace.tree.backup import (
+    effective_ratio,
+    leaf_statistics,
+    mixed_probability,
+    mixed_share,
+)
 from megatron_trace.tree.rollout_tree import ROOT, Anchor, Requires, RolloutTree, Stage, Turn
 from megatron_trace.tree.store import load_trees, save_trees
 
@@ -15,5 +20,6 @@ __all__ = [
     "leaf_statistics",
     "load_trees",
     "mixed_probability",
+    "mixed_share",
     "save_trees",
 ]

@@ -100,6 +100,14 @@ def effective_ratio(trees: Sequence[RolloutTree]) -> float:
     return float(np.mean([is_mixed(tree) for tree in trees]))
 
 
+def mixed_share(trees: Sequence[RolloutTree]) -> float:
+    """Share of all rollouts that lie in trees with both a success and a failure; 0 for none."""
+    rollouts = sum(len(tree.rollouts) for tree in trees)
+    if not rollouts:
+        return 0.0
+    return sum(len(tree.rollouts) for tree in trees if is_mixed(tree)) / rollouts
+
+
 def mixed_probability(tree: RolloutTree) -> float:
     """Probability 1 − v^m − (1−v)^m, by the root's prediction v, that m bare rollouts are mixed."""
     v = tree.turns[ROOT].prediction

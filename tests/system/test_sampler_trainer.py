@@ -28,8 +28,9 @@ SETTINGS = [
     "learning.predictor.learning_rate=0.003",
     "learning.predictor.hidden=32",
     "allocation.budget=24",
+    "allocation.strategy=trace_paper",
     "allocation.bare_share=0.6667",
-    "allocation.options.trace.floor=2",
+    "allocation.options.trace_paper.floor=2",
 ]
 
 

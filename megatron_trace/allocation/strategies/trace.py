@@ -1,206 +1,211 @@
-"""TRACE: budget to the anchors whose descendants most likely hold both a success and a failure.
+"""TRACE with beliefs: probe the tasks that may teach, then fill the trees that do.
 
-Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119. A step has two stages:
+Tree Rollout Allocation for Contrastive Exploration, arXiv 2606.11119, spends a step's budget on the
+anchors whose descendants most likely hold both a success and a failure. `trace_paper` is the
+paper's form. Here every anchor has a belief, a Beta distribution over its success probability
+(`allocation/belief.py`), and the budget is spent in rounds, so that outcomes steer it:
 
-1. Bare rollouts. Over a pool of candidate tasks with predicted success v_i, maximise
-   Σ V_root(v_i, m_i) with V_root(v, m) = 1 − v^m − (1−v)^m.
-2. Continuations. When the bare rollouts have ended, maximise Σ V_pref(q, k) with V_pref = 1 − q^k
-   over the prefixes of each active task. q is the predicted probability that a continuation ends as
-   its rollout did.
+1. *Probe.* The first `probe` rollouts of a new task; one more of a tree whose rollouts all ended
+   alike, at the anchor, root or prefix, that most likely ends otherwise: E V_root and E V_pref.
+2. *Price.* Tasks and prefixes compete for the same budget. A probe is taken if its chance of a
+   mixed tree is worth its cost, at the price at which the whole budget is spent
+   (`allocation/price.py`).
+3. *Fill.* The last round gives what is left to the mixed trees. A tree's next rollout adds less the
+   more it has.
 
-Ours: the continuations are split evenly over the active tasks, and stage 1 chooses by draws around
-the predictions (`thompson_std`). docs/method.md lists all decisions.
+A small share of the first probes goes to tasks drawn uniformly (`explore`). So a predictor that is
+wrong about one kind of task keeps seeing that kind.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from megatron_trace.allocation.calibration import clipped_logit
-from megatron_trace.allocation.expansion import (
-    OpenPrefixes,
-    best_continuations,
-    open_prefixes,
-    random_continuations,
-)
+from megatron_trace.allocation.belief import all_alike, expected_root_value
 from megatron_trace.allocation.planning_view import PlanningView, Plans
-from megatron_trace.allocation.shares import split_evenly
-from megatron_trace.allocation.solvers import solve_roots
-from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
+from megatron_trace.allocation.price import Offers, effective_size
+from megatron_trace.allocation.solvers.greedy import best_units
+from megatron_trace.allocation.strategy import Strategy, check_pays
 from megatron_trace.config import SettingError, setting
-from megatron_trace.tree import ROOT
+from megatron_trace.tree import ROOT, Anchor, RolloutTree
+from megatron_trace.tree.backup import is_mixed
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """The anchor of a tree that most likely ends otherwise than all its rollouts did.
+
+    Attributes:
+        anchor: root or prefix.
+        same, other: what is believed of it: counts of the Beta distribution over the probability
+            that a rollout from it ends as the tree's rollouts did.
+    """
+
+    anchor: Anchor
+    same: float
+    other: float
+
+    @property
+    def chance(self) -> float:
+        """That the next rollout ends otherwise."""
+        return self.other / (self.same + self.other)
 
 
 class Trace(Strategy):
-    """Both stages. What TRACE learns is in the predictor, which is part of the policy."""
+    """Probes at one price, then fills. What it learns is in the predictor and in the beliefs."""
 
     advantage = "trace"
     branches = True
-    bare_share = 0.75
+    # What plan_cluster expects. The strategy itself decides in every step.
+    bare_share = 0.85
 
     @dataclass
     class Options:
-        """Limits of both stages."""
+        """How the budget is spent."""
 
-        roots: str = setting(
-            "active",
-            "active, as in the paper; uniform: `floor` bare rollouts of every task",
-            one_of=("active", "uniform"),
+        rounds: int = setting(3, "rounds of a step; the last one fills", at_least=2)
+        probe: int = setting(
+            2,
+            "first rollouts of a task",
+            at_least=2,
+            reason="one rollout has no contrast",
         )
-        prefixes: str = setting(
-            "active",
-            "active, as in the paper; uniform: continuations of prefixes drawn at random",
-            one_of=("active", "uniform"),
+        prefixes: bool = setting(
+            True, "probe prefixes too; false: bare rollouts only, as without stage 2"
         )
-        floor: int = setting(
-            4, "fewest bare rollouts of a task that gets any; at least 2 are made", at_least=0
+        correlation: float = setting(
+            0.1,
+            "ρ, correlation of what two rollouts of one task teach: the larger, the more tasks "
+            "share the budget",
+            above=0,
+            below=1,
         )
-        root_cap: int | None = setting(
-            None, "most bare rollouts that stage 1 gives a task; null: no limit", at_least=2
-        )
-        prefix_cap: int | None = setting(
-            None, "most continuations of a prefix; null: no limit", at_least=1
-        )
-        # Without draws, tasks predicted a little nearer to 1/2 get everything, and the predictor
-        # never learns better about the others.
-        thompson_std: float | None = setting(
-            None,
-            "standard deviation, in logits, of the Thompson draws (arXiv 1707.02038) by which "
-            "stage 1 chooses; "
-            "null: estimated from the errors of the last steps' predictions; 0: no draws",
+        explore: float = setting(
+            0.05,
+            "share of the first probes that goes to tasks drawn uniformly",
             at_least=0,
+            at_most=1,
         )
 
     def candidates(self, rollouts: int) -> int:
-        uniform = self._bare(rollouts) // self._floor
-        return self.settings.pool if self.options.roots == "active" else uniform
+        return self.settings.pool
 
     def plan(self, view: PlanningView) -> Plans:
-        return self._plan_roots(view) if view.round == 0 else self._plan_prefixes(view)
+        flips = [self._flip(view, tree) for tree in view.trees]
+        if view.round < self.options.rounds - 1:
+            probes = self._probe(view, flips)
+            if any(probes):
+                return probes
+        return self._fill(view, flips)
 
-    def _plan_roots(self, view: PlanningView) -> Plans:
-        """Stage 1: bare rollouts of the tasks that most likely get mixed outcomes."""
-        bare = self._payable(self._bare(view.total), len(view.trees))
-        if self.options.roots == "uniform":
-            tasks = bare // self._floor
-            counts = split_evenly(bare, [bare] * tasks)
-        else:
-            success = self._drawn_success(view)
-            counts = solve_roots(
-                success, bare, floor=self._floor, cap=self.options.root_cap
-            ).tolist()
-        return view.at_roots(dict(enumerate(counts)))
+    def _flip(self, view: PlanningView, tree: RolloutTree) -> Flip | None:
+        """The anchor to probe a tree at whose rollouts all ended alike; None for other trees."""
+        if not tree.rollouts or is_mixed(tree):
+            return None
+        reward = tree.turns[tree.leaves()[0]].reward
+        anchors, belief = [ROOT], view.beliefs.roots([tree])
+        if self.options.prefixes:
+            prefixes = tree.prefixes(of_continuations=True)
+            anchors += prefixes
+            belief = belief.joined(view.beliefs.prefixes(tree, prefixes))
+        same, other = belief.same(reward)
+        best = int(np.argmax(other / (same + other) / self._costs(view, tree, anchors)))
+        return Flip(anchors[best], float(same[best]), float(other[best]))
 
-    def _drawn_success(self, view: PlanningView) -> NDArray[np.float64]:
-        """Success probabilities by which stage 1 chooses, [trees]: draws around the predictions."""
-        std = self.options.thompson_std
-        if std is None:
-            std = view.root_logit_std
-        if not std:
-            return view.roots
-        # Without draws, the tasks that are predicted a little nearer to ½ get the whole budget step
-        # after step, and the predictor never sees outcomes that would correct it about the others.
-        noise = std * view.rng.normal(size=len(view.trees))
-        return expit(clipped_logit(view.roots) + noise)
+    def _costs(self, view: PlanningView, tree: RolloutTree, anchors: Sequence[Anchor]) -> Floats:
+        """Expected costs of a rollout from each anchor, as multiples of a bare rollout's."""
+        costs = np.array([view.cost(tree, anchor) for anchor in anchors])
+        return costs / view.cost(tree, ROOT)
 
-    def _plan_prefixes(self, view: PlanningView) -> Plans:
-        """Stage 2: continuations of the prefixes that most likely flip their rollout's outcome.
+    def _offers(self, view: PlanningView, flips: Sequence[Flip | None]) -> Offers:
+        size = np.array([len(tree.rollouts) for tree in view.trees], dtype=np.float64)
+        chance = expected_root_value(view.beliefs.roots(view.trees), self.options.probe)
+        cost = np.ones(len(size))
+        for index, (tree, flip) in enumerate(zip(view.trees, flips, strict=True)):
+            if flip is not None:
+                chance[index] = flip.chance
+                cost[index] = self._costs(view, tree, [flip.anchor])[0]
+        return Offers(
+            size=size,
+            mixed=np.array([is_mixed(tree) for tree in view.trees]),
+            probe=np.where(size > 0, 1.0, self.options.probe),
+            cost=cost,
+            chance=chance,
+            correlation=self.options.correlation,
+        )
 
-        What finds no prefix goes to the roots of the active tasks, so that the budget is spent.
-        """
-        active = [index for index, tree in enumerate(view.trees) if tree.rollouts]
-        prefixes = [open_prefixes(view, index, self.options.prefix_cap) for index in active]
-        costs = [cost for task in prefixes for cost in task.cost]
-        cost = float(np.mean(costs)) if costs else view.cost(view.trees[0], ROOT)
-        # Shares are counted in continuations of mean cost. With a budget of tokens, a task whose
-        # continuations are cheap gets more of them for its share.
-        continuations = int(view.left / cost + 1e-9)
-        shares = split_evenly(continuations, [int(task.room.sum()) for task in prefixes])
+    def _probe(self, view: PlanningView, flips: Sequence[Flip | None]) -> Plans:
+        """The probes that are worth their price."""
+        offers = self._offers(view, flips)
+        price = offers.clearing_price(view.rollouts)
+        gain, demand = offers.gain(price), offers.demand(price)
+        order = [int(index) for index in np.argsort(-gain, kind="stable") if gain[index] > -np.inf]
+        # At the clearing price trees that are alike may all just be worth a probe, or none. In
+        # order of gain until the budget is met, as many as it pays for are taken.
+        expected = float(demand[offers.mixed].sum()) + np.cumsum(demand[order])
+        count = int(np.count_nonzero(expected <= view.rollouts))
+        if view.round == 0:
+            count = max(count, 1)
+            order = self._explored(view, order, count)
         plans = view.nothing()
-        for index, task, share in zip(active, prefixes, shares, strict=True):
-            if share:
-                counts = self._continuations(view, task, share, cost).tolist()
-                pairs = zip(task.anchors, counts, strict=True)
-                plans[index] = {anchor: count for anchor, count in pairs if count}
-        rest = continuations - sum(shares)
-        for index, more in zip(active, split_evenly(rest, [rest] * len(active)), strict=True):
-            if more:
-                plans[index][ROOT] = more
+        for index in order[:count]:
+            flip = flips[index]
+            anchor = ROOT if flip is None else flip.anchor
+            plans[index] = {anchor: int(offers.probe[index])}
         return plans
 
-    def _continuations(
-        self, view: PlanningView, prefixes: OpenPrefixes, share: int, cost: float
-    ) -> NDArray[np.int64]:
-        """Continuations of each prefix of a task, [n]; together they cost `share` times `cost`."""
-        if self.options.prefixes == "uniform":
-            return random_continuations(prefixes, share, view.rng)
-        capped = self.options.prefix_cap is not None
-        return best_continuations(prefixes, share * cost, capped=capped)
+    def _explored(self, view: PlanningView, order: list[int], count: int) -> list[int]:
+        """`order` with `explore` of its first `count` places for tasks drawn uniformly."""
+        drawn = round(self.options.explore * count)
+        uniform = view.rng.permutation(len(view.trees))[:drawn].tolist()
+        return uniform + [index for index in order if index not in uniform]
 
-    def _bare(self, total: int) -> int:
-        """How many of a step's `total` rollouts are bare."""
-        return max(self._floor, round(self.bare_share * total))
-
-    def _payable(self, bare: int, roots: int) -> int:
-        """The most of `bare` rollouts that `floor` and `root_cap` allow for `roots` tasks.
-
-        `check` refuses budgets of rollouts that do not divide. A budget of tokens may pay for any
-        number.
-        """
-        cap = self.options.root_cap
-        if cap is None:
-            return bare
-        bare = min(bare, cap * roots)
-        fewest_tasks = -(-bare // cap)
-        return bare if fewest_tasks * self._floor <= bare else bare // cap * cap
-
-    @property
-    def _floor(self) -> int:
-        return max(2, self.options.floor)
+    def _fill(self, view: PlanningView, flips: Sequence[Flip | None]) -> Plans:
+        """What is left, to the trees where the next rollout adds most to Σ P(mixed)·u(m)."""
+        begun = [index for index, tree in enumerate(view.trees) if tree.rollouts]
+        plans = view.nothing()
+        if not begun:
+            # All probes failed in their environment.
+            plans[0] = {ROOT: view.rollouts}
+            return plans
+        more = np.arange(view.rollouts + 1)
+        gains, anchors = [], list[Anchor]()
+        for index in begun:
+            size, flip = len(view.trees[index].rollouts), flips[index]
+            value = effective_size(size + more, self.options.correlation)
+            if flip is not None:
+                value = value * (1.0 - all_alike(flip.same, flip.other, more))
+            gains.append(np.diff(value))
+            anchors.append(ROOT if flip is None else flip.anchor)
+        costs = np.array(
+            [
+                self._costs(view, view.trees[index], [anchor])[0]
+                for index, anchor in zip(begun, anchors, strict=True)
+            ]
+        )
+        counts = best_units(np.array(gains), costs, float(view.rollouts))
+        for index, anchor, count in zip(begun, anchors, counts.tolist(), strict=True):
+            if count:
+                plans[index] = {anchor: count}
+        return plans
 
     def check(self) -> None:
         """
         Raises:
-            SettingError: the bare rollouts cannot be split over the tasks, or an option is wrong.
+            SettingError: the budget does not pay for a probe, or a setting has no use here.
         """
-        check_bare_share(self.settings)
-        self._check_options()
-        if self.settings.unit.value == "tokens":
-            # How many rollouts a budget of tokens pays for is known only while a run samples.
-            check_pays(self.settings, self._floor)
-        else:
-            self._check_budget()
-
-    def _check_options(self) -> None:
-        options = self.options
-        if options.root_cap is not None and options.root_cap < self._floor:
-            remedy = f"must be at least {self._floor} (allocation.options.trace.floor)"
-            raise _error("root_cap", options.root_cap, remedy)
-
-    def _check_budget(self) -> None:
-        options, settings = self.options, self.settings
-        bare = self._bare(settings.budget)
-        if bare > settings.budget:
-            remedy = f"is above the budget of {settings.budget} rollouts; lower it"
-            raise _error("floor", options.floor, remedy)
-        if options.roots == "uniform":
-            return
-        fewest_tasks = 1 if options.root_cap is None else -(-bare // options.root_cap)
-        if fewest_tasks * self._floor > bare:
+        settings, probe = self.settings, self.options.probe
+        if settings.bare_share is not None:
             remedy = (
-                f"{bare} bare rollouts cannot be split into parts of {self._floor} (floor) "
-                f"to {options.root_cap}"
+                "trace itself decides between roots and prefixes: remove it, or take trace_paper"
             )
-            raise _error("root_cap", options.root_cap, remedy)
-        if settings.pool < fewest_tasks:
-            remedy = (
-                f"{bare} bare rollouts with at most {options.root_cap} a task (root_cap) "
-                f"need {fewest_tasks} tasks"
-            )
-            raise SettingError("allocation.pool", settings.pool, remedy)
-
-
-def _error(name: str, value: object, remedy: str) -> SettingError:
-    return SettingError(f"allocation.options.trace.{name}", value, remedy)
+            raise SettingError("allocation.bare_share", settings.bare_share, remedy)
+        if settings.unit.value == "tokens":
+            check_pays(settings, probe)
+        elif settings.budget < probe:
+            remedy = f"must pay for {probe} rollouts (allocation.options.trace.probe)"
+            raise SettingError("allocation.budget", settings.budget, remedy)

@@ -73,7 +73,7 @@ def test_a_strategy_is_told_how_far_roots_were_off() -> None:
 
 
 def test_what_it_has_learned_survives_json() -> None:
-    settings = AllocationConfig(budget=16, pool=4, calibrate=True, options={"trace": {"floor": 4}})
+    settings = AllocationConfig(budget=16, pool=4, calibrate=True)
     one, other = Allocator(settings), Allocator(settings)
     sample_step(one, roots(0.5, 0.4, 0.6, 0.3), half)
     other.restore(json.loads(json.dumps(one.state())))
@@ -142,7 +142,7 @@ def test_a_step_in_tokens_pays_for_a_group_however_dear_rollouts_become() -> Non
 
 
 def test_a_budget_of_tokens_that_pays_for_no_group_is_refused() -> None:
-    for strategy, rollouts in (("uniform", 8), ("trace", 4)):
+    for strategy, rollouts in (("uniform", 8), ("trace_paper", 4)):
         with pytest.raises(
             SettingError, match=rf"allocation.budget = 500: must pay for a group of {rollouts}"
         ):

@@ -79,8 +79,8 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("rn={steps: '${x}'}", r"^rn.steps = '\${x}': no such setting; did you mean run.steps"),
         ("run.steps=???", r"^run.steps = '\?\?\?': must be set$"),
         (
-            "allocation.options.trace.floor=???",
-            r"^allocation.options.trace.floor = .*: must be set$",
+            "allocation.options.trace.probe=???",
+            r"^allocation.options.trace.probe = .*: must be set$",
         ),
         ("data.heldout=[1]", r"^data.heldout = \[1\]: must be of type dict\[str, str\]$"),
         ("data.heldout={a: {b: c}}", r"^data.heldout.a = {'b': 'c'}: must be of type str$"),
@@ -119,8 +119,8 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ),
         ("allocation.bare_share=0", r"allocation.bare_share = 0.0: must be above 0 and at most 1"),
         (
-            "allocation.options.trace.floor=300",
-            r"allocation.options.trace.floor = 300: is above the budget of 256",
+            "allocation.options.trace.probe=300",
+            r"allocation.budget = 256: must pay for 300 rollouts",
         ),
         (
             "allocation.strategy=tracee",
@@ -210,7 +210,7 @@ def test_help_lists_every_setting_with_its_meaning(capsys) -> None:
         "stop.kl = None",
         "learning.advantage.options.gigpo.discount = 0.95   (above 0 and at most 1)",
         "environment.options.search_qa.top_k = 3   (at least 1)",
-        "allocation.options.trace.floor = 4",
+        "allocation.options.trace.probe = 2",
     ):
         assert line in text
 

@@ -79,12 +79,12 @@ def test_numbers_are_read_from_their_digits_and_nothing_else() -> None:
         [
             "run.steps=010",
             "learning.optimizer.learning_rate=1e-4",
-            "allocation.options.trace.floor='4'",
+            "allocation.options.trace.probe='4'",
             "allocation.options.arpo.log_vocabulary=7",
         ],
     )
     assert (config.run.steps, config.learning.optimizer.learning_rate) == (10, 1e-4)
-    assert config.allocation.options == {"trace": {"floor": 4}, "arpo": {"log_vocabulary": 7.0}}
+    assert config.allocation.options == {"trace": {"probe": 4}, "arpo": {"log_vocabulary": 7.0}}
 
 
 @pytest.mark.parametrize("text", ["2", "-1", "'2'", "0.5", "[1]", "maybe"])

@@ -24,6 +24,7 @@ def test_bare_rollouts_are_measured_apart_from_what_continuations_add() -> None:
     metrics = tree_metrics([flipped_tree()])
     assert metrics["success_rate"] == 0.0
     assert (metrics["effective_ratio_bare"], metrics["effective_ratio"]) == (0.0, 1.0)
+    assert metrics["mixed_share"] == 1.0
     assert (metrics["bare_rollouts"], metrics["continuations"]) == (2, 2)
     assert metrics["mixed_probability"] == pytest.approx(1 - 0.25**2 - 0.75**2)
 

@@ -52,8 +52,8 @@ class Silent:
 TASKS = [{"id": f"t{i}", "v": v} for i, v in enumerate([0.5, 0.02, 0.6, 0.99])]
 
 
-def settings(strategy="trace", budget=16, **others):
-    options = {"trace": {"floor": 4, "thompson_std": 0.0}} | others.pop("options", {})
+def settings(strategy="trace_paper", budget=16, **others):
+    options = {"trace_paper": {"floor": 4, "thompson_std": 0.0}} | others.pop("options", {})
     return AllocationConfig(
         strategy=strategy,
         budget=budget,
@@ -61,11 +61,11 @@ def settings(strategy="trace", budget=16, **others):
         group=4,
         calibrate=False,
         options=options,
-        **{"bare_share": 0.5} | others,
+        **({} if strategy == "trace" else {"bare_share": 0.5}) | others,
     )
 
 
-@pytest.mark.parametrize("strategy", ["trace", "uniform"])
+@pytest.mark.parametrize("strategy", ["trace_paper", "uniform"])
 def test_the_budget_spent_is_exactly_the_budget_set(strategy) -> None:
     fleet, display = CoinFleet(), Silent()
     trees, cost = sample_trees(fleet, Allocator(settings(strategy)), TASKS, "step 1", display)
@@ -139,7 +139,7 @@ class FailingFleet(CoinFleet):
         return super().sample(requests, fail)
 
 
-def step(fleet, strategy="trace", **others):
+def step(fleet, strategy="trace_paper", **others):
     allocator = Allocator(settings(strategy, **others))
     return sample_trees(fleet, allocator, TASKS, "step 1", Silent())
 

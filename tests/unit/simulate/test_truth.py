@@ -12,7 +12,7 @@ from megatron_trace.simulate.truth import mixed_by_plan, mixed_by_roots
 from megatron_trace.tree import effective_ratio
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "trace"])
+@pytest.mark.parametrize("strategy", ["uniform", "trace_paper"])
 def test_trees_become_mixed_as_often_as_is_expected(world, strategy) -> None:
     allocation = AllocationConfig(strategy=strategy, budget=96, group=4, pool=24, calibrate=False)
     run, rows = Simulation(world, allocation, AdvantageConfig()), []

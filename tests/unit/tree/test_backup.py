@@ -11,6 +11,7 @@ from megatron_trace.tree import (
     effective_ratio,
     leaf_statistics,
     mixed_probability,
+    mixed_share,
 )
 from megatron_trace.tree.backup import sampled_statistics
 from tests.unit.trees import bare_tree, chain, empty_tree, grown_trees
@@ -106,6 +107,12 @@ def test_effective_ratio_counts_trees_with_both_outcomes() -> None:
     trees = [bare_tree([1.0, 1.0]), bare_tree([0.0, 0.0]), bare_tree([1.0, 0.0]), flipped]
     assert effective_ratio(trees) == 0.5
     assert effective_ratio([]) == 0.0
+
+
+def test_the_mixed_share_counts_rollouts() -> None:
+    trees = [bare_tree([1.0, 0.0, 1.0]), bare_tree([0.0])]
+    assert mixed_share(trees) == 0.75
+    assert mixed_share([]) == 0.0
 
 
 def test_mixed_probability_is_of_the_bare_rollouts() -> None:
