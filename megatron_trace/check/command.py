@@ -89,7 +89,8 @@ def parse_command(argv: Sequence[str]) -> Command:
     parser.add_argument(
         "overrides", nargs="*", metavar="section.name=value", help="settings, after the file's"
     )
-    options = parser.parse_args(argv)
+    # Plain parsing refuses settings on both sides of an option.
+    options = parser.parse_intermixed_args(argv)
     config = load_config(options.config, options.overrides)
     if options.help:
         print(parser.format_help(), settings_help(config), sep="\n")

@@ -199,6 +199,12 @@ def test_overrides_win_over_the_file(tmp_path) -> None:
     assert (config.run.steps, config.run.seed) == (7, 3)
 
 
+def test_options_may_stand_between_settings(settings) -> None:
+    command = parse_command([*settings, "run.steps=7", "--dry-run", "run.name=between"])
+    assert command.dry_run
+    assert (command.config.run.steps, command.config.run.name) == (7, "between")
+
+
 def test_help_lists_every_setting_with_its_meaning(capsys) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse_command(["--help"])
