@@ -78,7 +78,7 @@ class Allocator:
         """
         sampled = [tree for tree in step.trees if tree.rollouts]
         # The metrics judge the calibration that the step was planned with, so they come first.
-        metrics = self._calibration.metrics(sampled) | self._beliefs.metrics()
+        metrics = self._calibration.metrics(sampled) | self._beliefs.metrics(sampled)
         self._calibration.observe(sampled)
         self._beliefs.observe(sampled)
         self._cost.observe(sampled)

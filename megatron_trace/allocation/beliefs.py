@@ -69,11 +69,17 @@ BOUNDS = [(-3.0, 4.0), (0.0, 3.0), (0.0, 3.0), (-3.0, 3.0), (0.01, 0.99)]
 
 
 class _Outcome(NamedTuple):
-    """An outcome of an anchor, and what was known before it."""
+    """An outcome of an anchor, and what was known before it.
+
+    Attributes:
+        logits, known: as `Worth` takes them.
+        original: reward of the rollout that added the anchor; 0 of a root.
+    """
 
     logits: list[float]
     known: list[list[float]]
     reward: float
+    original: float
 
 
 class Beliefs:
@@ -107,8 +113,8 @@ class Beliefs:
     def observe(self, trees: Sequence[RolloutTree]) -> None:
         """Learn from a step's trees: how much predictions and evidence are worth; the visits."""
         for tree in trees:
-            for kind, outcome in _planned_outcomes(tree, self._visit(tree)):
-                self._window[kind].append(outcome)
+            for kind, outcomes in self._planned(tree).items():
+                self._window[kind] += outcomes
         for kind, window in self._window.items():
             if window:
                 self._worth[kind] = _fitted(list(window), START[kind], self._worth[kind])
@@ -116,13 +122,29 @@ class Beliefs:
             seen = RETAINED * self._visit(tree) + _bare_outcomes(tree)
             self._visits[str(tree.task["id"])] = seen.tolist()
 
+    def _planned(self, tree: RolloutTree) -> dict[str, list[_Outcome]]:
+        """Kind of anchor -> outcomes of the rollouts that were planned at such anchors."""
+        found: dict[str, list[_Outcome]] = {kind: [] for kind in START}
+        for kind, outcome in _planned_outcomes(tree, self._visit(tree)):
+            found[kind].append(outcome)
+        return found
+
     def _visit(self, tree: RolloutTree) -> Floats:
         """Remembered successes and failures of the tree's task, [2]."""
         return np.array(self._visits.get(str(tree.task["id"]), [0.0, 0.0]))
 
-    def metrics(self) -> dict[str, float]:
-        """The weights that the step was planned with."""
+    def metrics(self, trees: Sequence[RolloutTree]) -> dict[str, float]:
+        """The weights that the step was planned with, and how good they were.
+
+        `belief_flip_rate` is the share of continuations that were believed to end otherwise than
+        the rollout they branch from. Called before `observe`.
+        """
         numbers = {}
+        continuations = [one for tree in trees for one in self._planned(tree)["prefix"]]
+        if continuations:
+            logits, known, _, original = _columns(continuations)
+            success = self._worth["prefix"](logits, known).mean
+            numbers["belief_flip_rate"] = float(np.mean(np.abs(original - success)))
         for kind, worth in self._worth.items():
             numbers[f"belief_concentration_{kind}"] = float(np.exp(worth.log_concentration))
             numbers[f"belief_slope_{kind}"] = worth.slope
@@ -156,21 +178,22 @@ def _planned_outcomes(tree: RolloutTree, visit: Floats) -> list[tuple[str, _Outc
         reward = float(found.reward[number])
         if depth == 0:
             known = np.stack([bare, visit], axis=-1)
-            logits = [_logit(tree, ROOT), 0.0]
+            logits, original = [_logit(tree, ROOT), 0.0], 0.0
             bare = bare + np.array([reward, 1 - reward])
             kind = "root"
         else:
             distance = distances(found, turns[: depth + 1])[:number, -1]
             known = counts(distance, found.reward[:number])
             logits = [_logit(tree, turns[depth]), _logit(tree, ROOT)]
+            original = float(found.reward[tree.turns[turns[depth]].rollout])
             kind = "prefix"
-        outcomes.append((kind, _Outcome(logits, known.tolist(), reward)))
+        outcomes.append((kind, _Outcome(logits, known.tolist(), reward, original)))
     return outcomes
 
 
 def _fitted(window: list[_Outcome], start: Worth, now: Worth) -> Worth:
     """The `Worth` that predicts the window best: log loss, pulled to `start`."""
-    logits, known, reward = (np.array(column) for column in zip(*window, strict=True))
+    logits, known, reward, _ = _columns(window)
 
     def loss(parameters: Floats) -> float:
         p = Worth(*parameters)(logits, known).mean
@@ -181,6 +204,12 @@ def _fitted(window: list[_Outcome], start: Worth, now: Worth) -> Worth:
     bounds = [limit if value or kind else (0.0, 0.0) for limit, value, kind in _limits(start)]
     best = minimize(loss, np.array(now), method="L-BFGS-B", bounds=bounds).x
     return Worth(*best.tolist())
+
+
+def _columns(outcomes: list[_Outcome]) -> tuple[Floats, Floats, Floats, Floats]:
+    """The fields of `_Outcome`, each as an array whose first dimension is the outcome."""
+    logits, known, reward, original = (np.array(column) for column in zip(*outcomes, strict=True))
+    return logits, known, reward, original
 
 
 def _limits(start: Worth) -> list[tuple[tuple[float, float], float, bool]]:

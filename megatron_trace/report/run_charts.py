@@ -112,6 +112,8 @@ def _flip_chart(history: History) -> str:
     series = [
         _smoothed("observed", history, "continuation_flip_rate", "blue"),
         _dashed("predicted", history, "predicted_flip_rate", "violet"),
+        # Of strategies that plan by beliefs.
+        _dashed("believed", history, "belief_flip_rate", "orange"),
     ]
     title = "Continuations that end otherwise than their rollout"
     return line_chart(title, series, percent=True)

@@ -76,7 +76,7 @@ def test_predictor_errors(error: str) -> None:
 
 
 def test_advantage_estimators() -> None:
-    found = summaries("simulator_advantages", baseline="trace")
+    found = summaries("simulator_advantages", baseline="trace_paper")
     measures = [SNR, COSINE, "still/advantage_bias", "still/advantage_deviation", "success"]
     for name, *cells in table("simulator.md", "| estimator |"):
         assert wrong(cells, found[name], measures) == [], name

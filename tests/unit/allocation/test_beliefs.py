@@ -52,7 +52,7 @@ def test_the_concentration_is_found(concentration) -> None:
     rng, beliefs = np.random.default_rng(0), Beliefs()
     for _ in range(5):
         beliefs.observe(tasks(rng, 40, concentration))
-    found = beliefs.metrics()["belief_concentration_root"]
+    found = beliefs.metrics([])["belief_concentration_root"]
     assert found == pytest.approx(concentration, rel=0.4)
 
 
@@ -60,7 +60,7 @@ def test_predictions_that_are_too_sure_are_flattened() -> None:
     rng, beliefs = np.random.default_rng(0), Beliefs()
     for _ in range(5):
         beliefs.observe(tasks(rng, 40, 5.0, slope=0.3))
-    assert beliefs.metrics()["belief_slope_root"] == pytest.approx(0.3, abs=0.15)
+    assert beliefs.metrics([])["belief_slope_root"] == pytest.approx(0.3, abs=0.15)
 
 
 def test_a_task_that_comes_again_is_remembered() -> None:
@@ -89,3 +89,11 @@ def test_a_state_that_was_stored_gives_the_same_beliefs() -> None:
     for one in (beliefs, resumed):
         one.observe(more)
     assert json.dumps(beliefs.state()) == json.dumps(resumed.state())
+
+
+def test_the_flip_rate_is_what_was_believed_before_the_continuations() -> None:
+    tree = bare_tree([0.0, 0.0], turns=3)
+    believed = Beliefs().prefixes(tree, [1]).mean[0]
+    assert "belief_flip_rate" not in Beliefs().metrics([tree])
+    tree.graft(1, chain(900, 1, 1.0))
+    assert Beliefs().metrics([tree])["belief_flip_rate"] == pytest.approx(believed)
