@@ -69,7 +69,7 @@ COMPETENT_ROUNDS = (
     Round(1_400, 1.2e-3, renamed=0.9, pieces="tokens"),
 )
 NOISY_ROUND = Round(150, 2e-4, renamed=0.7, pieces="tokens")
-UNDOING_ROUND = Round(150, 3e-4, renamed=0.7, pieces="tokens")
+UNDOING_ROUND = Round(400, 3e-4, renamed=0.7, pieces="tokens")
 
 
 @dataclass
