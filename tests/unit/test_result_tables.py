@@ -63,6 +63,19 @@ def test_strategies_in_the_simulator() -> None:
         assert wrong(cells, found[name], [*measures, "success"]) == [], name
 
 
+def test_the_wide_regime() -> None:
+    found = summaries("simulator_wide")
+    measures = [SNR, COSINE, RATIO, "still/mixed_share", "still/mixed", "success"]
+    rows = table("simulator.md", "| strategy, wide |")
+    assert {name for name, *_ in rows} == set(found)
+    for name, *cells, difference, _, reach in rows:
+        one = found[name]
+        assert wrong(cells, one, measures) == [], name
+        assert agree(reach, one.intervals["reach"].mean, unit=0.01), name
+        if one.success_test is not None:
+            assert agree(difference, one.success_test.difference.mean, unit=0.01), name
+
+
 @pytest.mark.parametrize("error", ERRORS)
 def test_predictor_errors(error: str) -> None:
     found = summaries(ERRORS[error])
