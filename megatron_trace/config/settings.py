@@ -226,8 +226,7 @@ class AllocationConfig:
     bare_share: float | None = setting(
         None,
         "share of the budget for bare rollouts, the rest is for continuations (strategies that "
-        "branch); null: the "
-        "strategy's own",
+        "branch, but trace, which decides by its beliefs); null: the strategy's own",
         above=0,
         at_most=1,
     )

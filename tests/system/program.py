@@ -10,7 +10,6 @@ STEPS = 3
 SMALL = [
     f"run.steps={STEPS}",
     "allocation.budget=24",
-    "allocation.bare_share=0.6667",
     "allocation.pool=24",
     "rollout.concurrency=32",
     "evaluation.tasks=4",

@@ -23,7 +23,6 @@ SMALL = [
     "run.steps=500",
     "run.save_trees=false",
     "allocation.budget=24",
-    "allocation.bare_share=0.6667",
     "allocation.pool=24",
     "rollout.concurrency=32",
     "evaluation.every=0",

@@ -14,6 +14,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ VICTIMS = {
     "the engine": ("engine",),
     "torchrun": ("torchrun",),
 }
-"""Who is killed. Where a process is not there yet, rank 0 is killed in its place."""
+"""Who is killed."""
 
 END_S = 30.0
 """Time in which the guard must have ended all processes of a run."""
@@ -44,7 +45,7 @@ def role(process: Process) -> str:
         command = " ".join(process.cmdline())
     except psutil.Error:
         return ""
-    names = {"guard_process": "guard", "ray::": "worker", "VLLM::EngineCore": "engine"}
+    names = {"guard_process": "guard", "ray::Worker": "worker", "VLLM::EngineCore": "engine"}
     return next((one for text, one in names.items() if text in command), "")
 
 
@@ -69,15 +70,20 @@ def tag_of(ranks: list[Process]) -> str:
     return "none yet"
 
 
-def kill(torchrun: subprocess.Popen[str], victim: str) -> tuple[str, list[Process]]:
-    """Kill -9 the victim; returns who it was, and all processes of the run."""
-    found = processes(torchrun)
-    if not all(found.get(name) for name in VICTIMS[victim]):
-        victim = "rank 0" if found["rank"] else "torchrun"
-    for name in VICTIMS[victim]:
-        for process in found[name]:
-            process.kill()
-    return victim, found["all"]
+def kill(torchrun: subprocess.Popen[str], victim: str) -> list[Process]:
+    """Kill -9 the victim; returns all processes of the run, none if the run had ended by then."""
+    while torchrun.poll() is None:
+        # Processes may end while one looks at them.
+        with suppress(psutil.Error):
+            found = processes(torchrun)
+            if all(found.get(name) for name in VICTIMS[victim]):
+                for name in VICTIMS[victim]:
+                    for process in found[name]:
+                        process.kill()
+                return found["all"]
+        # Workers and engines come long after the start.
+        time.sleep(0.2)
+    return []
 
 
 def finish(torchrun: subprocess.Popen[str], log: Path, everyone: list[Process]) -> int:
@@ -133,8 +139,8 @@ def main() -> None:
                 target = rng.randrange(STEPS)
                 if wait(process, run_dir / "checkpoints", target, rng.uniform(0, seconds / 3)):
                     victim = rng.choice(args.victim or list(VICTIMS))
-                    victim, everyone = kill(process, victim)
-                    kills[victim] += 1
+                    everyone = kill(process, victim)
+                    kills[victim] += bool(everyone)
                     newest = max(complete(run_dir / "checkpoints"), default=0)
                     print(f"{run_dir.name}: killed {victim} after step {newest}", flush=True)
             # A run survives the death of its worker.

@@ -27,7 +27,7 @@ from megatron_trace.allocation.belief import all_alike, expected_root_value
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.price import Offers, effective_size
 from megatron_trace.allocation.solvers.greedy import best_units
-from megatron_trace.allocation.strategy import Strategy, check_pays
+from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import ROOT, Anchor, RolloutTree
 from megatron_trace.tree.backup import is_mixed
@@ -196,14 +196,10 @@ class Trace(Strategy):
     def check(self) -> None:
         """
         Raises:
-            SettingError: the budget does not pay for a probe, or a setting has no use here.
+            SettingError: the budget does not pay for a probe, or a share is out of bounds.
         """
         settings, probe = self.settings, self.options.probe
-        if settings.bare_share is not None:
-            remedy = (
-                "trace itself decides between roots and prefixes: remove it, or take trace_paper"
-            )
-            raise SettingError("allocation.bare_share", settings.bare_share, remedy)
+        check_bare_share(settings)
         if settings.unit.value == "tokens":
             check_pays(settings, probe)
         elif settings.budget < probe:

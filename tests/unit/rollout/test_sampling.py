@@ -61,7 +61,7 @@ def settings(strategy="trace_paper", budget=16, **others):
         group=4,
         calibrate=False,
         options=options,
-        **({} if strategy == "trace" else {"bare_share": 0.5}) | others,
+        **{"bare_share": 0.5} | others,
     )
 
 

@@ -133,9 +133,3 @@ def test_the_last_round_spends_all_and_no_round_too_much(trees, left, round) -> 
 def test_what_cannot_work_is_refused(settings, options, match) -> None:
     with pytest.raises(SettingError, match=match):
         trace(**settings, **options)
-
-
-def test_a_share_of_bare_rollouts_is_refused() -> None:
-    settings = AllocationConfig(strategy="trace", bare_share=0.5)
-    with pytest.raises(SettingError, match=r"allocation.bare_share = 0.5: trace itself decides"):
-        make_strategy(settings)
