@@ -109,10 +109,10 @@ class Allocator:
             self._carried = state["carried"]
 
     def _budget(self) -> float:
-        """What the next step may cost: at least one group, so that no step is empty."""
+        """What the next step may cost: at least the strategy's least, so that no step is empty."""
         # Tokens spent too many in one step could leave the next step with too few for any group.
-        group = self._settings.group * self._root_cost() if self._in_tokens else 0.0
-        return max(self._settings.budget + self._carried, group)
+        least = self.strategy.least * self._root_cost() if self._in_tokens else 0.0
+        return max(self._settings.budget + self._carried, least)
 
     def _root_cost(self) -> float:
         """Expected cost of a bare rollout."""

@@ -25,28 +25,28 @@ Floats = NDArray[np.float64]
 WINDOW = 600
 """Outcomes of each kind of anchor that the weights are fitted to."""
 
-START_WEIGHT = 1.0
+PULL = 1.0
 """Strength of the pull of the fitted weights towards what they begin with: nats at a distance of 1."""
 
 RETAINED = 0.5
 """Factor on a task's remembered outcomes whenever it is visited again."""
 
 
-class Worth(NamedTuple):
-    """How much what is known of one kind of anchor is worth.
+class BeliefParameters(NamedTuple):
+    """What is fitted of the beliefs of one kind of anchor.
 
     Attributes:
         log_concentration: ln κ.
         slope, root_slope, shift: s, s' and c of the prior's mean.
-        evidence: of prefixes γ, the decay of evidence with distance; of roots the weight of
-            outcomes of earlier visits.
+        decay: γ, the weight of evidence at distance 1. Of a root, outcomes of this step are at
+            distance 0 and those of earlier visits at distance 1.
     """
 
     log_concentration: float
     slope: float
     root_slope: float
     shift: float
-    evidence: float
+    decay: float
 
     def __call__(self, logits: Floats, known: Floats) -> Belief:
         """Beliefs, [n].
@@ -58,35 +58,40 @@ class Worth(NamedTuple):
         """
         mean = expit(logits @ np.array([self.slope, self.root_slope]) + self.shift)
         start = prior(mean, float(np.exp(self.log_concentration)))
-        weighted = known @ weights(self.evidence)[: known.shape[-1]]
+        weighted = known @ weights(self.decay)[: known.shape[-1]]
         return Belief(start.alpha + weighted[:, 0], start.beta + weighted[:, 1])
 
 
-START = {"root": Worth(0.0, 1.0, 0.0, 0.0, 0.3), "prefix": Worth(0.0, 0.5, 0.5, 0.0, 0.7)}
+START = {
+    "root": BeliefParameters(0.0, 1.0, 0.0, 0.0, 0.3),
+    "prefix": BeliefParameters(0.0, 0.5, 0.5, 0.0, 0.7),
+}
 
 BOUNDS = [(-3.0, 4.0), (0.0, 3.0), (0.0, 3.0), (-3.0, 3.0), (0.01, 0.99)]
-"""Of the numbers of `Worth`, in their order."""
+"""Of the numbers of `BeliefParameters`, in their order."""
 
 
 class _Outcome(NamedTuple):
     """An outcome of an anchor, and what was known before it.
 
     Attributes:
-        logits, known: as `Worth` takes them.
+        logits, known: as `BeliefParameters` takes them.
         original: reward of the rollout that added the anchor; 0 of a root.
+        first: whether it is the first continuation of its anchor; false of a root.
     """
 
     logits: list[float]
     known: list[list[float]]
     reward: float
     original: float
+    first: bool
 
 
 class Beliefs:
     """Beliefs about roots and prefixes, and a memory of the tasks' earlier visits."""
 
     def __init__(self) -> None:
-        self._worth = dict(START)
+        self._parameters = dict(START)
         self._window: dict[str, deque[_Outcome]] = {kind: deque(maxlen=WINDOW) for kind in START}
         self._visits: dict[str, list[float]] = {}
 
@@ -95,7 +100,7 @@ class Beliefs:
         logits = np.array([[_logit(tree, ROOT), 0.0] for tree in trees]).reshape(-1, 2)
         # Continuations tell nothing about the root: their anchors were picked for an outcome.
         known = [np.stack([_bare_outcomes(tree), self._visit(tree)], axis=-1) for tree in trees]
-        return self._worth["root"](logits, np.array(known).reshape(-1, 2, 2))
+        return self._parameters["root"](logits, np.array(known).reshape(-1, 2, 2))
 
     def prefixes(self, tree: RolloutTree, anchors: list[Anchor]) -> Belief:
         """What is believed of turns of a tree that has rollouts, [anchors]."""
@@ -106,7 +111,7 @@ class Beliefs:
             distance = distances(found, tree.path(anchor))[:, -1]
             known.append(counts(distance, found.reward))
         shape = (len(anchors), 2, FARTHEST + 1)
-        return self._worth["prefix"](
+        return self._parameters["prefix"](
             np.array(logits).reshape(-1, 2), np.array(known).reshape(shape)
         )
 
@@ -117,10 +122,13 @@ class Beliefs:
                 self._window[kind] += outcomes
         for kind, window in self._window.items():
             if window:
-                self._worth[kind] = _fitted(list(window), START[kind], self._worth[kind])
+                self._parameters[kind] = _fitted(list(window), START[kind], self._parameters[kind])
+        # A task may be twice in a pool that is larger than the data.
+        seen: dict[str, Floats] = {}
         for tree in trees:
-            seen = RETAINED * self._visit(tree) + _bare_outcomes(tree)
-            self._visits[str(tree.task["id"])] = seen.tolist()
+            task = str(tree.task["id"])
+            seen[task] = seen.get(task, RETAINED * self._visit(tree)) + _bare_outcomes(tree)
+        self._visits |= {task: counted.tolist() for task, counted in seen.items()}
 
     def _planned(self, tree: RolloutTree) -> dict[str, list[_Outcome]]:
         """Kind of anchor -> outcomes of the rollouts that were planned at such anchors."""
@@ -140,30 +148,33 @@ class Beliefs:
         the rollout they branch from. Called before `observe`.
         """
         numbers = {}
-        continuations = [one for tree in trees for one in self._planned(tree)["prefix"]]
-        if continuations:
-            logits, known, _, original = _columns(continuations)
-            success = self._worth["prefix"](logits, known).mean
+        # Of several continuations of an anchor that were planned together, the later ones are
+        # judged by the outcome of the first. That was not known in the plan.
+        planned = [one for tree in trees for one in self._planned(tree)["prefix"]]
+        first = [one for one in planned if one.first]
+        if first:
+            logits, known, _, original = _columns(first)
+            success = self._parameters["prefix"](logits, known).mean
             numbers["belief_flip_rate"] = float(np.mean(np.abs(original - success)))
-        for kind, worth in self._worth.items():
-            numbers[f"belief_concentration_{kind}"] = float(np.exp(worth.log_concentration))
-            numbers[f"belief_slope_{kind}"] = worth.slope
-        numbers["belief_visit_weight"] = self._worth["root"].evidence
-        numbers["belief_decay"] = self._worth["prefix"].evidence
+        for kind, fitted in self._parameters.items():
+            numbers[f"belief_concentration_{kind}"] = float(np.exp(fitted.log_concentration))
+            numbers[f"belief_slope_{kind}"] = fitted.slope
+        numbers["belief_visit_weight"] = self._parameters["root"].decay
+        numbers["belief_decay"] = self._parameters["prefix"].decay
         return numbers
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must know, as JSON data."""
         return {
-            "worth": {kind: list(worth) for kind, worth in self._worth.items()},
+            "parameters": {kind: list(fitted) for kind, fitted in self._parameters.items()},
             "window": {kind: [list(row) for row in rows] for kind, rows in self._window.items()},
-            "visits": self._visits,
+            "visits": dict(self._visits),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         for kind in START:
-            self._worth[kind] = Worth(*state["worth"][kind])
+            self._parameters[kind] = BeliefParameters(*state["parameters"][kind])
             rows = [_Outcome(*row) for row in state["window"][kind]]
             self._window[kind] = deque(rows, maxlen=WINDOW)
         self._visits = {task: list(seen) for task, seen in state["visits"].items()}
@@ -174,49 +185,53 @@ def _planned_outcomes(tree: RolloutTree, visit: Floats) -> list[tuple[str, _Outc
     found = paths(tree)
     outcomes = []
     bare = np.zeros(2)
+    continued: set[Anchor] = set()
     for number, (turns, depth) in enumerate(zip(found.turns, found.anchor, strict=True)):
-        reward = float(found.reward[number])
-        if depth == 0:
-            known = np.stack([bare, visit], axis=-1)
-            logits, original = [_logit(tree, ROOT), 0.0], 0.0
+        reward, anchor = float(found.reward[number]), turns[depth]
+        logits = [_logit(tree, anchor), 0.0 if anchor == ROOT else _logit(tree, ROOT)]
+        if anchor == ROOT:
+            # Whether a root is sampled again after a continuation depends on how that ended, which
+            # the belief about the root leaves out. So these outcomes would bias the fit.
+            if not continued:
+                known = np.stack([bare, visit], axis=-1)
+                outcome = _Outcome(logits, known.tolist(), reward, original=0.0, first=False)
+                outcomes.append(("root", outcome))
             bare = bare + np.array([reward, 1 - reward])
-            kind = "root"
-        else:
-            distance = distances(found, turns[: depth + 1])[:number, -1]
-            known = counts(distance, found.reward[:number])
-            logits = [_logit(tree, turns[depth]), _logit(tree, ROOT)]
-            original = float(found.reward[tree.turns[turns[depth]].rollout])
-            kind = "prefix"
-        outcomes.append((kind, _Outcome(logits, known.tolist(), reward, original)))
+            continue
+        distance = distances(found, turns[: depth + 1])[:number, -1]
+        known = counts(distance, found.reward[:number])
+        original = float(found.reward[tree.turns[anchor].rollout])
+        first = anchor not in continued
+        outcomes.append(("prefix", _Outcome(logits, known.tolist(), reward, original, first)))
+        continued.add(anchor)
     return outcomes
 
 
-def _fitted(window: list[_Outcome], start: Worth, now: Worth) -> Worth:
-    """The `Worth` that predicts the window best: log loss, pulled to `start`."""
+def _fitted(
+    window: list[_Outcome], start: BeliefParameters, now: BeliefParameters
+) -> BeliefParameters:
+    """The `BeliefParameters` that predicts the window best: log loss, pulled to `start`."""
     logits, known, reward, _ = _columns(window)
 
     def loss(parameters: Floats) -> float:
-        p = Worth(*parameters)(logits, known).mean
+        p = BeliefParameters(*parameters)(logits, known).mean
         log_likelihood = xlogy(reward, p) + xlog1py(1 - reward, -p)
-        pull = START_WEIGHT * float(np.sum((parameters - np.array(start)) ** 2))
+        pull = PULL * float(np.sum((parameters - np.array(start)) ** 2))
         return pull - float(log_likelihood.sum())
 
-    bounds = [limit if value or kind else (0.0, 0.0) for limit, value, kind in _limits(start)]
+    bounds = list(BOUNDS)
+    if start.root_slope == 0.0:
+        # A root has no root above it.
+        bounds[2] = (0.0, 0.0)
     best = minimize(loss, np.array(now), method="L-BFGS-B", bounds=bounds).x
-    return Worth(*best.tolist())
+    return BeliefParameters(*best.tolist())
 
 
 def _columns(outcomes: list[_Outcome]) -> tuple[Floats, Floats, Floats, Floats]:
     """The fields of `_Outcome`, each as an array whose first dimension is the outcome."""
-    logits, known, reward, original = (np.array(column) for column in zip(*outcomes, strict=True))
+    columns = zip(*outcomes, strict=True)
+    logits, known, reward, original, _ = (np.array(column) for column in columns)
     return logits, known, reward, original
-
-
-def _limits(start: Worth) -> list[tuple[tuple[float, float], float, bool]]:
-    """Bounds, where each number starts, and whether it is fitted: a root's `root_slope` is not."""
-    is_root = start.root_slope == 0.0
-    free = [True, True, not is_root, True, True]
-    return list(zip(BOUNDS, start, free, strict=True))
 
 
 def _bare_outcomes(tree: RolloutTree) -> Floats:

@@ -24,6 +24,7 @@ class PlanningView:
         trees: all candidates of the step, also those without rollouts.
         pending: of each tree, rollouts that have been planned and have not ended (strategies that
             stream).
+        failed: of each tree, rollouts of this step that failed in their environment.
         round: 0 in the first plan of the step, then 1, 2, ...
         total: rollouts that the step's whole budget pays for.
         left: what is left of the budget, in the budget's unit; pending rollouts are paid.
@@ -37,6 +38,7 @@ class PlanningView:
 
     trees: Sequence[RolloutTree]
     pending: Sequence[Mapping[Anchor, int]]
+    failed: Sequence[int]
     round: int
     total: int
     left: float

@@ -47,7 +47,10 @@ class Offers:
     correlation: float
 
     def gain(self, price: float) -> Floats:
-        """Of each tree's probe, for each of its cost, [trees]; −inf for mixed trees."""
+        """Expected surplus of each tree's probe per unit of its cost, less the price, [trees].
+
+        It is −inf for mixed trees.
+        """
         after = self.size + self.probe
         full = self._full(after, price)
         surplus = effective_size(full, self.correlation) - price * (full - after)

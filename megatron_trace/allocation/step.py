@@ -39,11 +39,13 @@ class AllocationStep:
     total: int
     in_tokens: bool
     _pending: list[Counter[Anchor]] = field(init=False)
+    _failed: list[int] = field(init=False)
     _round: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         _check_predictions(turn for tree in self.trees for turn in tree.turns)
         self._pending = [Counter() for _ in self.trees]
+        self._failed = [0] * len(self.trees)
 
     def plan(self) -> Plans:
         """The next rollouts of each tree.
@@ -84,6 +86,7 @@ class AllocationStep:
         The tree stays as it is. It is paid so that a tool that always fails ends the step.
         """
         self.left -= self.cost(self.trees[tree], anchor)
+        self._failed[tree] += 1
         self._no_longer_pending(tree, anchor)
 
     def _no_longer_pending(self, tree: int, anchor: Anchor) -> None:
@@ -118,6 +121,7 @@ class AllocationStep:
         return PlanningView(
             trees=self.trees,
             pending=self._pending,
+            failed=self._failed,
             round=self._round,
             total=self.total,
             left=left,

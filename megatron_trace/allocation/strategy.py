@@ -57,6 +57,11 @@ class Strategy:
         """
         check_group(self.settings)
 
+    @property
+    def least(self) -> int:
+        """Fewest rollouts that make a step: a budget of tokens is never less than their cost."""
+        return self.settings.group
+
     def candidates(self, rollouts: int) -> int:
         """Number of candidate tasks of a step whose budget pays for `rollouts`."""
         return max(1, rollouts // self.settings.group)

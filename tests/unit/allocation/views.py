@@ -16,6 +16,7 @@ def planning_view(
     left: float | None = None,
     cost=None,
     beliefs: Beliefs | None = None,
+    failed: list[int] | None = None,
 ) -> PlanningView:
     """Predictions as they are; what the trees' rollouts leave of `total`, where `left` is not
     given. Beliefs: those of a run that begins, where none are given.
@@ -24,6 +25,7 @@ def planning_view(
     return PlanningView(
         trees=trees,
         pending=[{} for _ in trees],
+        failed=[0] * len(trees) if failed is None else failed,
         round=round,
         total=total,
         left=total - spent if left is None else left,
