@@ -1,4 +1,4 @@
-"""What the allocator believes: predictions, evidence, and how much each is worth, fitted online.
+"""Beliefs about the anchors of a step, and the online fit of their parameters.
 
 The mean of a prior is σ(s·logit v + s'·logit v' + c), with the prediction v of the anchor and v' of
 its task's root (s' = 0 for a root itself). Slopes, shift, concentration and the weight of evidence

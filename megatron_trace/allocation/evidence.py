@@ -16,7 +16,7 @@ from megatron_trace.tree import RolloutTree
 Floats = NDArray[np.float64]
 
 FARTHEST = 8
-"""Rollouts that are further away count as if they were so many turns away."""
+"""Largest distance: a rollout that is further away counts as if it were at this one."""
 
 
 class Paths(NamedTuple):

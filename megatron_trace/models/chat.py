@@ -43,7 +43,7 @@ class TextCodec:
         """Token ids of a text, control tokens' texts as ordinary text.
 
         Args:
-            enough: of a text with at least so many tokens, as many may do. A very long text is then
+            enough: of a longer text, this number of tokens may do. A very long text is then
                 not tokenized to its end.
 
         Raises:

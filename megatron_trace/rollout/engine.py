@@ -56,7 +56,7 @@ class Engine(Protocol):
         Several threads may call it.
 
         Args:
-            enough: of a text with at least so many tokens, as many may do; None: all.
+            enough: of a longer text, this number of tokens may do; None: all.
         """
         ...
 
