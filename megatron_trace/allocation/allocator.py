@@ -9,7 +9,7 @@ from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.registry import make_strategy
 from megatron_trace.allocation.step import AllocationStep
 from megatron_trace.config import AllocationConfig, BudgetUnit
-from megatron_trace.tree import ROOT, Requires, RolloutTree
+from megatron_trace.tree import ROOT, Requires, RolloutTree, by_histories
 
 SURPLUS_CANDIDATES = 1.5
 """Candidates seen with a budget of tokens, as a multiple of what expected lengths need.
@@ -60,6 +60,7 @@ class Allocator:
         budget = self._budget()
         return AllocationStep(
             list(trees),
+            self._settings.merge,
             self.strategy,
             self._cost,
             self._calibration,
@@ -78,9 +79,10 @@ class Allocator:
         """
         sampled = [tree for tree in step.trees if tree.rollouts]
         # The metrics judge the calibration that the step was planned with, so they come first.
-        metrics = self._calibration.metrics(sampled) | self._beliefs.metrics(sampled)
+        seen = [by_histories(tree).tree for tree in sampled] if self._settings.merge else sampled
+        metrics = self._calibration.metrics(sampled) | self._beliefs.metrics(seen)
         self._calibration.observe(sampled)
-        self._beliefs.observe(sampled)
+        self._beliefs.observe(seen)
         self._cost.observe(sampled)
         self.strategy.observe(sampled)
         # Tokens left over, or spent too many, are carried to the next step, so that a budget of

@@ -13,7 +13,7 @@ from megatron_trace.allocation.calibration import Calibration
 from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.planning_view import PlanningView, Plans
 from megatron_trace.allocation.strategy import Strategy
-from megatron_trace.tree import ROOT, Anchor, RolloutTree, Turn
+from megatron_trace.tree import ROOT, Anchor, Histories, RolloutTree, Turn, as_sampled, by_histories
 
 
 @dataclass
@@ -22,6 +22,7 @@ class AllocationStep:
 
     Attributes:
         trees: all candidates of the step, grown as rollouts end.
+        merge: whether the strategy sees equal histories as one.
         strategy, cost, calibration, beliefs: the allocator's; they do not change during a step.
         seed: name from which the random numbers of the step's plans are derived.
         left: what is left of the budget; rollouts are paid when they end.
@@ -30,6 +31,7 @@ class AllocationStep:
     """
 
     trees: list[RolloutTree]
+    merge: bool
     strategy: Strategy
     cost: RolloutCost
     calibration: Calibration
@@ -38,12 +40,14 @@ class AllocationStep:
     left: float
     total: int
     in_tokens: bool
+    _histories: list[Histories] = field(init=False)
     _pending: list[Counter[Anchor]] = field(init=False)
     _failed: list[int] = field(init=False)
     _round: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         _check_predictions(turn for tree in self.trees for turn in tree.turns)
+        self._histories = [as_sampled(tree) for tree in self.trees]
         self._pending = [Counter() for _ in self.trees]
         self._failed = [0] * len(self.trees)
 
@@ -63,6 +67,10 @@ class AllocationStep:
         for plan in self.strategy.plan(self._view(left)):
             plans.append({anchor: int(count) for anchor, count in plan.items() if count})
         self._check(plans, left)
+        plans = [
+            {seen.first[anchor]: count for anchor, count in plan.items()}
+            for seen, plan in zip(self._histories, plans, strict=True)
+        ]
         self._round += 1
         for pending, plan in zip(self._pending, plans, strict=True):
             pending.update(plan)
@@ -77,6 +85,7 @@ class AllocationStep:
         _check_predictions(turns)
         grown = self.trees[tree]
         grown.graft(anchor, turns)
+        self._histories[tree] = by_histories(grown) if self.merge else as_sampled(grown)
         self.left -= self.cost.spent(grown, len(grown.rollouts) - 1)
         self._no_longer_pending(tree, anchor)
 
@@ -119,8 +128,11 @@ class AllocationStep:
         # Every round has its own generator, derived from names alone. So a resumed run draws the
         # same numbers, and a draw more in one round changes nothing in the next.
         return PlanningView(
-            trees=self.trees,
-            pending=self._pending,
+            trees=[seen.tree for seen in self._histories],
+            pending=[
+                _by_turn(pending, seen.turn_of)
+                for pending, seen in zip(self._pending, self._histories, strict=True)
+            ],
             failed=self._failed,
             round=self._round,
             total=self.total,
@@ -136,9 +148,9 @@ class AllocationStep:
         name = self.strategy.settings.strategy
         if len(plans) != len(self.trees):
             raise RuntimeError(f"strategy {name} planned {len(plans)} trees of {len(self.trees)}")
-        for tree, plan in zip(self.trees, plans, strict=True):
+        for seen, plan in zip(self._histories, plans, strict=True):
             for anchor, count in plan.items():
-                if count < 0 or not _can_continue(tree, anchor):
+                if count < 0 or not _can_continue(seen.tree, anchor):
                     raise RuntimeError(
                         f"strategy {name} planned {count} rollouts from anchor {anchor}"
                     )
@@ -151,6 +163,14 @@ class AllocationStep:
 
 def _can_continue(tree: RolloutTree, anchor: Anchor) -> bool:
     return 0 <= anchor < len(tree.turns) and not tree.turns[anchor].terminal
+
+
+def _by_turn(pending: Counter[Anchor], turn_of: Sequence[int]) -> Counter[Anchor]:
+    """Rollouts under way at the turns that a strategy sees."""
+    seen: Counter[Anchor] = Counter()
+    for anchor, count in pending.items():
+        seen[turn_of[anchor]] += count
+    return seen
 
 
 def _hash(name: str) -> int:

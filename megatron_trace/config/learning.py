@@ -113,6 +113,11 @@ class AdvantageConfig:
         "leaves whose "
         "outcome led to the choice of an anchor (unbiased)",
     )
+    merge: bool = setting(
+        False,
+        "rollouts of a task with the same actions and observations so far share these turns: "
+        "estimator and predictor see the outcomes of all of them",
+    )
     filter_groups: bool = setting(
         False,
         "trees without both a success and a failure teach only the predictor and count in no mean",

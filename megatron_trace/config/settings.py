@@ -242,6 +242,11 @@ class AllocationConfig:
         "have been seen",
         at_least=0,
     )
+    merge: bool = setting(
+        False,
+        "rollouts of a task with the same actions and observations so far share these turns: the "
+        "strategy sees one anchor, and what all of them tell about it",
+    )
     options: dict[str, Any] = setting(
         {},
         "strategy -> options of that strategy (allocation.options.trace.probe=4)",

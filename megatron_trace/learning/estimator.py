@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from megatron_trace.config import AdvantageConfig
 from megatron_trace.config.plugins import NoOptions, PluginKind, functions_called, takes
-from megatron_trace.tree import RolloutTree
+from megatron_trace.tree import RolloutTree, by_histories
 
 Estimator = Callable[[RolloutTree], NDArray[np.float64]]
 """An estimator with its settings filled in: tree -> advantages [turns]."""
@@ -44,7 +44,8 @@ tests.
 
 
 def make_estimator(settings: AdvantageConfig) -> Estimator:
-    """The estimator that `settings` names, with its options.
+    """The estimator that `settings` names, with its options; with `merge` it sees equal histories
+    as one, and every turn gets the advantage of its history.
 
     Raises:
         SettingError: there is none, or its options cannot work.
@@ -52,6 +53,12 @@ def make_estimator(settings: AdvantageConfig) -> Estimator:
     name = DEFAULT if settings.name is None else settings.name
     estimate = ESTIMATORS.find(name)
     options = ESTIMATORS.options(name, settings.options)
-    if isinstance(options, NoOptions):
-        return lambda tree: estimate(tree, settings)
-    return lambda tree: estimate(tree, settings, options)
+    given = (settings,) if isinstance(options, NoOptions) else (settings, options)
+    if settings.merge:
+        return lambda tree: _of_histories(tree, lambda merged: estimate(merged, *given))
+    return lambda tree: estimate(tree, *given)
+
+
+def _of_histories(tree: RolloutTree, estimate: Estimator) -> NDArray[np.float64]:
+    merged, turn_of, _ = by_histories(tree)
+    return estimate(merged)[list(turn_of)]

@@ -11,7 +11,7 @@ from megatron_trace.config import AdvantageConfig, Backup
 from megatron_trace.learning.estimator import Estimator, make_estimator
 from megatron_trace.learning.groups import EPSILON
 from megatron_trace.learning.overlong import shape_rewards
-from megatron_trace.tree import ROOT, RolloutTree, Turn, leaf_statistics
+from megatron_trace.tree import ROOT, RolloutTree, Turn, as_sampled, by_histories, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
 
 COLUMNS: dict[str, type[np.generic]] = {
@@ -99,10 +99,12 @@ def _rows(
     # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and
     # whether the tree has a contrast, are facts about the task.
     advantages = estimate(_shaped(tree, settings, longest))
-    _, success, deviation = leaf_statistics(tree)
-    if settings.backup is Backup.unbiased:
-        _, success, _ = sampled_statistics(tree)
+    merged, turn_of, _ = by_histories(tree) if settings.merge else as_sampled(tree)
+    _, success, deviation = leaf_statistics(merged)
     filtered = settings.filter_groups and bool(deviation[ROOT] <= EPSILON)
+    if settings.backup is Backup.unbiased:
+        _, success, _ = sampled_statistics(merged)
+    success = success[list(turn_of)]
     if filtered:
         advantages = np.zeros_like(advantages)
     seen: set[int] = set()

@@ -138,6 +138,13 @@ class History:
         found = [OmegaConf.select(OmegaConf.create(self.config), path) for path in paths]
         return [str(value) for value in found if value]
 
+    @property
+    def merges(self) -> bool:
+        """Whether the run took equal histories for one, in its allocation or in its advantages."""
+        config = OmegaConf.create(self.config)
+        paths = ("allocation.merge", "learning.advantage.merge")
+        return any(OmegaConf.select(config, path) for path in paths)
+
     def progress(self) -> str:
         """How many steps were done, and of how many."""
         done = len(self.rows)

@@ -11,6 +11,7 @@ from megatron_trace.report.page import Tile, write_page
 from megatron_trace.report.tree_drawing import draw_tree
 from megatron_trace.report.tree_text import Decode
 from megatron_trace.report.words import short
+from megatron_trace.tree import by_histories
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,18 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
             "health": run_charts.health_charts(history),
         },
         has_continuations=history.total("continuations") > 0,
-        trees=_drawn_trees(run_dir, decode),
+        trees=_drawn_trees(run_dir, decode, merge=history.merges),
         events=history.events(),
         settings=history.config_text,
     )
 
 
-def _drawn_trees(run_dir: Path, decode: Decode) -> list[DrawnTree]:
+def _drawn_trees(run_dir: Path, decode: Decode, *, merge: bool) -> list[DrawnTree]:
     drawn = []
     for exemplar in choose_exemplars(run_dir):
         caption = f"Step {exemplar.step}. {exemplar.why}"
-        drawn.append(DrawnTree(draw_tree(exemplar.tree, decode), caption))
+        tree = by_histories(exemplar.tree).tree if merge else exemplar.tree
+        drawn.append(DrawnTree(draw_tree(tree, decode), caption))
     return drawn
 
 

@@ -46,9 +46,10 @@ def sampled_statistics(tree: RolloutTree) -> Statistics:
 
     `leaf_statistics` mixes in outcomes that decided what was sampled: an anchor is often continued
     because its own rollout ended oddly. Here V̂(y) is the mean over the continuations taken at y,
-    if there are any (at the root: over the bare rollouts), else the outcome of the one rollout that
-    sampled y. Continuations of a later turn do not count. So V̂(y) of an anchor whose continuations
-    were planned at once has the expectation V(y), whatever the choice of the anchor looked at.
+    if there are any (at the root: over the bare rollouts), else over the rollouts that sampled y.
+    That is one rollout unless equal histories are one turn (`by_histories`). Continuations of a
+    later turn do not count. So V̂(y) of an anchor whose continuations were planned at once has the
+    expectation V(y), whatever the choice of the anchor looked at.
 
     Two biases remain; see docs/advantages.md. An anchor that was left alone has the outcome for
     which it was left alone. Continuations that were added because of what earlier ones brought lean
@@ -57,29 +58,28 @@ def sampled_statistics(tree: RolloutTree) -> Statistics:
     Returns:
         count, mean, deviation: arrays of shape [turns]. The count is that of the rewards in the
         mean. The deviation, of the population, is that of all rewards which V̂(y) is compared with:
-        of the continuations and of the rollout that sampled y. It is 0 at a turn that was not
-        continued. All are 0 for a root from which nothing was sampled.
+        of the continuations and of the rollouts that sampled y. It is 0 at a turn of one rollout
+        that was not continued. All are 0 for a root from which nothing was sampled.
     """
-    turns = len(tree.turns)
-    # The root has no rollout: its -1 takes the additional last entry, which is 0.
-    outcome = np.zeros(len(tree.rollouts) + 1)
+    # Number, sum and sum of squares of the rewards, of each kind.
+    sampled, continued = np.zeros((2, 3, len(tree.turns)))
     for leaf in tree.leaves():
-        outcome[tree.turns[leaf].rollout] = tree.turns[leaf].reward
-    rollout_of = np.array([turn.rollout for turn in tree.turns])
-    was_sampled, own = rollout_of >= 0, outcome[rollout_of]
-
-    anchors = np.array([rollout.anchor for rollout in tree.rollouts], dtype=np.int64)
-    continued = np.bincount(anchors, minlength=turns)
-    total = np.bincount(anchors, outcome[:-1], minlength=turns)
-    squares = np.bincount(anchors, outcome[:-1] ** 2, minlength=turns)
-
-    count = np.where(continued > 0, continued, was_sampled).astype(np.int64)
-    mean = np.where(continued > 0, total / np.maximum(continued, 1), own)
-    # With the own rollout: of a single continuation alone the deviation would be 0, and the
-    # contrast between the two would be lost.
-    compared = np.maximum(continued + was_sampled, 1)
-    deviation = _deviation((squares + own**2) / compared, (total + own) / compared)
-    return count, mean, np.where(continued > 0, deviation, 0.0)
+        turn = tree.turns[leaf]
+        moments = np.array([1.0, turn.reward, turn.reward**2])
+        anchor = tree.rollouts[turn.rollout].anchor
+        continued[:, anchor] += moments
+        index = leaf
+        while index != anchor:
+            sampled[:, index] += moments
+            index = tree.turns[index].parent
+    taken = np.where(continued[0] > 0, continued, sampled)
+    mean = taken[1] / np.maximum(taken[0], 1)
+    # With the rollouts that sampled the turn: of a single continuation alone the deviation would
+    # be 0, and the contrast between the two would be lost.
+    compared = continued + sampled
+    number = np.maximum(compared[0], 1)
+    deviation = _deviation(compared[2] / number, compared[1] / number)
+    return taken[0].astype(np.int64), mean, deviation
 
 
 def _deviation(mean_square: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

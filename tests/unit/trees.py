@@ -58,3 +58,19 @@ def grown_trees(draw: st.DrawFn) -> RolloutTree:
             new = chain(1000 * (number + 1), draw(st.integers(1, 3)), draw(rewards))
             tree.graft(draw(st.sampled_from(anchors)), new)
     return tree
+
+
+@st.composite
+def alike_trees(draw: st.DrawFn) -> RolloutTree:
+    """Trees as `grown_trees`, whose rollouts often begin alike."""
+    rewards = st.sampled_from([0.0, 1.0, 0.25])
+    tree = empty_tree()
+    for _ in range(draw(st.integers(1, 4))):
+        first = draw(st.sampled_from([100, 200]))
+        tree.graft(ROOT, chain(first, draw(st.integers(1, 4)), draw(rewards)))
+    for _ in range(draw(st.integers(0, 5))):
+        if anchors := tree.prefixes(of_continuations=True):
+            first = draw(st.sampled_from([110, 120, 210, 1000]))
+            new = chain(first, draw(st.integers(1, 3)), draw(rewards))
+            tree.graft(draw(st.sampled_from(anchors)), new)
+    return tree

@@ -9,6 +9,7 @@ from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
 from tests.unit.allocation.views import roots
+from tests.unit.trees import chain
 
 
 def test_a_budget_of_tokens_is_met_over_the_steps() -> None:
@@ -49,6 +50,31 @@ def test_a_strategy_that_overspends_is_stopped() -> None:
     step = allocator.begin(roots(0.5), "step 1")
     with pytest.raises(RuntimeError, match="planned 9 rollouts where 8 are left"):
         step.plan()
+
+
+class OnePrefix(Strategy):
+    """Three rollouts, then one more from every prefix."""
+
+    def plan(self, view):
+        if view.round == 0:
+            return view.at_roots({0: 3})
+        self.seen = view.trees[0]
+        return [dict.fromkeys(self.seen.prefixes(), 1)] if view.round == 1 else view.nothing()
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_strategy_sees_equal_histories_as_one_anchor(merge: bool) -> None:
+    allocator = Allocator(AllocationConfig(strategy="uniform", budget=8, merge=merge))
+    allocator.strategy = strategy = OnePrefix(AllocationConfig(budget=8))
+    step = allocator.begin(roots(0.5), "step 1")
+    assert step.plan() == [{ROOT: 3}]
+    step.ended(0, ROOT, chain(100, 2, 1.0))  # turns 1 and 2
+    step.ended(0, ROOT, chain(200, 2, 0.0))  # 3 and 4
+    step.ended(0, ROOT, chain(100, 2, 0.0))  # 5 and 6
+    # The rollout is taken from the first of equal anchors.
+    assert step.plan() == [{1: 1, 3: 1} if merge else {1: 1, 3: 1, 5: 1}]
+    assert len(strategy.seen.prefixes()) == (2 if merge else 3)
+    assert len(step.trees[0].turns) == 7
 
 
 class Listening(Strategy):

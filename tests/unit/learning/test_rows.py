@@ -10,7 +10,7 @@ from megatron_trace.learning import ESTIMATORS, make_estimator, rows_from_tree
 from megatron_trace.learning.rows import COLUMNS
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
-from tests.unit.trees import bare_tree, chain, grown_trees
+from tests.unit.trees import alike_trees, bare_tree, chain, empty_tree, grown_trees, turn
 
 
 @given(grown_trees())
@@ -30,9 +30,10 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
 
 @given(grown_trees(), st.data())
 def test_turns_without_tokens_add_nothing(tree: RolloutTree, data: st.DataObject) -> None:
-    for turn in tree.turns[1:]:
+    for index in range(1, len(tree.turns)):
         if data.draw(st.booleans()):
-            turn.action_ids, turn.logprobs, turn.versions, turn.observation_ids = [], [], [], []
+            one = tree.turns[index]
+            one.action_ids, one.logprobs, one.versions, one.observation_ids = [], [], [], []
     for leaf, row in zip(tree.leaves(), rows_from_tree(tree), strict=True):
         assert row.tokens.tolist() == tree.history_ids(leaf)
         assert {len(getattr(row, name)) for name in COLUMNS} == {len(row.tokens)}
@@ -64,6 +65,40 @@ def test_what_is_learned_carries_its_turns_numbers(
             if row.predict[end - 1]:
                 assert row.target[end - 1] == np.float32(success[index])
             start = end
+
+
+def test_equal_histories_share_credit_and_target_and_are_learned_from_for_each() -> None:
+    tree = empty_tree()
+    tree.graft(ROOT, [turn(100), turn(110, reward=1.0)])
+    tree.graft(ROOT, [turn(100), turn(120, reward=0.0)])
+    tree.graft(ROOT, [turn(200), turn(210, reward=0.0)])
+    settings = AdvantageConfig(merge=True, std=False)
+    # Both turns of token 100 lead from 1/3 to 1/2. Behind them there is a second contrast.
+    leads, wins, loses = 1 / 6, (2 / 3 + 1 / 2) / 2, -(1 / 3 + 1 / 2) / 2
+    expected = [0.0, leads, wins, leads, loses, -1 / 3, -1 / 3]
+    assert make_estimator(settings)(tree) == pytest.approx(expected)
+    rows = rows_from_tree(tree, settings)
+    assert [row.target[row.predict].tolist() for row in rows] == [
+        pytest.approx([1 / 3, 0.5]),
+        [0.5],
+        [0.0],
+    ]
+    for row in rows:
+        assert row.learn.sum() == 4
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "pcl"])
+@given(tree=alike_trees())
+def test_a_rollouts_own_credit_is_the_same_in_sum_with_equal_histories_merged(
+    name: str, tree: RolloutTree
+) -> None:
+    """Whole rollouts are credited by these, so merging only deals a turn's credit out evenly."""
+    plain = make_estimator(AdvantageConfig(name=name))(tree)
+    merged = make_estimator(AdvantageConfig(name=name, merge=True))(tree)
+    for first in {tuple(tree.history_ids(index)) for index in range(1, len(tree.turns))}:
+        same = [i for i in range(1, len(tree.turns)) if tuple(tree.history_ids(i)) == first]
+        leaves = [sum(same_turn in tree.path(leaf) for leaf in tree.leaves()) for same_turn in same]
+        assert merged[same] @ leaves == pytest.approx(plain[same] @ leaves, abs=1e-9)
 
 
 @given(grown_trees())

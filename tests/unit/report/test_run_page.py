@@ -125,3 +125,15 @@ def test_without_such_trees_the_next_best_are_shown(tmp_path) -> None:
     for step, trees in enumerate(([bare], [bare, both])):
         save_trees(tmp_path / "trees" / f"step_{step:06d}.jsonl.gz", trees)
     assert {one.why for one in choose_exemplars(tmp_path)} == {SHARPENED, BARE_MIXED}
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_equal_histories_are_drawn_as_the_run_took_them(tmp_path, merge: bool) -> None:
+    tree = root()
+    tree.graft(0, [search("Lyon", 0.5), answer("Paris", 1.0)])
+    tree.graft(0, [search("Lyon", 0.5), answer("Graz", 0.0)])
+    save_trees(tmp_path / "trees" / "step_000000.jsonl.gz", [tree])
+    text = f"learning: {{advantage: {{merge: {str(merge).lower()}}}}}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    drawn = re.findall(r'<g class="turn [^"]*"', report(tmp_path))
+    assert len(drawn) == (4 if merge else 5)

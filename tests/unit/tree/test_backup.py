@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from megatron_trace.tree import (
     ROOT,
     RolloutTree,
+    by_histories,
     effective_ratio,
     leaf_statistics,
     mixed_probability,
     mixed_share,
 )
 from megatron_trace.tree.backup import sampled_statistics
-from tests.unit.trees import bare_tree, chain, empty_tree, grown_trees
+from tests.unit.trees import alike_trees, bare_tree, chain, empty_tree, grown_trees
 
 
 def recursive_backup(tree: RolloutTree, index: int) -> tuple[int, float]:
@@ -50,18 +51,23 @@ def sampled_by_hand(tree: RolloutTree, index: int) -> tuple[list[float], list[fl
     taken = [
         ends[number] for number, rollout in enumerate(tree.rollouts) if rollout.anchor == index
     ]
-    own = [] if index == ROOT else [ends[tree.turns[index].rollout]]
-    return taken or own, taken + own if taken else []
+    own = []
+    for leaf in tree.leaves():
+        path = tree.path(leaf)
+        anchor = tree.rollouts[tree.turns[leaf].rollout].anchor
+        if index in path[path.index(anchor) + 1 :]:
+            own.append(tree.turns[leaf].reward)
+    return taken or own, taken + own
 
 
-@given(grown_trees())
+@given(st.one_of(grown_trees(), alike_trees().map(lambda tree: by_histories(tree).tree)))
 def test_sampled_backup_counts_what_was_sampled_from_a_turn(tree: RolloutTree) -> None:
     count, mean, deviation = sampled_statistics(tree)
     for index in range(len(tree.turns)):
         sampled, compared = sampled_by_hand(tree, index)
         assert count[index] == len(sampled)
         assert mean[index] == pytest.approx(np.mean(sampled))
-        assert deviation[index] == pytest.approx(np.std(compared) if compared else 0.0, abs=1e-7)
+        assert deviation[index] == pytest.approx(np.std(compared), abs=1e-7)
 
 
 def test_the_outcome_that_got_an_anchor_continued_is_left_out_of_its_success() -> None:
