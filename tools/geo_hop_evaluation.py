@@ -3,6 +3,7 @@ make_start_policy.py.
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,20 @@ def without_predictor(folder: Path) -> Iterator[Path]:
         yield Path(name)
 
 
+@contextmanager
+def without_llvmlite() -> Iterator[None]:
+    """While the context is open llvmlite, which the retriever has loaded, is not to be found."""
+    # At its start vLLM 0.32 looks into all that is loaded, and asks every object for its `__dict__`.
+    # llvmlite's library answers every name with a function, which ends the start.
+    hidden = {name: module for name, module in sys.modules.items() if "llvmlite" in name}
+    for name in hidden:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        sys.modules |= hidden
+
+
 def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Samples:
     """One episode of each task, all in parallel turn by turn."""
     # vLLM reads these when it is imported.
@@ -66,14 +81,15 @@ def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Sample
     }
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    llm = LLM(
-        str(folder),
-        dtype="float32",
-        enforce_eager=True,
-        max_model_len=1_024,
-        max_num_seqs=128,
-        seed=seed,
-    )
+    with without_llvmlite():
+        llm = LLM(
+            str(folder),
+            dtype="float32",
+            enforce_eager=True,
+            max_model_len=1_024,
+            max_num_seqs=128,
+            seed=seed,
+        )
     tokenizer = llm.get_tokenizer()
     sampling = SamplingParams(
         max_tokens=MAX_ACTION_TOKENS, stop=list(SearchQA.stop), include_stop_str_in_output=True

@@ -8,6 +8,7 @@ import numpy as np
 from megatron_trace.tree import (
     ROOT,
     RolloutTree,
+    by_histories,
     effective_ratio,
     mixed_probability,
     mixed_share,
@@ -29,7 +30,8 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     sampled itself. `mixed_share` is the share of the rollouts that lie in mixed trees: the others
     teach nothing. `continuation_flip_rate` is the share of continuations that ended otherwise than
     the rollout they branch from, and `predicted_flip_rate` is the share that the predictor
-    expected. The other metrics are those of `predictor_metrics`.
+    expected. `repeated_histories` is the share of the turns with an observation whose history
+    another rollout of the task had before. The other metrics are those of `predictor_metrics`.
     """
     rollouts = sum(len(tree.rollouts) for tree in trees)
     if not rollouts:
@@ -47,6 +49,7 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "effective_ratio": effective_ratio(trees),
         "effective_ratio_bare": np.mean([is_bare_mixed(tree) for tree in trees]),
         "mixed_share": mixed_share(trees),
+        "repeated_histories": _repeated_histories(trees),
         "mixed_probability": np.mean([mixed_probability(tree) for tree in trees]),
         "turns_per_rollout": np.mean(_turn_counts(trees)),
         "tokens_per_rollout": sampled / rollouts,
@@ -81,6 +84,17 @@ def _sampled_tokens(trees: Sequence[RolloutTree]) -> dict[str, int]:
         for turn in tree.turns[1:]:
             tokens[tree.rollouts[turn.rollout].stage] += len(turn.action_ids)
     return tokens
+
+
+def _repeated_histories(trees: Sequence[RolloutTree]) -> float:
+    inner = sum(_inner_turns(tree) for tree in trees)
+    histories = sum(_inner_turns(by_histories(tree).tree) for tree in trees)
+    return 1 - histories / inner if inner else 0.0
+
+
+def _inner_turns(tree: RolloutTree) -> int:
+    """Turns that do not end a rollout, without the root."""
+    return sum(not turn.terminal for turn in tree.turns[1:])
 
 
 def _turn_counts(trees: Sequence[RolloutTree]) -> list[int]:

@@ -76,6 +76,15 @@ def test_the_wide_regime() -> None:
             assert agree(difference, one.success_test.difference.mean, unit=0.01), name
 
 
+def test_equal_histories() -> None:
+    found = summaries("simulator_merge")
+    rows = table("simulator.md", "| estimator, wide |")
+    assert {name for name, *_ in rows} == set(found)
+    for name, *cells in rows:
+        measures = [SNR, COSINE, RATIO, "still/mixed_share", "success"]
+        assert wrong(cells, found[name], measures) == [], name
+
+
 @pytest.mark.parametrize("error", ERRORS)
 def test_predictor_errors(error: str) -> None:
     found = summaries(ERRORS[error])

@@ -29,6 +29,13 @@ def test_bare_rollouts_are_measured_apart_from_what_continuations_add() -> None:
     assert metrics["mixed_probability"] == pytest.approx(1 - 0.25**2 - 0.75**2)
 
 
+def test_repeated_histories_are_counted() -> None:
+    tree = flipped_tree()
+    assert tree_metrics([tree])["repeated_histories"] == 0.0
+    tree.graft(0, [search("Lyon", 0.5), answer("Paris", 1.0)])
+    assert tree_metrics([tree])["repeated_histories"] == 0.5
+
+
 def test_flips_are_counted_against_the_rollout_that_was_continued() -> None:
     metrics = tree_metrics([flipped_tree()])
     assert metrics["continuation_flip_rate"] == 0.5
