@@ -97,10 +97,13 @@ def parse_world(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _steps(rows: list[dict[str, float]]) -> Columns:
-    """What each step took, and its effective ratio."""
+    """What each step took, its effective ratio, and the scores of its predictions."""
     # The simulator's rows hold totals so far; the first row is the start policy, before any step.
     columns: Columns = {
         name: [after[name] - before[name] for before, after in pairwise(rows)]
         for name in ("rollouts", "tokens", "seconds")
     }
-    return columns | {"effective_ratio": [row.get("effective_ratio") for row in rows[1:]]}
+    # A step may lack a score: where all outcomes are alike, there is no AUC.
+    of_steps = ["effective_ratio"]
+    of_steps += sorted({name for row in rows for name in row if name.startswith("predictor_")})
+    return columns | {name: [row.get(name) for row in rows[1:]] for name in of_steps}

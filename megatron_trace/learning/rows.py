@@ -89,6 +89,14 @@ def rows_from_trees(
     return rows
 
 
+def success_rates(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.float64]:
+    """The backed-up success of every turn, [turns]: the predictor's targets at anchors."""
+    merged, turn_of, _ = by_histories(tree) if settings.merge else as_sampled(tree)
+    backup = sampled_statistics if settings.backup is Backup.unbiased else leaf_statistics
+    _, success, _ = backup(merged)
+    return success[list(turn_of)]
+
+
 def _rows(
     tree: RolloutTree,
     number: int,
@@ -99,12 +107,9 @@ def _rows(
     # Overlong shaping lowers rewards for the advantages alone. What the predictor learns, and
     # whether the tree has a contrast, are facts about the task.
     advantages = estimate(_shaped(tree, settings, longest))
-    merged, turn_of, _ = by_histories(tree) if settings.merge else as_sampled(tree)
-    _, success, deviation = leaf_statistics(merged)
+    success = success_rates(tree, settings)
+    _, _, deviation = leaf_statistics(tree)
     filtered = settings.filter_groups and bool(deviation[ROOT] <= EPSILON)
-    if settings.backup is Backup.unbiased:
-        _, success, _ = sampled_statistics(merged)
-    success = success[list(turn_of)]
     if filtered:
         advantages = np.zeros_like(advantages)
     seen: set[int] = set()

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
-from megatron_trace.config import SettingError, setting
+from megatron_trace.config import SettingError, check_bounds, setting
 
 MOST_NODES = 60_000_000
 """Histories that a world may hold; a few arrays of eight bytes each are kept for all of them."""
+
+PREDICTORS = ("drawn", "learned")
+
+OF_DRAWN = ("noise", "prefix_noise", "band_noise", "bias", "delay")
+"""Knobs that say how a drawn predictor errs."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class WorldConfig:
     consistency: float = setting(
         0.9, "share of the turns at which more of the skill helps; at the others it harms"
     )
+    predictor: str = setting(
+        "drawn",
+        "the true success with an error in its logit, or learned from the outcomes of the steps",
+        one_of=PREDICTORS,
+    )
     noise: float = setting(0.7, "standard deviation of the predictor's error, in logits")
     prefix_noise: float | None = setting(None, "the same at prefixes; null: as at roots")
     band_noise: float = setting(
@@ -69,6 +79,7 @@ def check_world(config: WorldConfig) -> None:
     Raises:
         SettingError: at the first setting that is wrong.
     """
+    check_bounds(config, "world.")
     for name in ("spread", "informative", "decides", "early", "consistency"):
         if not 0.0 <= getattr(config, name) <= 1.0:
             raise SettingError(f"world.{name}", getattr(config, name), "must lie between 0 and 1")
@@ -92,6 +103,11 @@ def check_world(config: WorldConfig) -> None:
         )
     if config.actions < 2:
         raise SettingError("world.actions", config.actions, "must be at least 2: a policy chooses")
+    if config.predictor == "learned":
+        for name in OF_DRAWN:
+            if getattr(config, name) != getattr(WorldConfig, name):
+                remedy = "belongs to predictor=drawn; how a learned one errs, it learns"
+                raise SettingError(f"world.{name}", getattr(config, name), remedy)
     if config.tasks * config.nodes > MOST_NODES:
         remedy = f"{config.tasks} trees of {config.nodes} histories are more than {MOST_NODES:.0e}; lower one of them"
         raise SettingError("world.depth", config.depth, f"with {config.actions} actions, {remedy}")

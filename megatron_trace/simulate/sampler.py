@@ -7,15 +7,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import entr
 
 from megatron_trace.rollout.sampling import OnDone
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
+from megatron_trace.simulate.learned_predictor import LearnedPredictor
 from megatron_trace.simulate.policy import SimulatedPolicy
 from megatron_trace.simulate.predictor import predict
 from megatron_trace.simulate.random_numbers import name_key, uniform
-from megatron_trace.simulate.trees import Ints
+from megatron_trace.simulate.trees import Floats, Ints
 from megatron_trace.tree import Requires, RolloutTree, Turn
 
 
@@ -49,17 +49,38 @@ class SimulatedSampler:
         self.policy, self.version, self.clock = policy, 0, 0
         self._seed, self._requires, self._slots = seed, requires, slots
         self._known = deque([policy], maxlen=policy.world.config.delay + 1)
+        learned = policy.world.config.predictor == "learned"
+        self._learned = LearnedPredictor(policy.world) if learned else None
 
     def update(self, policy: SimulatedPolicy) -> None:
-        """Sample from `policy` as the next version; the predictor lags `delay` versions."""
+        """Sample from `policy` as the next version; a drawn predictor lags `delay` versions, a
+        learned one has learned what it saw.
+        """
         self.policy, self.version = policy, self.version + 1
         self._known.append(policy)
+        if self._learned is not None:
+            self._learned.learn()
+
+    def see(self, task: Ints, node: Ints, success: Floats) -> None:
+        """Show the predictor a step's anchors and their backed-up success, each [n].
+
+        It learns from them in the next `update`: one version has one predictor.
+        """
+        if self._learned is not None:
+            self._learned.see(task, node, success)
+
+    def predict(self, task: Ints, node: Ints) -> Floats:
+        """The predictions at histories that have not ended, [n]."""
+        if self._learned is not None:
+            return self._learned.predict(task, node)
+        key = name_key(f"predictor/{self._seed}/{self.version}")
+        return predict(self._known[0], task, node, key)
 
     def open_trees(self, tasks: Sequence[dict[str, Any]]) -> list[RolloutTree]:
         """A tree of only its root for each task, with its prediction."""
         world = self.policy.world
         index = np.array([task["index"] for task in tasks], dtype=np.int64)
-        predictions = self._predict(index, np.zeros_like(index)).tolist()
+        predictions = self.predict(index, np.zeros_like(index)).tolist()
         embeddings: list[list[float] | None] = [None] * len(tasks)
         if Requires.embedding in self._requires:
             embeddings = world.embedding[index].tolist()
@@ -100,11 +121,6 @@ class SimulatedSampler:
                 rollouts += self._walk(further)
         return rollouts
 
-    def _predict(self, task: Ints, node: Ints) -> NDArray[np.float64]:
-        return predict(
-            self._known[0], task, node, name_key(f"predictor/{self._seed}/{self.version}")
-        )
-
     def _walk(self, requests: Sequence[RolloutRequest]) -> list[SampledRollout]:
         """Sample all requests to their ends, a turn of all of them at a time."""
         policy, config = self.policy, self.policy.world.config
@@ -114,7 +130,7 @@ class SimulatedSampler:
         # beside it, and a resumed run draws the same.
         names = [name_key(f"{self._seed}/{request.name}") for request in requests]
         key = np.array(names, dtype=np.uint64)
-        predictions = self._predict(task, node).tolist()
+        predictions = self.predict(task, node).tolist()
         rollouts = [SampledRollout([], prediction, 0, 0) for prediction in predictions]
         live, turn = np.arange(len(requests)), 0
         while len(live):
@@ -155,8 +171,9 @@ class SimulatedSampler:
     def _end_or_observe(self, turns: list[Turn], task: Ints, child: Ints) -> None:
         """Give turns that lead to these nodes their reward, or their observation and prediction."""
         world = self.policy.world
-        predictions = self._predict(task, child).tolist()
-        terminal = world.terminal[task, child].tolist()
+        ended = world.terminal[task, child]
+        predictions = iter(self.predict(task[~ended], child[~ended]).tolist())
+        terminal = ended.tolist()
         rewards = world.reward[task, child].tolist()
         lengths = world.observation_tokens[task, child].tolist()
         nodes = zip(task.tolist(), child.tolist(), strict=True)
@@ -165,7 +182,7 @@ class SimulatedSampler:
                 turn.terminal, turn.reward = True, rewards[number]
             else:
                 turn.observation_ids = [node, *([0] * (lengths[number] - 1))]
-                turn.prediction = predictions[number]
+                turn.prediction = next(predictions)
                 turn.state = {"task": task_number, "node": node}
 
 

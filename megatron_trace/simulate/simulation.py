@@ -11,6 +11,8 @@ from megatron_trace.allocation import Allocator, advantage_settings
 from megatron_trace.config import AdvantageConfig, AllocationConfig
 from megatron_trace.data.tasks import Task, task_stream
 from megatron_trace.learning.estimator import make_estimator
+from megatron_trace.learning.rows import success_rates
+from megatron_trace.report.metrics import predictor_metrics
 from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.simulate.gradient import sampled_gradient
 from megatron_trace.simulate.policy import SimulatedPolicy, start_policy
@@ -19,6 +21,7 @@ from megatron_trace.simulate.steps import Turns, turns_of
 from megatron_trace.simulate.trees import Floats, World
 from megatron_trace.tree import RolloutTree
 from megatron_trace.tree.backup import is_mixed
+from megatron_trace.tree.predictions import Outcomes, auc
 
 
 class NoProgress:
@@ -36,7 +39,7 @@ class Step:
     """One step's sampling and what it teaches.
 
     Attributes:
-        predictor: scores of the predictions, as training reports them.
+        predictor: scores of the predictions, as training reports them, and those of `_every_root`.
         advantage: of every turn, [turns].
         counted: turns that count in the gradient (`learning.advantage.filter_groups`), [turns];
             None: all.
@@ -110,6 +113,7 @@ class Simulation:
         self._candidates = self._draw(count) if independent else list(islice(self._stream, count))
         self._known = deepcopy(self.allocator.state())
         step = self._sample(self.allocator, f"step {self._steps}")
+        self._show(step)
         self.rollouts += int(step.turns.terminal.sum())
         self.tokens += int(step.turns.tokens.sum())
         return step
@@ -147,4 +151,25 @@ class Simulation:
         if self.advantage.filter_groups:
             counted = np.array([is_mixed(tree) for tree in trees])[turns.tree]
         gradient = sampled_gradient(self.policy, turns, advantage, counted)
-        return Step(trees, cost.predictor, turns, advantage, counted, gradient)
+        predictor = predictor_metrics(trees) | cost.predictor | self._every_root()
+        return Step(trees, predictor, turns, advantage, counted, gradient)
+
+    def _show(self, step: Step) -> None:
+        """Show the predictor the anchors of a step."""
+        rates = [success_rates(tree, self.advantage) for tree in step.trees]
+        anchors = ~step.turns.terminal
+        success = np.concatenate(rates)[anchors]
+        self.sampler.see(step.turns.task[anchors], step.turns.node[anchors], success)
+
+    def _every_root(self) -> dict[str, float]:
+        """Exact scores at the roots of all tasks, chosen or not; none where all end alike.
+
+        Returns:
+            `predictor_auc_every_root`, and `predictor_auc_limit`: that of the true success.
+        """
+        tasks = np.arange(self.world.config.tasks)
+        roots = np.zeros_like(tasks)
+        success, weight = self.policy.value[:, 0], np.ones(len(tasks))
+        guesses = {"every_root": self.sampler.predict(tasks, roots), "limit": success}
+        areas = {name: auc(Outcomes(guess, success, weight)) for name, guess in guesses.items()}
+        return {f"predictor_auc_{name}": area for name, area in areas.items() if area is not None}

@@ -16,8 +16,8 @@ def train(
 
     Returns:
         a row for the start, every `every` steps and the end: `step`, `rollouts`, `tokens`, `clock`,
-        `success` (exact, over all tasks), `effective_ratio` (of the step before the row) and
-        `seconds`.
+        `success` (exact, over all tasks) and `seconds`; of the step before the row
+        `effective_ratio` and the scores of its predictions, `predictor_*`.
 
     Raises:
         RuntimeError: the strategy plans no rollouts in a step.
@@ -35,8 +35,11 @@ def train(
         theta = theta + learning_rate * mean / (1 - 0.9**step) / size
         simulation.sampler.update(SimulatedPolicy(simulation.world, theta))
         if step % every == 0 or simulation.rollouts >= rollouts:
-            ratio = effective_ratio(sampled.trees)
-            rows.append(_row(simulation, step, begin) | {"effective_ratio": ratio})
+            of_step = {"effective_ratio": effective_ratio(sampled.trees)}
+            for name, score in sampled.predictor.items():
+                if name.startswith("predictor_"):
+                    of_step[name] = score
+            rows.append(_row(simulation, step, begin) | of_step)
     return rows
 
 
