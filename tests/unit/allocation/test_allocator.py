@@ -58,7 +58,7 @@ class OnePrefix(Strategy):
     def plan(self, view):
         if view.round == 0:
             return view.at_roots({0: 3})
-        self.seen = view.trees[0]
+        self.seen, self.running = view.trees[0], dict(view.pending[0])
         return [dict.fromkeys(self.seen.prefixes(), 1)] if view.round == 1 else view.nothing()
 
 
@@ -69,12 +69,14 @@ def test_a_strategy_sees_equal_histories_as_one_anchor(merge: bool) -> None:
     step = allocator.begin(roots(0.5), "step 1")
     assert step.plan() == [{ROOT: 3}]
     step.ended(0, ROOT, chain(100, 2, 1.0))  # turns 1 and 2
-    step.ended(0, ROOT, chain(200, 2, 0.0))  # 3 and 4
-    step.ended(0, ROOT, chain(100, 2, 0.0))  # 5 and 6
-    # The rollout is taken from the first of equal anchors.
-    assert step.plan() == [{1: 1, 3: 1} if merge else {1: 1, 3: 1, 5: 1}]
-    assert len(strategy.seen.prefixes()) == (2 if merge else 3)
+    step.ended(0, ROOT, chain(100, 2, 0.0))  # 3 and 4
+    step.ended(0, ROOT, chain(200, 2, 0.0))  # 5 and 6
+    # A rollout is taken from the first of equal anchors.
+    assert step.plan() == [{1: 1, 5: 1} if merge else {1: 1, 3: 1, 5: 1}]
+    assert strategy.seen.prefixes() == ([1, 4] if merge else [1, 3, 5])
     assert len(step.trees[0].turns) == 7
+    assert step.plan() == []
+    assert strategy.running == ({1: 1, 4: 1} if merge else {1: 1, 3: 1, 5: 1})
 
 
 class Listening(Strategy):
