@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from megatron_trace.compare.record import read_records
+from megatron_trace.compare.record import Record, read_records
 from megatron_trace.compare.summary import VariantSummary, summarise
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
@@ -19,6 +20,8 @@ ERRORS = {
     "0.7, 2 by kind": "simulator_errors_2_0.7",
 }
 """The first column of the table of predictor errors -> the folder of its records."""
+LEARNED = {"broad": "simulator_learned", "recurring": "simulator_learned_recurring"}
+"""The first column of the tables of learned predictors -> the folder of its records."""
 
 
 def table(page: str, head: str) -> list[list[str]]:
@@ -74,6 +77,55 @@ def test_the_wide_regime() -> None:
         assert agree(reach, one.intervals["reach"].mean, unit=0.01), name
         if one.success_test is not None:
             assert agree(difference, one.success_test.difference.mean, unit=0.01), name
+
+
+def learned(tasks: str) -> list[Record]:
+    """The records with a learned predictor, and those with an oracle in its place."""
+    folder = LEARNED[tasks]
+    return [
+        record for name in (folder, f"{folder}_exact") for record in read_records(RESULTS / name)
+    ]
+
+
+@pytest.mark.parametrize("tasks", LEARNED)
+def test_learned_predictors(tasks: str) -> None:
+    found = {one.variant: one for one in summarise(learned(tasks), "uniform")}
+    measures = [SNR, COSINE, RATIO, "still/mixed_share", "still/mixed", "success"]
+    rows = [row for row in table("simulator.md", "| tasks | strategy |") if row[0] == tasks]
+    assert {name for _, name, *_ in rows} == set(found)
+    for _, name, *cells, difference, _, reach in rows:
+        one = found[name]
+        assert wrong(cells, one, measures) == [], name
+        assert agree(reach.removeprefix("≥ "), one.intervals["reach"].mean, unit=0.01), name
+        if one.success_test is not None:
+            assert agree(difference, one.success_test.difference.mean, unit=0.01), name
+
+
+@pytest.mark.parametrize("tasks", LEARNED)
+def test_scores_of_learned_predictors(tasks: str) -> None:
+    found = summaries(LEARNED[tasks])
+    names = ["auc_every_root", "auc_root", "auc_prefix"]
+    names += ["brier_root", "brier_constant_root", "brier_prefix", "brier_constant_prefix"]
+    measures = [f"still/predictor_{name}" for name in names]
+    rows = [row for row in table("simulator.md", "| predictions, tasks |") if row[0] == tasks]
+    assert {name for _, name, *_ in rows} == set(found)
+    for _, name, *cells in rows:
+        assert wrong(cells, found[name], measures) == [], name
+
+
+@pytest.mark.parametrize("tasks", LEARNED)
+def test_learning_of_predictors(tasks: str) -> None:
+    rows = [row for row in table("simulator.md", "| AUC in step |") if row[0] == tasks]
+    assert rows
+    for _, name, *cells in rows:
+        curves = [
+            record.steps["predictor_auc_every_root"]
+            for record in learned(tasks)
+            if record.variant == name
+        ]
+        mean = np.mean(curves, axis=0)
+        for cell, step in zip(cells, (1, 2, 3, 5, 10, 20, 30), strict=True):
+            assert agree(cell, mean[step - 1]), (name, step)
 
 
 def test_equal_histories() -> None:
