@@ -58,7 +58,7 @@ class Allocator:
             FloatingPointError: a prediction is not finite.
         """
         budget = self._budget()
-        return AllocationStep(
+        step = AllocationStep(
             list(trees),
             self._settings.merge,
             self.strategy,
@@ -70,6 +70,11 @@ class Allocator:
             total=self._rollouts(budget),
             in_tokens=self._in_tokens,
         )
+        # What was believed before the step: a baseline that no rollout of the step has changed.
+        alpha, beta = self._beliefs.roots(trees)
+        for tree, successes, failures in zip(trees, alpha.tolist(), beta.tolist(), strict=True):
+            tree.belief = (successes, failures)
+        return step
 
     def finish(self, step: AllocationStep) -> tuple[list[RolloutTree], dict[str, float]]:
         """End the step and learn from it.

@@ -82,12 +82,15 @@ class RolloutTree:
 
     Attributes:
         embedding: of the prompt; None unless asked for.
+        belief: successes and failures, α and β, that were believed of the task before the step
+            (`allocation/belief.py`); None: no allocator planned the tree.
     """
 
     task: dict[str, Any]
     turns: list[Turn]
     rollouts: list[Rollout] = field(default_factory=list)
     embedding: list[float] | None = None
+    belief: tuple[float, float] | None = None
 
     @classmethod
     def from_prompt(

@@ -50,9 +50,11 @@ def _tree(row: dict) -> RolloutTree:
         # Policy and predictor would learn from it, and nothing would show.
         if not 0.0 <= turn.reward <= 1.0:
             raise ValueError(f"the reward {turn.reward} is not in [0, 1]")
+    belief = row.get("belief")
     return RolloutTree(
         task=row["task"],
         turns=turns,
         rollouts=[Rollout(rollout["anchor"]) for rollout in row["rollouts"]],
         embedding=row.get("embedding"),
+        belief=None if belief is None else (float(belief[0]), float(belief[1])),
     )

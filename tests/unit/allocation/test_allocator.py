@@ -79,6 +79,18 @@ def test_a_strategy_sees_equal_histories_as_one_anchor(merge: bool) -> None:
     assert strategy.running == ({1: 1, 4: 1} if merge else {1: 1, 3: 1, 5: 1})
 
 
+def test_a_tree_keeps_what_was_believed_before_its_step() -> None:
+    allocator = Allocator(AllocationConfig(strategy="uniform", budget=4, group=2))
+    trees, _ = sample_step(allocator, roots(0.5, 0.8), lambda *_: 1.0, "step 1")
+    # Before any outcome a prediction is worth one rollout.
+    assert [tree.belief for tree in trees] == [pytest.approx((v, 1 - v)) for v in (0.5, 0.8)]
+    again = roots(0.5)
+    allocator.begin(again, "step 2")
+    alpha, beta = again[0].belief or (0.0, 0.0)
+    # Two successes of the visit before.
+    assert alpha / (alpha + beta) > 0.6
+
+
 class Listening(Strategy):
     deviation = 0.0
 

@@ -1,5 +1,6 @@
 """What a rollout tree promises."""
 
+import dataclasses
 import gzip
 
 import pytest
@@ -46,8 +47,9 @@ def test_every_rollout_has_one_leaf_and_parents_come_first(tree: RolloutTree) ->
 @given(tree=grown_trees())
 def test_saved_trees_come_back_the_same(tmp_path_factory, tree: RolloutTree) -> None:
     file = tmp_path_factory.mktemp("trees") / "step_00001.jsonl.gz"
-    save_trees(file, [tree, tree])
-    assert load_trees(file) == [tree, tree]
+    planned = dataclasses.replace(tree, belief=(0.25, 1.5))
+    save_trees(file, [tree, planned])
+    assert load_trees(file) == [tree, planned]
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 

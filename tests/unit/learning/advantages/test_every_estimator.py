@@ -13,7 +13,8 @@ from megatron_trace.tree import ROOT, RolloutTree
 from tests.unit.trees import bare_tree, empty_tree, grown_trees
 
 every = pytest.mark.parametrize("name", ESTIMATORS.names())
-group_relative = pytest.mark.parametrize("name", sorted(set(ESTIMATORS.names()) - {"pcl", "gigpo"}))
+NOT_RELATIVE = {"belief", "gigpo", "pcl"}
+group_relative = pytest.mark.parametrize("name", sorted(set(ESTIMATORS.names()) - NOT_RELATIVE))
 
 
 def advantages_of(name: str, tree: RolloutTree, settings: AdvantageConfig) -> np.ndarray:
@@ -71,7 +72,8 @@ def test_what_all_rewards_have_in_common_does_not_matter(
     )
 
 
-@every
+# A belief counts rollouts whose rewards are between 0 and 1.
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS.names()) - {"belief"}))
 @given(tree=grown_trees())
 def test_without_the_deviation_advantages_grow_with_the_rewards(
     name: str, tree: RolloutTree
