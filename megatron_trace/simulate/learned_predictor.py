@@ -45,6 +45,13 @@ STEPS = 16
 """Steps whose anchors are kept; older ones would weigh less than 3 %."""
 
 
+def _times(x: Floats, w: Floats) -> Floats:
+    """x·w, [n], of x [n, columns]."""
+    # The sums of `x @ w` depend on the number of threads and of rows. A last digit decides ties
+    # between tasks, and then two runs of one seed would differ.
+    return np.einsum("ij,j->i", x, w)
+
+
 class LearnedPredictor:
     """Predicts ½ everywhere until it has learned."""
 
@@ -67,7 +74,7 @@ class LearnedPredictor:
 
     def predict(self, task: Ints, node: Ints) -> Floats:
         """Ṽ of histories that have not ended, [n]; the same until `learn`."""
-        return expit(self.features(task, node) @ self._weights)
+        return expit(_times(self.features(task, node), self._weights))
 
     def see(self, task: Ints, node: Ints, success: Floats) -> None:
         """Remember a step's anchors and their backed-up success, each [n]."""
@@ -86,10 +93,11 @@ class LearnedPredictor:
         weight = np.concatenate(counted)
 
         def loss(w: Floats) -> tuple[float, Floats]:
-            z = x @ w
+            z = _times(x, w)
             # −s log σ(z) − (1 − s) log(1 − σ(z)) = log(1 + e^z) − s·z
             fit = weight @ (np.logaddexp(0.0, z) - success * z)
-            gradient = x.T @ (weight * (expit(z) - success)) + RIDGE * w
+            error = weight * (expit(z) - success)
+            gradient = np.einsum("ij,i->j", x, error) + RIDGE * w
             return float(fit + 0.5 * RIDGE * (w @ w)), gradient
 
         self._weights = minimize(loss, self._weights, jac=True, method="L-BFGS-B").x
