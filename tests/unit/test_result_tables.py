@@ -101,6 +101,19 @@ def test_learned_predictors(tasks: str) -> None:
             assert agree(difference, one.success_test.difference.mean, unit=0.01), name
 
 
+def test_true_predictions() -> None:
+    found = summaries("simulator_oracle")
+    rows = table("simulator.md", "| strategy, true predictions |")
+    assert {name for name, *_ in rows} == set(found)
+    for name, *cells, difference, _, reach in rows:
+        one = found[name]
+        measures = [SNR, COSINE, RATIO, "still/mixed_share", "still/mixed", "success"]
+        assert wrong(cells, one, measures) == [], name
+        assert agree(reach, one.intervals["reach"].mean, unit=0.01), name
+        if one.success_test is not None:
+            assert agree(difference, one.success_test.difference.mean, unit=0.01), name
+
+
 @pytest.mark.parametrize("tasks", LEARNED)
 def test_scores_of_learned_predictors(tasks: str) -> None:
     found = summaries(LEARNED[tasks])

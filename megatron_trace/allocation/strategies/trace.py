@@ -15,6 +15,9 @@ paper's form. Here every anchor has a belief, a Beta distribution over its succe
    adds most to Σ P(mixed)·u(m). A mixed tree's next rollout adds less the more it has. A tree that is
    not mixed gets `probe` at most; what then is left is planned once more.
 
+Trees that do not get mixed teach too: the advantage compares rollouts with the belief about their
+task (`learning/advantages/belief.py`).
+
 A small share of the first probes goes to tasks drawn uniformly (`explore`). So a predictor that is
 wrong about one kind of task keeps seeing that kind.
 """
@@ -64,7 +67,7 @@ class Flip:
 class Trace(Strategy):
     """Probes at one price, then fills. What it learns is in the predictor and in the beliefs."""
 
-    advantage = "trace"
+    advantage = "belief"
     branches = True
     # What plan_cluster expects. The strategy itself decides in every step.
     bare_share = 0.85
