@@ -29,8 +29,8 @@ _KINDS = (
     "The bare rollouts all ended alike; the continuations found the contrast.",
     "The bare rollouts were mixed already; the continuations sharpen where it was decided.",
     "Bare rollouts alone, with a success and a failure.",
-    "Neither stage found a contrast: the policy learns nothing from this task.",
-    "Bare rollouts alone, all alike: the policy learns nothing from this task.",
+    "Neither stage found a contrast: inside this tree there is nothing to compare.",
+    "Bare rollouts alone, all alike: inside this tree there is nothing to compare.",
 )
 FOUND, SHARPENED, BARE_MIXED, MISSED, BARE_UNIFORM = _KINDS
 _WITH_CONTRAST, _WITHOUT_CONTRAST = _KINDS[:3], _KINDS[3:]

@@ -28,7 +28,7 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     `success_rate` and `effective_ratio_bare` look at the bare rollouts alone. `turns_per_rollout`
     and the history lengths follow each rollout from the root; `tokens_per_rollout` is only what it
     sampled itself. `mixed_share` is the share of the rollouts that lie in mixed trees: the others
-    teach nothing. `continuation_flip_rate` is the share of continuations that ended otherwise than
+    hold no contrast. `continuation_flip_rate` is the share of continuations that ended otherwise than
     the rollout they branch from, and `predicted_flip_rate` is the share that the predictor
     expected. `repeated_histories` is the share of the turns with an observation whose history
     another rollout of the task had before. The other metrics are those of `predictor_metrics`.
