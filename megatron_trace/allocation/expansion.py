@@ -72,14 +72,19 @@ def _rewards(tree: RolloutTree) -> dict[int, float]:
 
 
 def _flipped(tree: RolloutTree, rewards: Mapping[int, float]) -> set[Anchor]:
-    """Anchors of which a continuation has ended otherwise than the rollout that added them."""
+    """Anchors from which a rollout has ended otherwise than the first one that came there.
+
+    It is a continuation of the anchor or, where equal histories are merged, another rollout that
+    sampled the anchor's turn itself.
+    """
     flipped = set()
-    for number, rollout in enumerate(tree.rollouts):
-        if rollout.anchor == ROOT:
-            continue
-        original = tree.turns[rollout.anchor].rollout
-        if rewards[number] != rewards[original]:
-            flipped.add(rollout.anchor)
+    for leaf in tree.leaves():
+        number = tree.turns[leaf].rollout
+        anchor = tree.rollouts[number].anchor
+        path = tree.path(leaf)
+        for turn in path[path.index(anchor) : -1]:
+            if turn != ROOT and rewards[number] != rewards[tree.turns[turn].rollout]:
+                flipped.add(turn)
     return flipped
 
 

@@ -14,7 +14,7 @@ class Strategy:
 
     Attributes:
         requires: what the strategy reads of sampled turns beyond log-probabilities and predictions.
-        advantage: the estimator of the strategy's paper, default of `learning.advantage.name`.
+        advantage: the strategy's own estimator, default of `learning.advantage.name`.
         branches: whether the strategy takes continuations.
         saves: whether the strategy leaves a part of a step's budget unspent on purpose.
         bare_share: default of `allocation.bare_share`, for strategies that branch.

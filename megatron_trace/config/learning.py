@@ -97,15 +97,16 @@ class AdvantageConfig:
     name: str | None = setting(
         None,
         "advantage estimator: a file of megatron_trace/learning/advantages, or FILE.py; null: the "
-        "one of the "
-        "strategy's paper",
+        "strategy's own",
     )
     options: dict[str, Any] = setting(
         {},
         "estimator -> options of that estimator (learning.advantage.options.gigpo.weight=0.5)",
     )
     std: bool = setting(
-        True, "divide advantages by the standard deviation of the rewards that they compare"
+        True,
+        "divide advantages by the standard deviation of the rewards that they compare (not those of "
+        "belief, pcl and rloo)",
     )
     backup: Backup = setting(
         Backup.leaf_weighted,

@@ -25,4 +25,4 @@ def shape_rewards(tree: RolloutTree, *, longest: int, buffer: int, penalty: floa
         length = len(tree.history_ids(leaf))
         lost = penalty * overlong_penalty(length, longest=longest, buffer=buffer)
         turns[leaf] = replace(turns[leaf], reward=turns[leaf].reward + lost)
-    return RolloutTree(task=tree.task, turns=turns, rollouts=tree.rollouts)
+    return replace(tree, turns=turns)

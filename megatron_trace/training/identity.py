@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from megatron_trace.allocation import advantage_settings
 from megatron_trace.config import Config
 from megatron_trace.config.flatten import differences, flat_settings, flatten
 from megatron_trace.envs import ENVIRONMENTS
@@ -45,6 +46,9 @@ def identity(
     for name, value in flat_settings(config).items():
         if not name.startswith(free) and name not in files:
             values[name] = _file_content(value) if name in PLUGINS else value
+    # Null means the strategy's own. A later version may give the strategy another.
+    named = advantage_settings(config.allocation, config.learning.advantage).name
+    values["learning.advantage.name"] = _file_content(named)
     described = {key: value for key, value in model.items() if key not in IGNORED}
     values |= flatten({"model.config": described})
     return {**values, **contents}

@@ -51,6 +51,8 @@ def _tree(row: dict) -> RolloutTree:
         if not 0.0 <= turn.reward <= 1.0:
             raise ValueError(f"the reward {turn.reward} is not in [0, 1]")
     belief = row.get("belief")
+    if belief is not None and not (len(belief) == 2 and min(belief) > 0):
+        raise ValueError(f"the belief {belief} is not two numbers above 0")
     return RolloutTree(
         task=row["task"],
         turns=turns,

@@ -51,6 +51,7 @@ def grown_trees(draw: st.DrawFn) -> RolloutTree:
     """
     rewards = st.sampled_from([0.0, 1.0, 0.25])
     tree = empty_tree(draw(st.floats(0, 1)))
+    tree.belief = draw(st.sampled_from([None, (0.25, 1.5)]))
     for number in range(draw(st.integers(1, 4))):
         tree.graft(ROOT, chain(100 * (number + 1), draw(st.integers(1, 4)), draw(rewards)))
     for number in range(draw(st.integers(0, 5))):

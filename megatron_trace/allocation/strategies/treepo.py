@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from megatron_trace.allocation.branching import Branching
 from megatron_trace.allocation.planning_view import PlanningView
-from megatron_trace.config import setting
+from megatron_trace.config import SettingError, setting
 from megatron_trace.tree import ROOT, Anchor
 
 
@@ -36,6 +36,16 @@ class TreePO(Branching):
     @property
     def chains(self) -> int:
         return min(self.options.width, self.settings.group)
+
+    def check(self) -> None:
+        """
+        Raises:
+            SettingError: equal histories are merged, or the budget pays for no group.
+        """
+        super().check()
+        # An equal draw is no new child there, so a turn would be drawn from again and again.
+        if self.settings.merge:
+            raise SettingError("allocation.merge", True, "must be false: treepo counts every draw")
 
     def expand(self, view: PlanningView, index: int, share: int) -> dict[Anchor, int]:
         tree = view.trees[index]

@@ -1,5 +1,7 @@
 """Long rollouts are worth less to advantages, and to nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +20,15 @@ SHAPED = AdvantageConfig(overlong_buffer=10, overlong_penalty=0.5)
 )
 def test_the_penalty_grows_through_the_buffer(length: int, penalty: float) -> None:
     assert overlong_penalty(length, longest=100, buffer=20) == pytest.approx(penalty)
+
+
+def test_a_buffer_that_no_rollout_reaches_changes_nothing() -> None:
+    tree = bare_tree([1.0, 1.0])
+    tree.belief = (0.5, 9.5)
+    plain = rows_from_tree(tree, AdvantageConfig(name="belief"))
+    shaped = rows_from_tree(tree, replace(SHAPED, name="belief"), longest=1000)
+    for one, other in zip(plain, shaped, strict=True):
+        np.testing.assert_array_equal(one.advantage, other.advantage)
 
 
 def test_the_rollout_s_whole_history_counts() -> None:

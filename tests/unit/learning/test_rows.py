@@ -87,12 +87,12 @@ def test_equal_histories_share_credit_and_target_and_are_learned_from_for_each()
         assert row.learn.sum() == 4
 
 
-@pytest.mark.parametrize("name", ["grpo", "rloo", "pcl"])
+@pytest.mark.parametrize("name", ["grpo", "rloo", "pcl", "belief"])
 @given(tree=alike_trees())
 def test_a_rollouts_own_credit_is_the_same_in_sum_with_equal_histories_merged(
     name: str, tree: RolloutTree
 ) -> None:
-    """Whole rollouts are credited by these, so merging only deals a turn's credit out evenly."""
+    """Merging deals the credit of a turn's leaves out evenly over its copies."""
     plain = make_estimator(AdvantageConfig(name=name))(tree)
     merged = make_estimator(AdvantageConfig(name=name, merge=True))(tree)
     for first in {tuple(tree.history_ids(index)) for index in range(1, len(tree.turns))}:

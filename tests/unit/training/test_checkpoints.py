@@ -214,11 +214,14 @@ def test_layout_and_place_may_change_between_starts() -> None:
     )
 
 
+MINE = "from megatron_trace.allocation import Strategy\n\n\nclass Mine(Strategy):\n    pass\n\n\n"
+
+
 def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
     def identity_with(folder: str, text: str) -> dict[str, Any]:
         file = tmp_path / folder / "mine.py"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+        file.write_text(MINE + text)
         return identity(with_settings(f"allocation.strategy={file}"), MODEL, CONTENTS)
 
     here = identity_with("here", "# a strategy")
@@ -231,6 +234,7 @@ def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path)
     ("settings", "model", "contents", "named"),
     [
         (["learning.optimizer.learning_rate=0.5"], MODEL, CONTENTS, "learning_rate: 1e-06 in the checkpoint, 0.5 now"),
+        (["learning.advantage.name=grpo"], MODEL, CONTENTS, "advantage.name: 'belief' in the checkpoint, 'grpo' now"),
         (["run.seed=4"], MODEL, CONTENTS, "run.seed: 0 in the checkpoint, 4 now"),
         (["precision.train=float32"], MODEL, CONTENTS, "precision.train: 'bf16' in the checkpoint, 'float32' now"),
         ([], MODEL | {"hidden_size": 32}, CONTENTS, "model.config.hidden_size: 64 in the checkpoint, 32 now"),

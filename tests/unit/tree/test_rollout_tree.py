@@ -53,6 +53,13 @@ def test_saved_trees_come_back_the_same(tmp_path_factory, tree: RolloutTree) -> 
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+@pytest.mark.parametrize("belief", [[0.5], [1.0, 2.0, 3.0], [0.0, 1.0], 3, "ab"])
+def test_saved_trees_with_an_odd_belief_are_refused(tmp_path, belief) -> None:
+    save_trees(tmp_path / "a.jsonl.gz", [dataclasses.replace(bare_tree([1.0]), belief=belief)])
+    with pytest.raises(BadData, match=r"a\.jsonl\.gz: tree 1 cannot be read"):
+        load_trees(tmp_path / "a.jsonl.gz")
+
+
 @pytest.mark.parametrize("reward", [float("nan"), 100.0, -1.0, None, "1.0"])
 def test_saved_trees_with_an_odd_reward_are_refused(tmp_path, reward) -> None:
     tree = bare_tree([1.0, 0.0], turns=1)

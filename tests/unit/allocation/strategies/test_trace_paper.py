@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from megatron_trace.allocation import make_strategy
 from megatron_trace.config import AllocationConfig, BudgetUnit, SettingError
-from megatron_trace.tree import ROOT
+from megatron_trace.tree import ROOT, by_histories
 from tests.unit.allocation.views import planning_view, roots
-from tests.unit.trees import bare_tree, chain
+from tests.unit.trees import bare_tree, chain, empty_tree, turn
 
 
 def trace(budget=8, bare_share=0.5, pool=4, **options):
@@ -80,6 +80,17 @@ def test_a_flipped_prefix_gets_no_more_in_the_next_round() -> None:
     tree.turns[1].prediction, tree.turns[3].prediction = 0.1, 0.1
     tree.graft(1, chain(900, 1, 0.0))
     assert expanded([tree], budget=4) == [{3: 1}]
+
+
+def test_a_merged_prefix_with_both_outcomes_gets_no_more() -> None:
+    tree = empty_tree()
+    tree.graft(ROOT, [turn(100), turn(110, reward=1.0)])
+    tree.graft(ROOT, [turn(100), turn(120, reward=0.0)])
+    tree.graft(ROOT, [turn(200), turn(210, reward=0.0)])
+    merged = by_histories(tree).tree
+    for index in merged.prefixes():
+        merged.turns[index].prediction = 0.1
+    assert expanded([merged], budget=4) == [{4: 1}]
 
 
 def test_continuations_own_prefixes_are_not_expanded() -> None:

@@ -49,6 +49,12 @@ def test_a_wider_tree_has_more_children_at_every_node() -> None:
     assert strategy.plan(planning_view([tree], total=9, round=1)) == [{1: 2, 3: 2, 5: 2}]
 
 
+def test_merged_histories_are_refused() -> None:
+    settings = AllocationConfig(strategy="treepo", merge=True)
+    with pytest.raises(SettingError, match=r"allocation.merge = True: must be false"):
+        make_strategy(settings)
+
+
 def test_a_node_must_branch() -> None:
     with pytest.raises(
         SettingError, match=r"allocation.options.treepo.width = 1: must be at least 2"
