@@ -74,7 +74,7 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
         ),
         (
             ["advantage.name=xyz"],
-            r"advantage.name = 'xyz': no such estimator; there is at2po, gigpo,",
+            r"advantage.name = 'xyz': no such estimator; there is at2po, belief,",
         ),
         (["advantage.name=rlo"], r"advantage.name = 'rlo': no such estimator; did you mean rloo\?"),
         (

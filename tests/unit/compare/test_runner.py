@@ -1,5 +1,6 @@
 import os
 import signal
+from collections.abc import Iterator
 from io import StringIO
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_trial_that_fails_does_not_keep_the_others() -> None:
     )
 
 
+@pytest.fixture
+def without_nohup() -> Iterator[None]:
+    """SIGHUP is not ignored, however the tests were started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_asks_what_is_at_work_to_save_and_starts_nothing_more(number) -> None:
     jobs = []
