@@ -7,6 +7,10 @@ from megatron_trace.check.load import load_config
 from megatron_trace.plan.build import built
 from tests.unit.plan.a_step import TREES, rows, saved_and_planned, storages, trees
 
+PRECISIONS = pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)]
+)
+
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
@@ -43,7 +47,7 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
     assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@PRECISIONS
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -62,7 +66,7 @@ def test_activations_are_what_autograd_saves(start_policy, precision, overrides)
     assert planned == pytest.approx(saved, rel=0.03)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@PRECISIONS
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -48,7 +48,14 @@ def test_the_overrides_give_the_plan_again(model, settings) -> None:
     assert settings(*overrides(plan).split(" ")) == plan.config
 
 
-@pytest.mark.parametrize("granularity", list(Recompute))
+@pytest.mark.parametrize(
+    "granularity",
+    [
+        Recompute.none,
+        pytest.param(Recompute.selective, marks=pytest.mark.slow),
+        pytest.param(Recompute.full, marks=pytest.mark.slow),
+    ],
+)
 def test_whatever_the_configuration_sets_the_overrides_prevail(
     model, settings, granularity
 ) -> None:
