@@ -9,7 +9,7 @@ from megatron_trace.allocation.cost import RolloutCost
 from megatron_trace.allocation.registry import make_strategy
 from megatron_trace.allocation.step import AllocationStep
 from megatron_trace.config import AllocationConfig, BudgetUnit
-from megatron_trace.tree import ROOT, Requires, RolloutTree, by_histories
+from megatron_trace.tree import ROOT, Requires, RolloutTree
 
 SURPLUS_CANDIDATES = 1.5
 """Candidates seen with a budget of tokens, as a multiple of what expected lengths need.
@@ -84,7 +84,7 @@ class Allocator:
         """
         sampled = [tree for tree in step.trees if tree.rollouts]
         # The metrics judge the calibration that the step was planned with, so they come first.
-        seen = [by_histories(tree).tree for tree in sampled] if self._settings.merge else sampled
+        seen = [one.tree for one in step.histories if one.tree.rollouts]
         metrics = self._calibration.metrics(sampled) | self._beliefs.metrics(seen)
         self._calibration.observe(sampled)
         self._beliefs.observe(seen)

@@ -22,6 +22,7 @@ class AllocationStep:
 
     Attributes:
         trees: all candidates of the step, grown as rollouts end.
+        histories: the same trees, as the strategy sees them.
         merge: whether the strategy sees equal histories as one.
         strategy, cost, calibration, beliefs: the allocator's; they do not change during a step.
         seed: name from which the random numbers of the step's plans are derived.
@@ -40,14 +41,14 @@ class AllocationStep:
     left: float
     total: int
     in_tokens: bool
-    _histories: list[Histories] = field(init=False)
+    histories: list[Histories] = field(init=False)
     _pending: list[Counter[Anchor]] = field(init=False)
     _failed: list[int] = field(init=False)
     _round: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         _check_predictions(turn for tree in self.trees for turn in tree.turns)
-        self._histories = [as_sampled(tree) for tree in self.trees]
+        self.histories = [as_sampled(tree) for tree in self.trees]
         self._pending = [Counter() for _ in self.trees]
         self._failed = [0] * len(self.trees)
 
@@ -69,7 +70,7 @@ class AllocationStep:
         self._check(plans, left)
         plans = [
             {seen.first[anchor]: count for anchor, count in plan.items()}
-            for seen, plan in zip(self._histories, plans, strict=True)
+            for seen, plan in zip(self.histories, plans, strict=True)
         ]
         self._round += 1
         for pending, plan in zip(self._pending, plans, strict=True):
@@ -85,7 +86,7 @@ class AllocationStep:
         _check_predictions(turns)
         grown = self.trees[tree]
         grown.graft(anchor, turns)
-        self._histories[tree] = by_histories(grown) if self.merge else as_sampled(grown)
+        self.histories[tree] = by_histories(grown) if self.merge else as_sampled(grown)
         self.left -= self.cost.spent(grown, len(grown.rollouts) - 1)
         self._no_longer_pending(tree, anchor)
 
@@ -128,10 +129,10 @@ class AllocationStep:
         # Every round has its own generator, derived from names alone. So a resumed run draws the
         # same numbers, and a draw more in one round changes nothing in the next.
         return PlanningView(
-            trees=[seen.tree for seen in self._histories],
+            trees=[seen.tree for seen in self.histories],
             pending=[
                 _by_turn(pending, seen.turn_of)
-                for pending, seen in zip(self._pending, self._histories, strict=True)
+                for pending, seen in zip(self._pending, self.histories, strict=True)
             ],
             failed=self._failed,
             round=self._round,
@@ -148,7 +149,7 @@ class AllocationStep:
         name = self.strategy.settings.strategy
         if len(plans) != len(self.trees):
             raise RuntimeError(f"strategy {name} planned {len(plans)} trees of {len(self.trees)}")
-        for seen, plan in zip(self._histories, plans, strict=True):
+        for seen, plan in zip(self.histories, plans, strict=True):
             for anchor, count in plan.items():
                 if count < 0 or not _can_continue(seen.tree, anchor):
                     raise RuntimeError(

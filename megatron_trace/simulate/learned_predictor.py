@@ -36,7 +36,7 @@ VIEW_WIDTH = 8
 """Columns of the view of a history; a prompt's embedding has as many."""
 
 RIDGE = 1.0
-"""Pull of every weight to 0; of one anchor's log loss at the most."""
+"""½·RIDGE·|w|² is added to the loss: it pulls the weights to 0."""
 
 KEPT = 0.8
 """Weight of a step's anchors, relative to those of the next step."""
