@@ -26,13 +26,11 @@ from megatron_trace.config import (
     OptimizerConfig,
     Pack,
     Precision,
-    PredictorConfig,
 )
+from megatron_trace.learning.read_out import balanced, learned, unknown
 from megatron_trace.learning.rows import COLUMNS, Row
 from megatron_trace.models.predictor import PredictorHead, load_predictor
-
-HIDDEN = 128
-"""Width of the predictor's hidden layer."""
+from megatron_trace.tree import ROOT
 
 ONE_TOKEN = 1
 """A padded micro-batch of this many tokens is one row: a row is never cut."""
@@ -46,7 +44,6 @@ def learning_settings(micro_batch_tokens: int) -> LearningConfig:
     """What all sides learn with: the defaults, at a learning rate that moves a small model little."""
     return LearningConfig(
         optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01),
-        predictor=PredictorConfig(hidden=HIDDEN),
         batching=BatchingConfig(micro_batch_tokens=micro_batch_tokens),
     )
 
@@ -82,22 +79,22 @@ class PlainPolicy:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self.network = network.to(self.device).train()
-        self.head = PredictorHead(self.network.config.hidden_size, HIDDEN, 0)
-        load_predictor(self.head, Path(model))
-        self.head.to(self.device)
+        head = PredictorHead(self.network.config.hidden_size)
+        load_predictor(head, Path(model))
+        head.to(self.device)
+        self.known = unknown(head.weight, head.bias)
         self.optimizer = self._optimizer()
-        self.learned = self.anchors = 0
+        self.learned = 0
+        self.anchors: list[tuple[torch.Tensor, ...]] = []
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """AdamW in Megatron's groups: weight decay on matrices alone, and the predictor's own rate."""
+        """AdamW in Megatron's groups: weight decay on matrices alone."""
         settings = self.learning
         matrices = [p for p in self.network.parameters() if p.dim() > 1]
         vectors = [p for p in self.network.parameters() if p.dim() == 1]
-        head = list(self.head.parameters())
         groups = [
             {"params": matrices, "weight_decay": settings.optimizer.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
-            {"params": head, "lr": settings.predictor.learning_rate, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=settings.optimizer.learning_rate, fused=True)
 
@@ -145,11 +142,10 @@ class PlainPolicy:
             entropy = -(every.exp() * every).sum()
         sampler = columns["sampler_logprob"][:, 1:][learn]
         advantage = columns["advantage"][:, 1:][learn]
-        policy = self._policy_loss(logprob, sampler, advantage)
-        prediction = torch.sigmoid(self.head(hidden[columns["predict"]]))
-        target = columns["target"][columns["predict"]]
-        error = (prediction - target).square().sum() / self.anchors
-        return policy + error, entropy
+        chosen = columns["predict"]
+        root = columns["turn"][chosen] == ROOT
+        self.anchors.append((hidden[chosen].detach(), columns["target"][chosen], root))
+        return self._policy_loss(logprob, sampler, advantage), entropy
 
     def _policy_loss(
         self, logprob: torch.Tensor, sampler: torch.Tensor, advantage: torch.Tensor
@@ -169,17 +165,26 @@ class PlainPolicy:
     def step(self, rows: list[Row]) -> dict[str, float]:
         """Take a train step on `rows`."""
         self.learned = sum(int(row.learn.sum()) for row in rows)
-        self.anchors = sum(int(row.predict.sum()) for row in rows)
+        self.anchors = []
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for teaches, batch in self._plan(rows):
             loss, entropy = self._loss(batch, teaches)
-            loss.backward()
+            if teaches:
+                loss.backward()
             total += entropy
         clip = self.learning.optimizer.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
         self.optimizer.step()
+        self._teach_predictor()
         return {"gradient_norm": float(norm), "entropy": float(total) / self.learned}
+
+    def _teach_predictor(self) -> None:
+        hidden, target, root = (torch.cat(part) for part in zip(*self.anchors, strict=True))
+        settings = self.learning.predictor
+        self.known = learned(
+            self.known, hidden, target, balanced(root), settings.ridge, settings.forgetting
+        )
 
 
 def make_step(side: str, model: str, precision: Precision, micro_batch_tokens: int) -> Step:

@@ -1,92 +1,148 @@
 """Try settings of the predictor on the trees that a run has kept.
 
-    python tools/score_predictor.py runs/trace --seeds 3
-    python tools/score_predictor.py runs/trace --seeds 3 learning.predictor.average=0 learning.predictor.epochs=8
+    python tools/score_predictor.py runs/uniform
+    python tools/score_predictor.py runs/uniform learning.predictor.forgetting=0.2
 
 A predictor learns from the run's trees step by step, as in training. Before it learns from a step,
-it is scored on the backed-up success of the step's anchors. The hidden states are those of the
-run's start policy in every step: the policy's own training is left out. So the numbers compare
-settings with each other, not with a run's metrics. What config.yaml does not name has today's
-default.
+it is scored on the step's anchors. The hidden states are those of the run's start policy in every
+step: the policy's own training is left out. So the numbers compare settings with each other, not
+with a run's metrics. What config.yaml does not name has today's default.
+
+The ceiling is what a predictor without any error would score. It follows from how much tasks
+differ, which the outcomes of their rollouts show. Where a strategy has chosen the tasks, it tells
+about these tasks alone; `uniform` draws them as they come.
 """
 
 import argparse
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from fit_predictor import anchors
+from fit_predictor import Anchors, anchors
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor, distributed
+from scipy.stats import binom
 from transformers import AutoModel
 
 from megatron_trace.check.load import load_config
-from megatron_trace.config import LearningConfig, SettingError, check_bounds
+from megatron_trace.config import AdvantageConfig, PredictorConfig, SettingError, check_bounds
+from megatron_trace.learning.read_out import balanced, learned, unknown
 from megatron_trace.models.predictor import PredictorHead, load_predictor
-from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
 from megatron_trace.report.exemplars import tree_files
 from megatron_trace.tree import load_trees
-from megatron_trace.tree.predictions import Outcomes, scores
+from megatron_trace.tree.predictions import Outcomes, auc, outcomes, scores
 
 Floats = NDArray[np.float64]
+
+NEAREST = 0.37
+"""Share of the roots, those predicted nearest ½, that a score looks at."""
+
+GRID = np.linspace(0.0025, 0.9975, 200)
+"""Success probabilities of which the ceiling's distribution is a mixture."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step's m anchors: hidden states [m, hidden], targets [m], and which are roots [m]."""
+    """A step's anchors, and the outcomes of its roots in the same order."""
 
-    hidden: Tensor
-    target: Tensor
-    root: NDArray[np.bool_]
+    anchors: Anchors
+    roots: Outcomes
 
 
-def steps_of(run: Path, model: torch.nn.Module, learning: LearningConfig) -> list[Step]:
+def steps_of(run: Path, model: torch.nn.Module, settings: AdvantageConfig) -> list[Step]:
     """All steps of `run` whose trees were kept, in order."""
     steps = []
     for file in track(tree_files(run).values(), description="hidden states"):
-        found = [anchors(model, [tree], learning.advantage) for tree in load_trees(file)]
-        root = [np.arange(len(target)) == 0 for _, target in found]
-        hidden, target = (torch.cat([one[part] for one in found]) for part in (0, 1))
-        steps.append(Step(hidden, target, np.concatenate(root)))
+        trees = [tree for tree in load_trees(file) if tree.rollouts]
+        steps.append(Step(anchors(model, trees, settings), outcomes(trees, roots=True)))
     return steps
 
 
-def learned(
-    steps: Sequence[Step], model: Path, learning: LearningConfig, seed: int
-) -> list[Floats]:
-    """Predictions of every step before the predictor has learned from it."""
-    head = PredictorHead(steps[0].hidden.shape[1], learning.predictor.hidden, seed)
+def learned_from(steps: Sequence[Step], model: Path, settings: PredictorConfig) -> list[Floats]:
+    """Predictions of every step before the predictor has learned from it, [its anchors]."""
+    head = PredictorHead(steps[0].anchors.hidden.shape[1])
     load_predictor(head, model)
-    optimizer, predictions = (
-        PredictorOptimizer(head, learning.predictor, distributed.group.WORLD),
-        [],
-    )
-    for number, step in enumerate(steps):
-        with torch.no_grad():
-            predictions.append(torch.sigmoid(head(step.hidden)).double().numpy())
-        optimizer.learn(
-            step.hidden.clone(), step.target, np.random.default_rng([seed, number]), 1.0
+    known, predictions = unknown(head.weight, head.bias), []
+    for step in steps:
+        found = step.anchors
+        logits = found.hidden.double() @ known.mean[:-1] + known.mean[-1]
+        predictions.append(torch.sigmoid(logits).numpy())
+        count = balanced(found.root)
+        known = learned(
+            known, found.hidden, found.target, count, settings.ridge, settings.forgetting
         )
     return predictions
 
 
-def means(steps: Sequence[Step], predictions: Sequence[Floats], first: int) -> dict[str, float]:
-    """Scores of roots and of prefixes, means over the steps from number `first` on."""
-    rows = defaultdict(list)
+def pooled(
+    steps: Sequence[Step], predictions: Sequence[Floats], first: int
+) -> tuple[Outcomes, Outcomes]:
+    """Roots and prefixes of the steps from number `first` on, with the predictions for them."""
+    roots, prefixes = [], []
     for step, prediction in list(zip(steps, predictions, strict=True))[first - 1 :]:
-        for kind, chosen in (("roots", step.root), ("prefixes", ~step.root)):
-            success = step.target.double().numpy()[chosen]
-            for name, value in scores(
-                Outcomes(prediction[chosen], success, np.ones(len(success)))
-            ).items():
-                rows[f"{kind} {name}"].append(value)
-    return {name: float(np.mean(values)) for name, values in rows.items()}
+        root = step.anchors.root.numpy()
+        roots.append([prediction[root], step.roots.success, step.roots.weight])
+        success = step.anchors.target.double().numpy()[~root]
+        prefixes.append([prediction[~root], success, np.ones_like(success)])
+    return Outcomes(*np.concatenate(roots, axis=1)), Outcomes(*np.concatenate(prefixes, axis=1))
+
+
+def nearest(prediction: Floats, worth: Floats) -> float:
+    """Mean `worth` of the roots nearest ½, as a multiple of that of all roots."""
+    chosen = np.argsort(np.abs(prediction - 0.5), kind="stable")[: round(NEAREST * len(worth))]
+    return float(worth[chosen].mean() / worth.mean())
+
+
+def spread(success: Floats, rollouts: Floats) -> Floats:
+    """How often each probability of `GRID` occurs among the roots: the maximum likelihood by EM."""
+    likelihood = binom.pmf(np.round(success * rollouts)[:, None], rollouts[:, None], GRID)
+    share = np.full(len(GRID), 1.0 / len(GRID))
+    for _ in range(500):
+        posterior = likelihood * share
+        share = (posterior / posterior.sum(axis=1, keepdims=True)).mean(axis=0)
+    return share
+
+
+def ceiling(found: Outcomes) -> dict[str, float]:
+    """`auc` and `nearest` of a predictor that knows every root's success probability."""
+    share = spread(found.success, found.weight)
+    rollouts = round(float(np.mean(found.weight)))
+    mixed = 1.0 - GRID**rollouts - (1.0 - GRID) ** rollouts
+    order = np.argsort(np.abs(GRID - 0.5), kind="stable")
+    taken = np.clip(NEAREST - np.cumsum(share[order]) + share[order], 0.0, share[order])
+    area = auc(Outcomes(GRID, GRID, share))
+    best = float(taken @ mixed[order] / NEAREST / (share @ mixed))
+    return {"nearest": best} | ({} if area is None else {"auc": area})
+
+
+def table(roots: Outcomes, prefixes: Outcomes) -> Table:
+    """The scores, one row for each kind of anchor."""
+    shown = Table(
+        "", "Brier score", "of the constant", "AUC", "its ceiling", "nearest ½", "its ceiling"
+    )
+    mixed = ((roots.success > 0) & (roots.success < 1)).astype(np.float64)
+    best, found = ceiling(roots), scores(roots)
+    shown.add_row(
+        f"{len(mixed)} roots",
+        f"{found['brier']:.4f}",
+        f"{found['brier_constant']:.4f}",
+        f"{found.get('auc', float('nan')):.3f}",
+        f"{best.get('auc', float('nan')):.3f}",
+        f"{nearest(roots.prediction, mixed):.2f}",
+        f"{best['nearest']:.2f}",
+    )
+    found = scores(prefixes)
+    shown.add_row(
+        f"{len(prefixes.success)} prefixes",
+        f"{found['brier']:.4f}",
+        f"{found['brier_constant']:.4f}",
+        f"{found.get('auc', float('nan')):.3f}",
+    )
+    return shown
 
 
 def main() -> None:
@@ -97,9 +153,6 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a run that kept its trees")
     parser.add_argument(
         "settings", nargs="*", help="learning.predictor...=value, over the run's own"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="orders of the anchors to average over"
     )
     parser.add_argument("--first", type=int, default=6, help="the first of the kept steps to score")
     args = parser.parse_intermixed_args()
@@ -113,30 +166,17 @@ def main() -> None:
             f"{args.run} holds trees of {len(tree_files(args.run))} steps; --first is {args.first}"
         )
     folder = Path(config.model.path)
-    steps = steps_of(
-        args.run, AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), config.learning
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    steps = steps_of(args.run, model, config.learning.advantage)
+    predictions = learned_from(steps, folder, config.learning.predictor)
+    chosen = ", ".join(
+        f"{name} {value:g}" for name, value in vars(config.learning.predictor).items()
     )
-    # For a head of this size more threads are slower.
-    torch.set_num_threads(1)
-    # The predictor's optimizer is collective over a process group; here the group is this process.
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    runs = [
-        means(steps, learned(steps, folder, config.learning, seed), args.first)
-        for seed in range(args.seeds)
-    ]
-    distributed.destroy_process_group()
-    table = Table("", "Brier score", "of the constant mean", "AUC", box=None)
-    for kind in ("roots", "prefixes"):
-        values = [
-            np.mean([run[f"{kind} {name}"] for run in runs])
-            for name in ("brier", "brier_constant", "auc")
-        ]
-        table.add_row(
-            kind,
-            *(f"{value:.3f}" if name == 2 else f"{value:.4f}" for name, value in enumerate(values)),
-        )
-    chosen = {name: value for name, value in vars(config.learning.predictor).items()}
-    Console().print(table, "\n" + ", ".join(f"{name} {value:g}" for name, value in chosen.items()))
+    Console().print(table(*pooled(steps, predictions, args.first)))
+    print(
+        f"{chosen}. Nearest ½: how often the {NEAREST:.0%} of the roots that are predicted nearest "
+        "½ got mixed, as a multiple of all roots."
+    )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def check_weights(config: Config) -> None:
     try:
         if not is_checkpoint(folder):
             _check_tensors(folder, model)
-            _check_predictor(config, folder, model)
+            _check_predictor(folder, model)
     except ValueError as error:
         if isinstance(error, SettingError):
             raise
@@ -148,18 +148,17 @@ def _stored(file: Path) -> dict[str, Stored]:
         raise ValueError(f"{file.name} is damaged ({error}); fetch it again") from None
 
 
-def _check_predictor(config: Config, folder: Path, model: dict[str, Any]) -> None:
+def _check_predictor(folder: Path, model: dict[str, Any]) -> None:
     if not (folder / PREDICTOR).exists():
         return
-    width, hidden = config.learning.predictor.hidden, model["hidden_size"]
-    stored = _stored(folder / PREDICTOR)
-    first = stored.get("predictor.fc1.weight")
-    if first is not None and first.shape != (width, hidden):
-        remedy = (
-            f"{folder / PREDICTOR} has a first layer of {first.shape}, and the run needs "
-            f"{(width, hidden)}; set it to the stored width, or remove the file"
-        )
-        raise SettingError("learning.predictor.hidden", width, remedy)
     from megatron_trace.models.predictor import shapes
 
-    _check_stored(stored, shapes(hidden, width), "by learning.predictor.hidden")
+    stored = {
+        name: (found.shape, found.dtype) for name, found in _stored(folder / PREDICTOR).items()
+    }
+    wanted = {name: (shape, "F32") for name, shape in shapes(model["hidden_size"]).items()}
+    if stored != wanted:
+        raise ValueError(
+            f"{PREDICTOR} holds {stored} and the policy needs {wanted}; fit the predictor again "
+            "with tools/fit_predictor.py, or remove the file"
+        )

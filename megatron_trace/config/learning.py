@@ -136,21 +136,18 @@ class AdvantageConfig:
 
 @dataclass
 class PredictorConfig:
-    """The predictor head: its size and how it learns from a step's anchors."""
+    """How the predictor learns from a step's anchors."""
 
-    learning_rate: float = setting(1e-4, "AdamW learning rate of the predictor head", above=0)
-    hidden: int = setting(256, "width of the predictor's hidden layer", at_least=1)
-    epochs: int = setting(
-        16, "passes over a step's anchors in which the predictor learns", at_least=1
-    )
-    batch: int = setting(64, "largest number of anchors in one update of the predictor", at_least=1)
-    average: float = setting(
-        0.7,
-        "moving average of the predictor's weights over steps: share of the old weights that a "
-        "step keeps; "
-        "0: no average",
+    forgetting: float = setting(
+        0.05,
+        "share of what the predictor knows that a step forgets, as the policy changes",
         at_least=0,
         below=1,
+    )
+    ridge: float = setting(
+        0.1,
+        "pull of the predictor's weights towards 0, in units of the mean squared hidden state",
+        above=0,
     )
 
 

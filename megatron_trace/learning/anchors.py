@@ -8,11 +8,17 @@ from torch import Tensor
 
 from megatron_trace.learning.batches import Batch
 from megatron_trace.learning.rows import Row
+from megatron_trace.tree import ROOT
 
 
 def targets(rows: Sequence[Row]) -> Tensor:
     """The predictor's targets at the m anchors of `rows`, float32 [m]."""
     return torch.from_numpy(np.concatenate([row.target[row.predict] for row in rows]))
+
+
+def roots(rows: Sequence[Row]) -> Tensor:
+    """Which of the m anchors of `rows` are roots, bool [m]."""
+    return torch.from_numpy(np.concatenate([row.turn[row.predict] == ROOT for row in rows]))
 
 
 def states_in_order(

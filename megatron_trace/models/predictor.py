@@ -13,51 +13,37 @@ from torch import Tensor, nn
 FILE = "predictor.safetensors"
 """The head's file in an HF folder."""
 
-NAMES = ("predictor.fc1.weight", "predictor.fc1.bias", "predictor.fc2.weight", "predictor.fc2.bias")
+NAMES = ("predictor.weight", "predictor.bias")
 """The head's tensors, in `FILE` and among the weights that the sampler receives."""
 
 
-def shapes(hidden: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape of a head of `width` hidden units on hidden states of size `hidden`."""
-    return dict(zip(NAMES, ((width, hidden), (width,), (1, width), (1,)), strict=True))
+def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape of a head on hidden states of size `hidden`."""
+    return dict(zip(NAMES, ((1, hidden), (1,)), strict=True))
 
 
-class PredictorHead(nn.Module):
-    """logit = W₂·gelu_tanh(W₁h + b₁) + b₂; the success probability is σ(logit).
+class PredictorHead(nn.Linear):
+    """logit = w·h + b; the success probability is σ(logit).
 
     h is the input of the output layer, after the final layernorm. The weights are float32 whatever
     the policy's dtype.
     """
 
-    def __init__(self, hidden: int, width: int, seed: int | None = None) -> None:
-        """A head of `width` hidden units that predicts 0.5 everywhere.
-
-        Args:
-            hidden: size of the policy's hidden states.
-            width: hidden units.
-            seed: of the first layer's weights; None leaves them 0, for a head that is only loaded.
-        """
-        super().__init__()
+    def __init__(self, hidden: int) -> None:
+        """A head on hidden states of size `hidden` that predicts 0.5 everywhere."""
         # vLLM builds its models under the policy's dtype as torch's default.
-        self.fc1 = nn.Linear(hidden, width, dtype=torch.float32)
-        self.fc2 = nn.Linear(width, 1, dtype=torch.float32)
+        super().__init__(hidden, 1, dtype=torch.float32)
         with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.zero_()
-            if seed is not None:
-                generator = torch.Generator().manual_seed(seed)
-                noise = torch.randn(width, hidden, generator=generator)
-                self.fc1.weight.copy_(noise / hidden**0.5)
+            self.weight.zero_()
+            self.bias.zero_()
 
     def forward(self, hidden: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Logits, float32 [m], of the hidden states [m, hidden], computed in `dtype`.
 
         The hidden states are detached: the policy gets no gradient.
         """
-        w1, b1, w2, b2 = (parameter.to(dtype) for parameter in self.parameters())
-        inner = nn.functional.linear(hidden.detach().to(dtype), w1, b1)
-        inner = nn.functional.gelu(inner, approximate="tanh")
-        return nn.functional.linear(inner, w2, b2).squeeze(-1).float()
+        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+        return nn.functional.linear(hidden.detach().to(dtype), weight, bias).squeeze(-1).float()
 
 
 def sampling_dtype(device: torch.device) -> torch.dtype:
@@ -78,7 +64,7 @@ def load_predictor(head: PredictorHead, folder: Path) -> bool:
         False, with nothing changed, if the folder has no such file.
 
     Raises:
-        ValueError: a tensor is missing or has another shape than `learning.predictor.hidden` gives.
+        ValueError: a tensor is missing, or has another shape than the policy's hidden states need.
     """
     if not (folder / FILE).exists():
         return False
@@ -89,8 +75,8 @@ def load_predictor(head: PredictorHead, folder: Path) -> bool:
         wanted = tuple(own[name].shape) if name in own else "no such tensor"
         if found != wanted:
             raise ValueError(
-                f"{folder / FILE}: {name} is {found} but the run needs {wanted}; "
-                "set learning.predictor.hidden to the stored width or remove the file"
+                f"{folder / FILE}: {name} is {found} but the policy needs {wanted}; "
+                "fit the predictor again with tools/fit_predictor.py, or remove the file"
             )
     with torch.no_grad():
         for name, parameter in own.items():

@@ -66,16 +66,18 @@ def state_of(wrapped: list[Any], optimizer: Any) -> ModelState:
             moments += sum(8 * parameter.numel() for parameter in group["params"])
         for parameters in part.shard_fp32_from_float16_groups:
             copies += sum(4 * parameter.numel() for parameter in parameters)
-    # The predictor is not in Megatron's buffers: it stays float32, and every rank holds it whole.
+    # The predictor is not in Megatron's buffers: it stays float32, and every rank of the last stage
+    # holds it whole.
     predictor = 0
     for part in wrapped:
         for name, parameter in part.module.named_parameters():
             if name.startswith("predictor."):
-                predictor += parameter.numel()
+                predictor += parameter.nbytes
+    learner = optimizer.predictor.nbytes if optimizer.predictor else 0
     return ModelState(
-        weights=sum(buffer.param_data.nbytes for buffer in buffers) + 4 * predictor,
-        gradients=sum(buffer.grad_data.nbytes for buffer in buffers) + 4 * predictor,
-        optimizer=12 * predictor + moments + copies,
+        weights=sum(buffer.param_data.nbytes for buffer in buffers) + predictor,
+        gradients=sum(buffer.grad_data.nbytes for buffer in buffers),
+        optimizer=learner + moments + copies,
     )
 
 

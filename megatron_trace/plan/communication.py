@@ -72,7 +72,7 @@ def gradient_exchange_time(
     """Seconds in which all updates of a step reduce their gradients (float32) and gather the
     weights.
     """
-    counts = [parameter_counts(shape, layout, stage, 0) for stage in range(layout.pipeline)]
+    counts = [parameter_counts(shape, layout, stage) for stage in range(layout.pipeline)]
     # The stage with the most parameters decides, since all stages exchange at the same time.
     dense = max(count.dense for count in counts)
     experts = max(count.experts for count in counts)

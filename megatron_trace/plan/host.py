@@ -19,7 +19,7 @@ def checkpoint_host_bytes(shape: Shape, layout: Layout, config: Config, each: in
     width = 4 if config.precision.train is Precision.float32 else 2
     nodes: dict[int, int] = {}
     for stage in range(layout.pipeline):
-        count = parameter_counts(shape, layout, stage, config.learning.predictor.hidden)
+        count = parameter_counts(shape, layout, stage)
         parameters = count.dense * layout.tensor
         parameters += count.experts * layout.expert * layout.expert_tensor
         node = stage * (layout.world // layout.pipeline) // each

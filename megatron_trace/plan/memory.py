@@ -62,10 +62,9 @@ def counted_stages(shape: Shape, layout: Layout, config: Config) -> list[ModelSt
     """What a rank of every pipeline stage holds, by arithmetic: fast, but without Megatron's
     padding.
     """
-    hidden = config.learning.predictor.hidden
     states = []
     for stage in range(layout.pipeline):
-        count = parameter_counts(shape, layout, stage, hidden)
+        count = parameter_counts(shape, layout, stage)
         states.append(model_state(count, config, layout))
     return states
 
@@ -98,7 +97,7 @@ def stage_memory(
     # the predictor. So any stage can be the one that does not fit.
     memories = []
     for stage, state in enumerate(stages):
-        count = parameter_counts(shape, layout, stage, config.learning.predictor.hidden)
+        count = parameter_counts(shape, layout, stage)
         copies = fp8_change(count.matrices, config, shape.layers, gpu.capability)
         saved = activations(
             shape,

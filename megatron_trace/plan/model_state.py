@@ -44,9 +44,7 @@ class ModelState:
         return self.weights + self.gradients + self.optimizer
 
 
-def parameter_counts(
-    shape: Shape, layout: Layout, stage: int, predictor_hidden: int
-) -> ParameterCounts:
+def parameter_counts(shape: Shape, layout: Layout, stage: int) -> ParameterCounts:
     """Parameters of a rank of pipeline stage `stage`."""
     tensor = layout.tensor
     # Norms and the router are whole on every tensor-parallel rank; matrices and biases are divided.
@@ -72,7 +70,7 @@ def parameter_counts(
     if last:
         # With a pipeline, a tied table is held twice: by the first stage and by the last.
         dense += shape.hidden + (0 if shape.tied_embeddings and first else table)
-    predictor = (shape.hidden + 2) * predictor_hidden + 1 if last else 0
+    predictor = shape.hidden + 1 if last else 0
     return ParameterCounts(dense, experts, predictor, matrices + experts)
 
 
@@ -81,9 +79,9 @@ def model_state(count: ParameterCounts, config: Config, layout: Layout) -> Model
 
     Weights in the policy's dtype, gradients in float32. Each rank owns a share of the parameters:
     for these it holds two float32 moments and, where the weights are not float32, a float32 copy.
-    In bf16 that is 18 bytes a parameter on one rank and 6 + 12/d bytes on d ranks. The predictor's
-    state is not sharded: every rank holds 20 bytes for each of its parameters, since the weights
-    that predict are an average, held beside those that learn.
+    In bf16 that is 18 bytes a parameter on one rank and 6 + 12/d bytes on d ranks. The predictor is
+    not sharded. The first rank of the last stage holds what is known of its n weights, in float64:
+    their mean, the ridge's diagonal, and the precision with n² entries.
     """
     exact = config.precision.train is Precision.float32
     width, state = (4, 8) if exact else (2, 12)
@@ -93,9 +91,14 @@ def model_state(count: ParameterCounts, config: Config, layout: Layout) -> Model
     experts = state * count.experts // layout.expert_shards
     return ModelState(
         weights=width * (count.dense + count.experts) + 4 * count.predictor,
-        gradients=4 * (count.dense + count.experts + count.predictor),
-        optimizer=dense + experts + 12 * count.predictor,
+        gradients=4 * (count.dense + count.experts),
+        optimizer=dense + experts + predictor_bytes(count.predictor),
     )
+
+
+def predictor_bytes(weights: int) -> int:
+    """Bytes of what is known of the predictor's weights."""
+    return 8 * weights * (weights + 2)
 
 
 def fp8_change(matrices: int, config: Config, layers: int, capability: tuple[int, int]) -> int:

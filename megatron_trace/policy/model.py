@@ -211,9 +211,7 @@ def make_model(
 
 
 def _add_predictor(model: PolicyModel, config: Config, parallel: ParallelState) -> None:
-    hidden = model.config.hidden_size
-    head = PredictorHead(hidden, config.learning.predictor.hidden, config.run.seed)
-    model.predictor = head.to(parallel.device)
-    # `PredictorOptimizer` trains the head. Megatron's wrapper and optimizer leave out parameters
+    model.predictor = PredictorHead(model.config.hidden_size).to(parallel.device)
+    # `PredictorLearner` teaches the head. Megatron's wrapper and optimizer leave out parameters
     # without gradients.
-    head.requires_grad_(False)
+    model.predictor.requires_grad_(False)

@@ -15,7 +15,7 @@ from megatron_trace.config import Config, LearningConfig
 from megatron_trace.learning.schedule import learning_rate_factor
 from megatron_trace.policy.megatron_config import ddp_config
 from megatron_trace.policy.model import PolicyModel
-from megatron_trace.policy.predictor_optimizer import PredictorOptimizer
+from megatron_trace.policy.predictor_learner import PredictorLearner
 
 
 def wrap(chunks: Sequence[PolicyModel], config: Config) -> list[Any]:
@@ -40,7 +40,7 @@ class Optimizer:
 
     Attributes:
         updates: of the policy, so far.
-        predictor: the predictor's optimizer, on ranks of the last pipeline stage.
+        predictor: what teaches the predictor, on ranks of the last pipeline stage.
     """
 
     def __init__(self, chunks: Sequence[Any], learning: LearningConfig) -> None:
@@ -78,7 +78,7 @@ class Optimizer:
         head = getattr(chunks[-1].module, "predictor", None)
         stage = parallel_state.get_tensor_and_data_parallel_group(with_context_parallel=True)
         self.predictor = (
-            PredictorOptimizer(head, learning.predictor, stage) if head is not None else None
+            PredictorLearner(head, learning.predictor, stage) if head is not None else None
         )
 
     def sharded_state(
@@ -127,7 +127,8 @@ class Optimizer:
         for group, settings in zip(self.megatron.param_groups, self._settings, strict=True):
             group.update(settings)
         if self.predictor:
-            self.predictor.load(state["predictor"])
+            # Only the rank that teaches the predictor has a state for it.
+            self.predictor.load(state.get("predictor", {}))
         self.updates = updates
 
     def _parts(self) -> list[Any]:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from megatron_trace.config import Config
-from megatron_trace.learning.anchors import states_in_order, targets
+from megatron_trace.learning.anchors import roots, states_in_order, targets
 from megatron_trace.learning.diagnostics import step_metrics
 from megatron_trace.learning.packing import Layout
 from megatron_trace.learning.rows import Row
-from megatron_trace.learning.schedule import learning_rate_factor
 from megatron_trace.learning.step_plan import plan_step
 from megatron_trace.policy.distributed import ParallelState
 from megatron_trace.policy.optimizer import Optimizer
@@ -91,8 +90,5 @@ class TrainStep:
         seen = [(result.batch, result.hidden) for result in own]
         width = self.chunks[-1].config.hidden_size
         hidden = states_in_order(rows, seen, width, self.parallel.device)
-        target = targets(rows).to(self.parallel.device)
-        updates = self.optimizer.updates
-        generator = np.random.default_rng([*b"predictor", self.config.run.seed, updates])
-        factor = learning_rate_factor(updates - 1, self.config.learning.optimizer)
-        predictor.learn(hidden, target, generator, factor)
+        device = self.parallel.device
+        predictor.learn(hidden, targets(rows).to(device), roots(rows).to(device))

@@ -90,7 +90,6 @@ def settings(folder: Path, *changed: str) -> list[str]:
     return [
         f"model.path={folder}",
         "learning.optimizer.learning_rate=1e-4",
-        "learning.predictor.hidden=16",
         "learning.batching.micro_batch_tokens=1024",
         "rollout.max_history_tokens=256",
         *changed,

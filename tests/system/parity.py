@@ -6,16 +6,20 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from megatron_trace.learning.rows import Row
+from megatron_trace.models.predictor import FILE
+from megatron_trace.models.predictor import shapes as head_shapes
+from megatron_trace.tree import ROOT
 
 TEMPERATURE = 0.7
 
@@ -31,14 +35,9 @@ def save_model(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     hidden = model.config.hidden_size
-    shapes = {
-        "fc1.weight": (16, hidden),
-        "fc1.bias": (16,),
-        "fc2.weight": (1, 16),
-        "fc2.bias": (1,),
-    }
-    head = {f"predictor.{name}": 0.3 * torch.randn(shape) for name, shape in shapes.items()}
-    save_file(head, folder / "predictor.safetensors")
+    # With larger weights predictions are nearly 0 or 1, and hardly differ.
+    head = {name: torch.randn(shape) / hidden**0.5 for name, shape in head_shapes(hidden).items()}
+    save_file(head, folder / FILE)
 
 
 TREES: list[list[tuple[int, int]]] = [
@@ -95,9 +94,7 @@ def settings(model: Path, *layout: str) -> list[str]:
         f"model.path={model}",
         "precision.train=float32",
         f"rollout.temperature={TEMPERATURE}",
-        "learning.predictor.hidden=16",
         "learning.optimizer.learning_rate=1e-3",
-        "learning.predictor.learning_rate=1e-2",
         "learning.optimizer.weight_decay=0.1",
         "learning.optimizer.warmup_steps=1",
         "learning.batching.updates_per_step=2",
@@ -132,31 +129,64 @@ def launch(folder: Path, ranks: int, runs: dict[str, list[str]], rows: Sequence[
     assert done.returncode == 0, done.stderr.split("torch.distributed.elastic")[0][-4000:]
 
 
-def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every row what `transformers` says: log-probabilities where it learns, predictions where
-    it predicts.
-    """
+def run_model(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """For every row what `transformers` says: logits, and final hidden states."""
     # Its other implementation of experts asks for widths that are multiples of 16 bytes.
     options = (
         {"experts_implementation": "eager"} if "moe" in (folder / "config.json").read_text() else {}
     )
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
-    head = load_file(folder / "predictor.safetensors")
     for row in rows:
-        tokens = torch.from_numpy(row.tokens)
         with torch.no_grad():
-            output = model(tokens[None], output_hidden_states=True)
-        logprob = (
-            (output.logits[0, :-1] / TEMPERATURE).log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
-        )
-        inner = (
-            output.hidden_states[-1][0] @ head["predictor.fc1.weight"].T
-            + head["predictor.fc1.bias"]
-        )
-        inner = torch.nn.functional.gelu(inner, approximate="tanh")
-        logit = (inner @ head["predictor.fc2.weight"].T + head["predictor.fc2.bias"])[:, 0]
+            output = model(torch.from_numpy(row.tokens)[None], output_hidden_states=True)
+        yield output.logits[0], output.hidden_states[-1][0]
+
+
+def head_of(tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
+    """The predictor's weights in float64, the last of them its bias."""
+    weight, bias = tensors["predictor.weight"], tensors["predictor.bias"]
+    return torch.cat([weight[0], bias]).double().numpy()
+
+
+def expected(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For every row what `transformers` says: log-probabilities where it learns, predictions where
+    it predicts.
+    """
+    head = head_of(load_file(folder / FILE))
+    for row, (logits, hidden) in zip(rows, run_model(folder, rows), strict=True):
+        after = torch.from_numpy(row.tokens)[1:, None]
+        logprob = (logits[:-1] / TEMPERATURE).log_softmax(-1).gather(1, after)[:, 0]
+        logit = hidden.double().numpy() @ head[:-1] + head[-1]
         learned = np.concatenate([[0.0], np.where(row.learn[1:], logprob, 0)])
-        yield learned, np.where(row.predict, torch.sigmoid(logit), 0)
+        yield learned, np.where(row.predict, expit(logit), 0)
+
+
+def expected_head(folder: Path, rows: Sequence[Row], steps: int) -> np.ndarray:
+    """What `head_of` a predictor is that has learned from the start policy's states `steps` times,
+    with the default settings; see the formulas of learning/read_out.py.
+    """
+    states = zip(rows, run_model(folder, rows), strict=True)
+    hidden = np.concatenate([hidden.double().numpy()[row.predict] for row, (_, hidden) in states])
+    x = np.hstack([hidden, np.ones((len(hidden), 1))])
+    s = np.concatenate([row.target[row.predict] for row in rows]).astype(np.float64)
+    root = np.concatenate([row.turn[row.predict] == ROOT for row in rows])
+    c = np.where(root, 0.5 / root.sum(), 0.5 / (~root).sum()) * len(root)
+
+    def information(w: np.ndarray) -> np.ndarray:
+        chance = expit(x @ w)
+        return (x.T * (c * chance * (1 - chance))) @ x
+
+    mean = head_of(load_file(folder / FILE))
+    ridge = np.diag(0.1 * (x**2).mean(0))
+    precision = ridge + 10 * information(mean)
+    for _ in range(steps):
+        start, before = mean, precision
+        for _ in range(50):
+            slope = before @ (mean - start) + x.T @ (c * (expit(x @ mean) - s))
+            mean = mean - np.linalg.solve(before + information(mean), slope)
+        assert np.abs(slope).max() < 1e-9, "Newton's method has not converged"
+        precision = 0.95 * (before + information(mean)) + 0.05 * ridge
+    return mean
 
 
 def assert_speaks_like_transformers(
@@ -173,7 +203,7 @@ def assert_speaks_like_transformers(
 
 def assert_same_bits(source: Path, saved: Path, *, without: Sequence[str] = ()) -> None:
     """An export holds the tensors of `source`, bit for bit, except those named."""
-    for file in ("model.safetensors", "predictor.safetensors"):
+    for file in ("model.safetensors", FILE):
         before, after = load_file(source / file), load_file(saved / file)
         assert after.keys() == before.keys() - set(without)
         for name, tensor in after.items():

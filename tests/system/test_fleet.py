@@ -17,12 +17,12 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from megatron_trace.config import Config, WeightBackend
+from megatron_trace.models.predictor import shapes
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.types import RolloutRequest
 from megatron_trace.tree import ROOT, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 
-WIDTH = 32
 LAST_TOKENS = (258, 259)
 """The tags that end a turn: the model has a row for every token of its tokenizer, and no more."""
 TASKS = [{"letter": letter} for letter in "abcdef"]
@@ -49,7 +49,6 @@ class Setup:
         self.folder = make_policy(folder, tied=tied, vocabulary=LAST_TOKENS[-1] + 1)
         self.config = Config()
         self.config.precision.rollout = "float32"
-        self.config.learning.predictor.hidden = WIDTH
         rollout = self.config.rollout
         rollout.workers, rollout.temperature, rollout.concurrency = workers, temperature, 16
         rollout.max_turn_tokens, rollout.max_history_tokens, rollout.block_size = 64, 512, 32
@@ -71,14 +70,8 @@ class Setup:
             for parameter in self.model.parameters():
                 scale = 0.2 * parameter.std().clamp(min=0.1)
                 parameter.add_(scale * torch.randn(parameter.shape, generator=noise))
-        shapes = {
-            "fc1.weight": (WIDTH, 64),
-            "fc1.bias": (WIDTH,),
-            "fc2.weight": (1, WIDTH),
-            "fc2.bias": (1,),
-        }
         self.predictor = {
-            f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()
+            name: torch.randn(shape, generator=noise) / 8 for name, shape in shapes(64).items()
         }
         weights = FixedWeights(self.model.state_dict() | self.predictor)
         self.fleet.update_weights(weights, self.version)
@@ -91,16 +84,8 @@ class Setup:
         output = self.model(torch.tensor([ids]), output_hidden_states=True)
         logits = output.logits[0, :-1] / self.config.rollout.temperature
         logprobs = logits.log_softmax(-1)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
-        weight = {
-            name.removeprefix("predictor."): tensor for name, tensor in self.predictor.items()
-        }
-        inner = torch.nn.functional.linear(
-            output.hidden_states[-1][0], weight["fc1.weight"], weight["fc1.bias"]
-        )
-        inner = torch.nn.functional.gelu(inner, approximate="tanh")
-        return logprobs, torch.nn.functional.linear(
-            inner, weight["fc2.weight"], weight["fc2.bias"]
-        )[:, 0].sigmoid()
+        weight, bias = self.predictor["predictor.weight"], self.predictor["predictor.bias"]
+        return logprobs, (output.hidden_states[-1][0] @ weight[0] + bias).sigmoid()
 
     def bare(self, trees: list[RolloutTree], count: int) -> list[RolloutRequest]:
         names = [

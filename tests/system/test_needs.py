@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from transformers import Qwen3ForCausalLM
 
 from megatron_trace.config import Config, WeightBackend
+from megatron_trace.models.predictor import FILE, shapes
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, Requires, RolloutTree
 from tests.system.conftest import letter_environments, make_policy
 
 TASKS = [{"letter": letter} for letter in "abc"]
-WIDTH = 32
 
 
 class Setup:
@@ -26,18 +26,12 @@ class Setup:
     def __init__(self, folder: Path, temperature: float, requires: frozenset[Requires]) -> None:
         make_policy(folder, tied=True)
         noise = torch.Generator().manual_seed(1)
-        shapes = {
-            "fc1.weight": (WIDTH, 64),
-            "fc1.bias": (WIDTH,),
-            "fc2.weight": (1, WIDTH),
-            "fc2.bias": (1,),
-        }
         predictor = {
-            f"predictor.{k}": 0.3 * torch.randn(v, generator=noise) for k, v in shapes.items()
+            name: torch.randn(shape, generator=noise) / 8 for name, shape in shapes(64).items()
         }
-        save_file(predictor, folder / "predictor.safetensors")
+        save_file(predictor, folder / FILE)
         config = Config()
-        config.precision.rollout, config.learning.predictor.hidden = "float32", WIDTH
+        config.precision.rollout = "float32"
         rollout = config.rollout
         rollout.temperature, rollout.concurrency, rollout.block_size = temperature, 16, 32
         rollout.max_turn_tokens, rollout.max_history_tokens = 64, 512

@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -13,6 +14,8 @@ from tests.system.parity import (
     assert_same_bits,
     assert_same_training,
     assert_speaks_like_transformers,
+    expected_head,
+    head_of,
     launch,
     make_rows,
     save_model,
@@ -22,15 +25,18 @@ from tests.system.parity import (
 VOCABULARY = 100
 ROWS = make_rows(VOCABULARY)
 TIES = ("tied", "untied")
-PREDICTOR = ["learning.predictor.batch=10", "learning.predictor.epochs=3"]
-"""So that the order of the anchors matters."""
-
 PACKINGS = {
     "trees": [],
     "turns alone": ["learning.batching.merge=false"],
     "small trees": ["learning.batching.micro_batch_tokens=32"],
     "large trees": ["learning.batching.micro_batch_tokens=512"],
 }
+STILL = ["learning.optimizer.learning_rate=1e-15"]
+"""The policy stays as it was, and so do the hidden states that the predictor learns from."""
+
+HOW_STATES_LIE = ("tensor2", "context2", "data2")
+"""Layouts in which ranks of the last stage have the same hidden states, or have others."""
+
 BOTH = ("tensor2", "pipeline2", "interleaved")
 """Layouts whose weights lie otherwise where the output layer is the embedding."""
 CASES = [(layout, tie) for layout in TWO for tie in TIES if tie == "tied" or layout in BOTH]
@@ -62,25 +68,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_policy(folder / f"model-{tie}", tied=tie == "tied")
     # Row by row, so that all that follows compares trees with rows.
     rows = "learning.batching.pack=rows"
-    alone = {f"one-{tie}": settings(folder / f"model-{tie}", *PREDICTOR, rows) for tie in TIES}
+    alone = {f"one-{tie}": settings(folder / f"model-{tie}", rows) for tie in TIES}
     alone |= {
-        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *packing)
+        f"{name}-tied": settings(folder / "model-tied", *packing)
         for name, packing in PACKINGS.items()
     }
     alone |= {
-        f"{name}-tied": settings(folder / "model-tied", *PREDICTOR, *kept)
-        for name, kept in RECOMPUTE.items()
+        f"{name}-tied": settings(folder / "model-tied", *kept) for name, kept in RECOMPUTE.items()
     }
+    alone["one-still"] = settings(folder / "model-tied", *STILL)
     launch(folder, 1, alone, ROWS)
-    launch(
-        folder,
-        2,
-        {
-            f"{layout}-{tie}": settings(folder / f"model-{tie}", *PREDICTOR, *TWO[layout])
-            for layout, tie in CASES
-        },
-        ROWS,
-    )
+    two = {
+        f"{layout}-{tie}": settings(folder / f"model-{tie}", *TWO[layout]) for layout, tie in CASES
+    }
+    two |= {
+        f"{layout}-still": settings(folder / "model-tied", *STILL, *TWO[layout])
+        for layout in HOW_STATES_LIE
+    }
+    launch(folder, 2, two, ROWS)
     return folder
 
 
@@ -90,7 +95,7 @@ def wide(folder: Path) -> Path:
         folder,
         4,
         {
-            f"{layout}-tied": settings(folder / "model-tied", *PREDICTOR, *sizes)
+            f"{layout}-tied": settings(folder / "model-tied", *sizes)
             for layout, sizes in FOUR.items()
         },
         ROWS,
@@ -137,6 +142,15 @@ def test_training_changes_policy_and_predictor(folder: Path, tie: str) -> None:
         assert not torch.equal(before, one["end"][name]), name
 
 
+@pytest.mark.parametrize("layout", ["one", *HOW_STATES_LIE])
+def test_the_predictor_learns_what_its_formulas_say(folder: Path, layout: str) -> None:
+    still = seen(folder, layout, "still")
+    start, end = (head_of(dict(still[when])) for when in ("start", "end"))
+    right = expected_head(folder / "model-tied", ROWS, steps=2)
+    assert np.abs(right - start).max() > 0.1
+    np.testing.assert_allclose(end, right, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(("layout", "tie"), [*ALONE, *CASES])
 def test_logprobs_and_predictions_are_those_of_transformers(
     folder: Path, layout: str, tie: str
@@ -159,7 +173,7 @@ def test_weight_sync_announces_what_it_sends(folder: Path, layout: str, tie: str
     assert other["metadata"] == [(name, t.dtype, tuple(t.shape)) for name, t in other["start"]]
     sent = dict(other["start"])
     assert len(sent) == len(other["start"])
-    assert {"lm_head.weight", "predictor.fc2.bias"} <= sent.keys()
+    assert {"lm_head.weight", "predictor.weight", "predictor.bias"} <= sent.keys()
     if tie == "tied":
         assert torch.equal(
             other["end"]["lm_head.weight"], other["end"]["model.embed_tokens.weight"]

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
+from megatron_trace.models.predictor import FILE, shapes
 from tests.system.conftest import make_policy
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,6 @@ SETTINGS = [
     "rollout.concurrency=16",
     "rollout.cpu_cache_gib=1",
     "learning.optimizer.learning_rate=0.001",
-    "learning.predictor.learning_rate=0.003",
-    "learning.predictor.hidden=32",
     "allocation.budget=24",
     "allocation.strategy=trace_paper",
     "allocation.bare_share=0.6667",
@@ -37,13 +36,9 @@ SETTINGS = [
 def add_predictor(model: Path) -> None:
     """A random head: one that starts at 0.5 everywhere would agree with any other."""
     generator = torch.Generator().manual_seed(3)
-    shapes = {"fc1.weight": (32, 64), "fc1.bias": (32,), "fc2.weight": (1, 32), "fc2.bias": (1,)}
-    head = {
-        f"predictor.{name}": torch.randn(shape, generator=generator) / 4
-        for name, shape in shapes.items()
-    }
-    head["predictor.fc2.weight"] /= 4  # or its predictions are nearly 0 or 1, and hardly differ
-    save_file(head, model / "predictor.safetensors")
+    # With larger weights its predictions are nearly 0 or 1, and hardly differ.
+    head = {name: torch.randn(shape, generator=generator) / 8 for name, shape in shapes(64).items()}
+    save_file(head, model / FILE)
 
 
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2}

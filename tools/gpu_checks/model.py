@@ -10,7 +10,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from gpu_checks.tokenizer import make_tokenizer
 from megatron_trace.models.predictor import FILE, NAMES
 
-PREDICTOR_WIDTH = 128
 LONGEST = 4096
 """Most tokens of a history."""
 
@@ -86,9 +85,5 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _predictor(hidden: int) -> dict[str, torch.Tensor]:
     """A head whose predictions differ from history to history."""
-    shapes = ((PREDICTOR_WIDTH, hidden), (PREDICTOR_WIDTH,), (1, PREDICTOR_WIDTH), (1,))
-    scales = (hidden**-0.5, 0.1, PREDICTOR_WIDTH**-0.5, 0.1)
-    return {
-        name: scale * torch.randn(shape)
-        for name, shape, scale in zip(NAMES, shapes, scales, strict=True)
-    }
+    weight = hidden**-0.5 * torch.randn(1, hidden)
+    return dict(zip(NAMES, (weight, 0.1 * torch.randn(1)), strict=True))

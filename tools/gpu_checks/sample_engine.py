@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gpu_checks.model import PREDICTOR_WIDTH, tensors
+from gpu_checks.model import tensors
 from gpu_checks.sample import Sample
 from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
@@ -35,7 +35,6 @@ def engine_settings(folder: Path, device: str, *changed: str) -> Config:
             f"model.path={folder}",
             f"precision.train={PRECISION[device]}",
             f"precision.rollout={DTYPE[device]}",
-            f"learning.predictor.hidden={PREDICTOR_WIDTH}",
             "learning.batching.micro_batch_tokens=1024",
             "rollout.temperature=0.8",
             "rollout.weight_backend=ray",

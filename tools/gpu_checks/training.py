@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_checks.check import require
-from gpu_checks.model import PREDICTOR_WIDTH
 from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.learning.rows import Row
@@ -116,7 +115,6 @@ def settings(folder: Path, *changed: str) -> Config:
         None,
         [
             f"model.path={folder}",
-            f"learning.predictor.hidden={PREDICTOR_WIDTH}",
             "learning.optimizer.learning_rate=1e-4",
             f"learning.batching.micro_batch_tokens={MICRO_BATCH_TOKENS}",
             "rollout.max_history_tokens=512",

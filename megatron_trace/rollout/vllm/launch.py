@@ -123,7 +123,6 @@ def engine_arguments(
         "weight_transfer_config": WeightTransferConfig(backend=rollout.weight_backend.value),
         "worker_extension_cls": extension,
         "additional_config": {
-            "predictor_hidden": config.learning.predictor.hidden,
             "temperature": rollout.temperature,
             "entropies": Requires.entropies in requires,
         },

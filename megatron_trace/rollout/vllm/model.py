@@ -43,14 +43,13 @@ class WithPredictor(nn.Module):
     """Mixed into a language model of vLLM: two logits after the vocabulary carry the prediction."""
 
     def __init__(self, *, vllm_config: "VllmConfig", prefix: str = "") -> None:
-        """As vLLM's model, with three settings of ours in `vllm_config.additional_config`.
+        """As vLLM's model, with two settings of ours in `vllm_config.additional_config`.
 
-        They are `predictor_hidden`, the width of the head; `temperature`, that of sampling; and
-        `entropies`, whether they are needed.
+        They are `temperature`, that of sampling, and `entropies`, whether they are needed.
         """
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         settings = vllm_config.additional_config
-        self.predictor = PredictorHead(self.config.hidden_size, settings["predictor_hidden"])
+        self.predictor = PredictorHead(self.config.hidden_size)
         self.temperature: float = settings["temperature"]
         self.entropies: bool = settings["entropies"]
         self.received = 0

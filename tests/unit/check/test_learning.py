@@ -39,7 +39,7 @@ def check(*settings: str) -> None:
             "advantage.options.gigpo.discount=1.0",
         ],
         ["advantage.name=at2po", "loss.ratio=turn", "advantage.backup=unbiased"],
-        ["predictor.average=0.0"],
+        ["predictor.forgetting=0.0", "predictor.ridge=0.01"],
     ],
 )
 def test_what_can_work_is_accepted(settings: list[str]) -> None:
@@ -121,8 +121,15 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
         ),
         (["advantage.overlong_buffer=-1"], r"advantage.overlong_buffer = -1: must be at least 0"),
         (["advantage.overlong_penalty=0.0"], r"advantage.overlong_penalty = 0.0: must be above 0"),
-        (["predictor.average=1.0"], r"predictor.average = 1.0: must be at least 0 and below 1"),
-        (["predictor.average=-0.1"], r"predictor.average = -0.1: must be at least 0 and below 1"),
+        (
+            ["predictor.forgetting=1.0"],
+            r"predictor.forgetting = 1.0: must be at least 0 and below 1",
+        ),
+        (
+            ["predictor.forgetting=-0.1"],
+            r"predictor.forgetting = -0.1: must be at least 0 and below 1",
+        ),
+        (["predictor.ridge=0.0"], r"predictor.ridge = 0.0: must be above 0"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(settings: list[str], message: str) -> None:

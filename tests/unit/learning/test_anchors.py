@@ -1,9 +1,11 @@
 """A step's anchors in one order, whichever micro-batches computed them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from megatron_trace.learning.anchors import states_in_order, targets
+from megatron_trace.learning.anchors import roots, states_in_order, targets
 from megatron_trace.learning.batches import make_batch
 from megatron_trace.learning.packing import Packing, lay_out
 from megatron_trace.learning.rows import Row
@@ -26,6 +28,14 @@ ROWS = [row([1, 3], 10), row([], 20), row([0, 2, 5], 30), row([4], 40)]
 
 def test_targets_lie_row_after_row() -> None:
     assert targets(ROWS).tolist() == [11, 13, 30, 32, 35, 44]
+
+
+def test_roots_are_the_anchors_of_the_first_turn() -> None:
+    turn = np.array([0, 0, 1, 1, 4, 4])
+    rows = [replace(row, turn=turn) for row in ROWS]
+    assert roots(rows).tolist() == [True, False, True, False, False, False]
+    assert roots(rows).dtype == torch.bool
+    assert roots(ROWS).tolist() == [True] * 6
 
 
 def test_states_lie_where_their_targets_do_and_are_zero_where_another_rank_has_them() -> None:

@@ -21,15 +21,15 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
     _, policy = start_policy(f"precision.train={precision}")
     policy.update(rows())  # before its first step Adam has no moments
     weights = storages(parameter for part in policy._chunks for parameter in part.parameters())
-    learner = list(policy._optimizer.predictor._learner.parameters())
     gradients = storages(
         getattr(parameter, "main_grad", parameter.grad)
-        for parameter in [*learner, *(one for part in policy._chunks for one in part.parameters())]
+        for part in policy._chunks
+        for parameter in part.parameters()
     )
     optimizers = [part.optimizer for part in policy._optimizer.megatron.chained_optimizers]
     state = [
         value
-        for optimizer in [*optimizers, policy._optimizer.predictor._adam]
+        for optimizer in optimizers
         for moments in optimizer.state.values()
         for name, value in moments.items()
         if name != "step"
@@ -39,12 +39,11 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
         for group in policy._optimizer.megatron.param_groups
         for parameter in group["params"]
     )
-    own = {
-        place: size for place, size in (copies | storages(learner)).items() if place not in weights
-    }
+    own = {place: size for place, size in copies.items() if place not in weights}
+    known = storages(policy._optimizer.predictor._known)
     assert planned.weights == sum(weights.values())
     assert planned.gradients == sum(gradients.values())
-    assert planned.optimizer == sum(storages(state).values()) + sum(own.values())
+    assert planned.optimizer == sum((storages(state) | known | own).values())
 
 
 @PRECISIONS

@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from megatron_trace.models.predictor import FILE, NAMES, PredictorHead, load_predictor
+from megatron_trace.models.predictor import (
+    FILE,
+    NAMES,
+    PredictorHead,
+    load_predictor,
+    shapes,
+)
 from megatron_trace.policy import hf
 from megatron_trace.policy.hf_writer import write_folder
 
@@ -36,7 +42,7 @@ def test_a_folder_reads_back_what_was_written(
     tmp_path: Path, source: Path, limit: int, files: int
 ) -> None:
     path = tmp_path / "out"
-    extra = {FILE: {"predictor.fc2.bias": torch.ones(1)}}
+    extra = {FILE: {"predictor.bias": torch.ones(1)}}
     write_folder(path, source, TENSORS.items(), METADATA, extra, max_shard_bytes=limit)
     assert len(list(path.glob("model*.safetensors"))) == files
     reader = hf.HFReader(path)
@@ -130,50 +136,50 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         hf.read_config(tmp_path)
 
 
-def test_a_new_predictor_says_one_half_and_depends_on_the_seed_only() -> None:
-    hidden = torch.randn(3, 8, requires_grad=True)
-    one, other = PredictorHead(8, 4, seed=3), PredictorHead(8, 4, seed=3)
-    assert torch.equal(one.fc1.weight, other.fc1.weight)
-    assert not torch.equal(one.fc1.weight, PredictorHead(8, 4, seed=4).fc1.weight)
-    assert torch.sigmoid(one(hidden)).tolist() == [0.5] * 3
-
-
-def test_no_gradient_reaches_the_policy_from_the_predictor() -> None:
-    hidden = torch.randn(3, 8, requires_grad=True)
-    head = PredictorHead(8, 4, seed=0)
-    torch.nn.init.ones_(head.fc2.weight)
-    head(hidden).sum().backward()
-    assert hidden.grad is None and head.fc1.weight.grad is not None
+def taught_head() -> PredictorHead:
+    head = PredictorHead(8)
+    torch.nn.init.normal_(head.weight)
+    torch.nn.init.normal_(head.bias)
+    return head
 
 
 def test_a_stored_predictor_is_used(tmp_path: Path) -> None:
-    stored = PredictorHead(8, 4, seed=9)
-    torch.nn.init.ones_(stored.fc2.weight)
+    stored = taught_head()
     save_file(
         {name: dict(stored.named_parameters())[name.removeprefix("predictor.")] for name in NAMES},
         tmp_path / FILE,
     )
-    head = PredictorHead(8, 4, seed=0)
+    head = PredictorHead(8)
     assert load_predictor(head, tmp_path)
     hidden = torch.randn(2, 8)
     assert torch.equal(head(hidden), stored(hidden))
     assert not load_predictor(head, tmp_path / "elsewhere")
 
 
-def test_a_predictor_of_another_width_names_the_setting(tmp_path: Path) -> None:
-    save_file(
-        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()},
-        tmp_path / FILE,
-    )
-    with pytest.raises(
-        ValueError, match=r"fc1\.bias is \(6,\).*\(4,\).*learning\.predictor\.hidden"
-    ):
-        load_predictor(PredictorHead(8, 4, seed=0), tmp_path)
+@pytest.mark.parametrize(
+    ("stored", "fault"),
+    [
+        ({"predictor.weight": (1, 6), "predictor.bias": (1,)}, r"weight is \(1, 6\).*\(1, 8\)"),
+        ({"predictor.weight": (1, 8), "predictor.bias": (2,)}, r"bias is \(2,\).*\(1,\)"),
+        ({"predictor.weight": (1, 8)}, r"bias is absent.*\(1,\)"),
+        (
+            {"predictor.weight": (1, 8), "predictor.bias": (1,), "predictor.fc1.bias": (4,)},
+            r"fc1\.bias is \(4,\).*no such tensor",
+        ),
+    ],
+)
+def test_a_predictor_of_another_shape_is_refused_with_a_remedy(
+    tmp_path: Path, stored: dict[str, tuple[int, ...]], fault: str
+) -> None:
+    save_file({name: torch.ones(shape) for name, shape in stored.items()}, tmp_path / FILE)
+    head = taught_head()
+    before = head.weight.clone()
+    with pytest.raises(ValueError, match=rf"{fault}; fit the predictor again with tools/fit_pred"):
+        load_predictor(head, tmp_path)
+    assert torch.equal(head.weight, before)
 
 
-def test_the_stored_file_holds_the_agreed_names(tmp_path: Path) -> None:
-    save_file(
-        {f"predictor.{k}": v for k, v in PredictorHead(8, 6, seed=0).state_dict().items()},
-        tmp_path / FILE,
-    )
-    assert sorted(load_file(tmp_path / FILE)) == sorted(NAMES)
+def test_the_names_and_shapes_are_those_of_the_head() -> None:
+    state = PredictorHead(8).state_dict()
+    assert {f"predictor.{key}": tuple(tensor.shape) for key, tensor in state.items()} == shapes(8)
+    assert tuple(shapes(8)) == NAMES

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from megatron_trace.models.predictor import FILE, PredictorHead
+from megatron_trace.models.predictor import FILE, shapes
 from megatron_trace.policy.convert import to_megatron as to_megatron_module
 from megatron_trace.policy.convert.to_hf import to_hf
 from megatron_trace.policy.convert.to_megatron import to_megatron
@@ -98,9 +98,10 @@ def make_folder(folder: Path, model: str = "qwen3", dtype: torch.dtype = torch.b
 
 
 def add_predictor(folder: Path) -> None:
-    head = PredictorHead(HIDDEN, 4, seed=2)
+    generator = torch.Generator().manual_seed(2)
     save_file(
-        {f"predictor.{name}": tensor for name, tensor in head.state_dict().items()}, folder / FILE
+        {name: torch.randn(shape, generator=generator) for name, shape in shapes(HIDDEN).items()},
+        folder / FILE,
     )
 
 
