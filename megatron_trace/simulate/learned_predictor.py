@@ -17,8 +17,8 @@ is now. The read-out is logistic,
     Ṽ(n) = σ(w·x(n)),   w = argmin ½·RIDGE·|w|² − Σ_i c_i [s_i log Ṽ_i + (1 − s_i) log(1 − Ṽ_i)],
 
 over the anchors i of the last steps, with backed-up success s_i as in training and with c_i =
-KEPT^age. The head learns by squared error, in passes, and its moving average forgets. This loss is
-convex instead: its minimum depends neither on an order nor on a learning rate.
+KEPT^age. The head learns by the same loss (`learning/read_out.py`). It keeps a normal distribution
+over the weights in place of old anchors, and counts roots and prefixes half each.
 """
 
 from collections import deque
