@@ -87,6 +87,10 @@ def test_true_predictions() -> None:
     check_rows(rows, summaries("simulator_oracle"))
 
 
+def test_the_size_of_the_pool() -> None:
+    check_rows(table("simulator.md", "| strategy, pool |"), summaries("simulator_pool"))
+
+
 def learned(tasks: str) -> list[Record]:
     """The records with a learned predictor, and those with an oracle in its place."""
     folder = LEARNED[tasks]
