@@ -84,7 +84,7 @@ class PlainPolicy:
         head.to(self.device)
         self.known = unknown(head.weight, head.bias)
         self.optimizer = self._optimizer()
-        self.learned = 0
+        self.learned = self.rollouts = 0
         self.anchors: list[tuple[torch.Tensor, ...]] = []
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -166,6 +166,7 @@ class PlainPolicy:
         """Take a train step on `rows`."""
         self.learned = sum(int(row.learn.sum()) for row in rows)
         self.anchors = []
+        self.rollouts = len(rows)
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for teaches, batch in self._plan(rows):
@@ -181,10 +182,8 @@ class PlainPolicy:
 
     def _teach_predictor(self) -> None:
         hidden, target, root = (torch.cat(part) for part in zip(*self.anchors, strict=True))
-        settings = self.learning.predictor
-        self.known = learned(
-            self.known, hidden, target, balanced(root), settings.ridge, settings.forgetting
-        )
+        count = balanced(root, self.rollouts)
+        self.known = learned(self.known, hidden, target, count, self.learning.predictor)
 
 
 def make_step(side: str, model: str, precision: Precision, micro_batch_tokens: int) -> Step:

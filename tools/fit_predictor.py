@@ -1,8 +1,8 @@
 """Fit a policy's predictor to its own rollouts, so that a run starts with useful predictions.
 
-    torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml
-    run.name=start_rollouts \\
-        run.steps=24 allocation.strategy=uniform allocation.group=4 --rollout-only
+    torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml \\
+        run.name=start_rollouts run.steps=24 \\
+        allocation.strategy=uniform allocation.group=4 --rollout-only
     python tools/fit_predictor.py runs/start_rollouts --model examples/geo_hop/start_policy
 
 Writes `predictor.safetensors` into the model's folder. It is fitted as in training, as if all trees
@@ -40,11 +40,13 @@ class Anchors(NamedTuple):
         hidden: final hidden states, float32 [m, hidden].
         target: backed-up success, [m].
         root: which are roots, [m].
+        rollouts: of the trees.
     """
 
     hidden: Tensor
     target: Tensor
     root: Tensor
+    rollouts: int
 
 
 @torch.no_grad()
@@ -53,13 +55,15 @@ def anchors(
 ) -> Anchors:
     """All anchors of `trees`, with targets by `learning.advantage.backup`."""
     hidden, rows = [], []
+    rollouts = 0
     for tree in trees:
+        rollouts += len(tree.rollouts)
         for row in rows_from_tree(tree, settings):
             if row.predict.any():
                 states = model(input_ids=torch.from_numpy(row.tokens)[None]).last_hidden_state[0]
                 hidden.append(states[torch.from_numpy(row.predict)])
                 rows.append(row)
-    return Anchors(torch.cat(hidden).float(), targets(rows), roots(rows))
+    return Anchors(torch.cat(hidden).float(), targets(rows), roots(rows), rollouts)
 
 
 def main() -> None:
@@ -79,15 +83,9 @@ def main() -> None:
     model = AutoModel.from_pretrained(args.model, dtype=torch.float32).eval()
     held = anchors(model, track(trees[:held_back], description="held back"))
     fitted = anchors(model, track(trees[held_back:], description="hidden states"))
-    size, settings = fitted.hidden.shape[1], PredictorConfig()
-    known = learned(
-        unknown(torch.zeros(1, size), torch.zeros(1)),
-        fitted.hidden,
-        fitted.target,
-        balanced(fitted.root),
-        settings.ridge,
-        settings.forgetting,
-    )
+    start = unknown(torch.zeros(1, fitted.hidden.shape[1]), torch.zeros(1))
+    count = balanced(fitted.root, fitted.rollouts)
+    known = learned(start, fitted.hidden, fitted.target, count, PredictorConfig())
     weight, bias = known.mean[None, :-1].float(), known.mean[-1:].float()
     print(f"{len(fitted.target)} anchors of {len(trees) - held_back} trees; on those held back:")
     logit = torch.nn.functional.linear(held.hidden, weight, bias)[:, 0]

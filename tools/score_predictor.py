@@ -57,7 +57,8 @@ def steps_of(run: Path, model: torch.nn.Module, settings: AdvantageConfig) -> li
     """All steps of `run` whose trees were kept, in order."""
     steps = []
     for file in track(tree_files(run).values(), description="hidden states"):
-        trees = [tree for tree in load_trees(file) if tree.rollouts]
+        # A tree whose bare rollouts all failed in their environment has no outcome of its root.
+        trees = [tree for tree in load_trees(file) if len(outcomes([tree], roots=True).success)]
         steps.append(Step(anchors(model, trees, settings), outcomes(trees, roots=True)))
     return steps
 
@@ -71,10 +72,8 @@ def learned_from(steps: Sequence[Step], model: Path, settings: PredictorConfig) 
         found = step.anchors
         logits = found.hidden.double() @ known.mean[:-1] + known.mean[-1]
         predictions.append(torch.sigmoid(logits).numpy())
-        count = balanced(found.root)
-        known = learned(
-            known, found.hidden, found.target, count, settings.ridge, settings.forgetting
-        )
+        count = balanced(found.root, found.rollouts)
+        known = learned(known, found.hidden, found.target, count, settings)
     return predictions
 
 
@@ -108,7 +107,13 @@ def spread(success: Floats, rollouts: Floats) -> Floats:
 
 
 def ceiling(found: Outcomes) -> dict[str, float]:
-    """`auc` and `nearest` of a predictor that knows every root's success probability."""
+    """`auc` and `nearest` of a predictor that knows every root's success probability.
+
+    Nothing if rewards are graded: the spread of the tasks then does not follow from the outcomes.
+    """
+    successes = found.success * found.weight
+    if np.abs(successes - np.round(successes)).max() > 1e-6:
+        return {}
     share = spread(found.success, found.weight)
     rollouts = round(float(np.mean(found.weight)))
     mixed = 1.0 - GRID**rollouts - (1.0 - GRID) ** rollouts
@@ -133,7 +138,7 @@ def table(roots: Outcomes, prefixes: Outcomes) -> Table:
         f"{found.get('auc', float('nan')):.3f}",
         f"{best.get('auc', float('nan')):.3f}",
         f"{nearest(roots.prediction, mixed):.2f}",
-        f"{best['nearest']:.2f}",
+        f"{best.get('nearest', float('nan')):.2f}",
     )
     found = scores(prefixes)
     shown.add_row(

@@ -144,9 +144,10 @@ class PredictorConfig:
         at_least=0,
         below=1,
     )
-    ridge: float = setting(
-        0.1,
-        "pull of the predictor's weights towards 0, in units of the mean squared hidden state",
+    prior_std: float = setting(
+        32.0,
+        "standard deviation of the predictor's logits before it has learned: the smaller, the more "
+        "its weights are pulled towards 0",
         above=0,
     )
 

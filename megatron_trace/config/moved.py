@@ -47,6 +47,14 @@ MOVED = {
 """Old dotted name -> new dotted name."""
 
 GONE = {
+    **dict.fromkeys(
+        [
+            f"learning.predictor.{n}"
+            for n in ("learning_rate", "hidden", "epochs", "batch", "average")
+        ],
+        "is gone; leave it out: the predictor is a logistic regression, with "
+        "learning.predictor.forgetting and learning.predictor.prior_std",
+    ),
     "parallel.context_exchange": "is gone; leave it out: every rank gathers the keys and values of "
     "all ranks",
 }

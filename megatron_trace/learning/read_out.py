@@ -11,15 +11,19 @@ and then a share f is forgotten, as the policy changes:
 
     P ← (1 − f)·P + f·P₀
 
-P₀ is a ridge: diagonal, `ridge` times the mean of x² in the first step. The problem is convex. So
-the result depends neither on an order of the anchors nor on a learning rate, and layouts of the
-ranks that differ in the last digits of h differ in the last digits of w.
+P₀ is diagonal: hidden · mean(h²) / std², with the mean over the first step's anchors, and 1 / std²
+for the bias. So before anything is learned w·h and the bias each have the standard deviation `std`,
+whatever the width of the policy and the size of its hidden states. The problem is convex. So the
+result depends neither on an order of the anchors nor on a learning rate, and layouts of the ranks
+that differ in the last digits of h differ in the last digits of w.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from megatron_trace.config import PredictorConfig
 
 NEWTON_STEPS = 30
 """Most steps of Newton's method; it needs 5 to 10."""
@@ -32,6 +36,12 @@ CHUNK = 4096
 
 START_STEPS = 10.0
 """A head that comes with the policy counts as if it had learned from so many steps like the first."""
+
+START_CHANCE = 0.05
+"""For that, the head's success probabilities are taken to be at least this far from 0 and 1."""
+
+SMALLEST = 1e-3
+"""mean(h²) of a hidden number in P₀ is at least this share of the mean over all of them."""
 
 
 class ReadOut(NamedTuple):
@@ -56,7 +66,7 @@ def unknown(weight: Tensor, bias: Tensor) -> ReadOut:
 
 
 def learned(
-    known: ReadOut, hidden: Tensor, target: Tensor, count: Tensor, ridge: float, forgetting: float
+    known: ReadOut, hidden: Tensor, target: Tensor, count: Tensor, settings: PredictorConfig
 ) -> ReadOut:
     """The distribution after a step.
 
@@ -64,37 +74,37 @@ def learned(
         hidden: h of the m anchors, [m, hidden].
         target: s, [m], in [0, 1].
         count: c, [m]: how many outcomes each anchor counts as.
-        ridge, forgetting: of P₀, and f.
+        settings: `prior_std`, of P₀, and `forgetting`.
     """
     mean, precision, floor = known
     target, count = target.double(), count.double()
     if not floor.any():
-        floor = ridge * _mean_square(hidden)
+        floor = _spread(hidden) / settings.prior_std**2
         precision = torch.diag(floor)
         if mean.any():
-            # The file of the head says nothing about how sure it is.
-            precision = precision + START_STEPS * _information(mean, hidden, count)
+            # The file of the head says nothing about how sure it is. Where it predicts 0 or 1 it
+            # would count as knowing nothing, since outcomes that are certain tell nothing.
+            told = _information(mean, hidden, count, START_CHANCE)
+            precision = precision + START_STEPS * told
     found = _most_likely(mean, precision, hidden, target, count)
     precision = precision + _information(found, hidden, count)
-    kept = (1.0 - forgetting) * precision + forgetting * torch.diag(floor)
-    return ReadOut(found, kept, floor)
+    forgotten = settings.forgetting
+    return ReadOut(found, (1 - forgotten) * precision + forgotten * torch.diag(floor), floor)
 
 
-def balanced(root: Tensor) -> Tensor:
-    """c of a step's anchors, [m], which sums to m: half of it for roots, half for prefixes.
+def balanced(root: Tensor, rollouts: int) -> Tensor:
+    """c of a step's anchors, [m]: roots together count as its rollouts, and so do prefixes.
 
     A tree has one root and a prefix for every turn. Counted alike, the predictor would learn about
-    prefixes almost alone, and stage 1 would suffer.
+    prefixes almost alone, and stage 1 would suffer. And the prefixes of a rollout share its outcome.
 
     Args:
         root: which anchors are roots, [m].
+        rollouts: of the step.
     """
-    count = torch.ones(len(root), dtype=torch.float64, device=root.device)
     roots = int(root.sum())
-    if 0 < roots < len(root):
-        count[root] = len(root) / (2.0 * roots)
-        count[~root] = len(root) / (2.0 * (len(root) - roots))
-    return count
+    of_root, of_prefix = rollouts / max(roots, 1), rollouts / max(len(root) - roots, 1)
+    return torch.where(root, of_root, of_prefix).double()
 
 
 def _columns(hidden: Tensor) -> Tensor:
@@ -102,18 +112,21 @@ def _columns(hidden: Tensor) -> Tensor:
     return torch.nn.functional.pad(hidden.double(), (0, 1), value=1.0)
 
 
-def _mean_square(hidden: Tensor) -> Tensor:
-    """Mean of x² over the anchors, [d]; never 0."""
-    square = sum(_columns(part).square().sum(0) for part in hidden.split(CHUNK))
-    return (square / len(hidden)).clamp_min(1e-12)
+def _spread(hidden: Tensor) -> Tensor:
+    """hidden · mean(h²) and, for the bias, 1: [d], never 0."""
+    parts = [part.double().square().sum(0) for part in hidden.split(CHUNK)]
+    square = torch.stack(parts).sum(0) / len(hidden)
+    # A number that is 0 in these anchors may not be 0 in others, and would then have no prior.
+    square = square.clamp_min(max(SMALLEST * float(square.mean()), 1e-12))
+    return torch.cat([len(square) * square, square.new_ones(1)])
 
 
-def _information(mean: Tensor, hidden: Tensor, count: Tensor) -> Tensor:
-    """Σ c σ(1 − σ) x xᵀ at the weights `mean`, [d, d]."""
+def _information(mean: Tensor, hidden: Tensor, count: Tensor, margin: float = 0.0) -> Tensor:
+    """Σ c σ(1 − σ) x xᵀ at the weights `mean`, [d, d], with σ at least `margin` from 0 and 1."""
     total = mean.new_zeros(len(mean), len(mean))
     for part, c in zip(hidden.split(CHUNK), count.split(CHUNK), strict=True):
         x = _columns(part)
-        chance = torch.sigmoid(x @ mean)
+        chance = torch.sigmoid(x @ mean).clamp(margin, 1.0 - margin)
         total.addmm_(x.T, x * (c * chance * (1.0 - chance))[:, None])
     return total
 

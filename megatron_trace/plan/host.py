@@ -2,7 +2,7 @@
 
 from megatron_trace.config import Config, Precision
 from megatron_trace.plan.layout import Layout
-from megatron_trace.plan.model_state import parameter_counts
+from megatron_trace.plan.model_state import parameter_counts, predictor_bytes
 from megatron_trace.plan.shape import Shape
 
 STATE_BYTES = 12
@@ -23,5 +23,6 @@ def checkpoint_host_bytes(shape: Shape, layout: Layout, config: Config, each: in
         parameters = count.dense * layout.tensor
         parameters += count.experts * layout.expert * layout.expert_tensor
         node = stage * (layout.world // layout.pipeline) // each
-        nodes[node] = nodes.get(node, 0) + parameters * (2 * STATE_BYTES + width)
+        held = parameters * (2 * STATE_BYTES + width) + predictor_bytes(count.predictor)
+        nodes[node] = nodes.get(node, 0) + held
     return max(nodes.values())

@@ -33,33 +33,39 @@ class PredictorLearner:
         self._head, self._settings, self._group = head, settings, group
         self._known = unknown(head.weight, head.bias) if group.rank() == 0 else None
 
-    def learn(self, hidden: Tensor, target: Tensor, root: Tensor) -> None:
-        """Learn from m anchors. Collective over the last stage.
+    def learn(self, hidden: Tensor, target: Tensor, root: Tensor, rollouts: int) -> None:
+        """Learn from the m anchors of a step. Collective over the last stage.
 
         Args:
             hidden: final hidden states, float32 [m, hidden]; each row on one rank of the stage and
                 0 on all others.
             target: backed-up success, [m], on every rank.
             root: which anchors are roots, [m], on every rank.
+            rollouts: of the step.
+
+        Raises:
+            FloatingPointError: on every rank; a hidden state is not finite.
         """
         # All ranks know the targets, so all of them return here, and none waits in the reduction.
         if not len(target):
             return
         distributed.reduce(hidden, group=self._group, group_dst=0)
         if self._known is not None:
-            self._known = learned(
-                self._known,
-                hidden,
-                target,
-                balanced(root),
-                self._settings.ridge,
-                self._settings.forgetting,
-            )
+            # The others wait below for the head, and learn from it that this failed.
+            mean = torch.full_like(self._known.mean, torch.nan)
+            if hidden.isfinite().all():
+                count = balanced(root, rollouts)
+                self._known = learned(self._known, hidden, target, count, self._settings)
+                mean = self._known.mean
             with torch.no_grad():
-                self._head.weight.copy_(self._known.mean[None, :-1])
-                self._head.bias.copy_(self._known.mean[-1:])
+                self._head.weight.copy_(mean[None, :-1])
+                self._head.bias.copy_(mean[-1:])
         for parameter in self._head.parameters():
             distributed.broadcast(parameter.data, group=self._group, group_src=0)
+        if not self._head.weight.isfinite().all():
+            raise FloatingPointError(
+                "the policy's final hidden states hold numbers that are not finite"
+            )
 
     @property
     def nbytes(self) -> int:

@@ -91,4 +91,4 @@ class TrainStep:
         width = self.chunks[-1].config.hidden_size
         hidden = states_in_order(rows, seen, width, self.parallel.device)
         device = self.parallel.device
-        predictor.learn(hidden, targets(rows).to(device), roots(rows).to(device))
+        predictor.learn(hidden, targets(rows).to(device), roots(rows).to(device), len(rows))

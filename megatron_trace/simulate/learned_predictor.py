@@ -18,7 +18,7 @@ is now. The read-out is logistic,
 
 over the anchors i of the last steps, with backed-up success s_i as in training and with c_i =
 KEPT^age. The head learns by the same loss (`learning/read_out.py`). It keeps a normal distribution
-over the weights in place of old anchors, and counts roots and prefixes half each.
+over the weights in place of old anchors, and counts roots together as much as prefixes.
 """
 
 from collections import deque

@@ -170,15 +170,17 @@ def expected_head(folder: Path, rows: Sequence[Row], steps: int) -> np.ndarray:
     x = np.hstack([hidden, np.ones((len(hidden), 1))])
     s = np.concatenate([row.target[row.predict] for row in rows]).astype(np.float64)
     root = np.concatenate([row.turn[row.predict] == ROOT for row in rows])
-    c = np.where(root, 0.5 / root.sum(), 0.5 / (~root).sum()) * len(root)
+    c = np.where(root, len(rows) / root.sum(), len(rows) / (~root).sum())
 
-    def information(w: np.ndarray) -> np.ndarray:
-        chance = expit(x @ w)
+    def information(w: np.ndarray, margin: float = 0.0) -> np.ndarray:
+        chance = np.clip(expit(x @ w), margin, 1 - margin)
         return (x.T * (c * chance * (1 - chance))) @ x
 
     mean = head_of(load_file(folder / FILE))
-    ridge = np.diag(0.1 * (x**2).mean(0))
-    precision = ridge + 10 * information(mean)
+    square = (hidden**2).mean(0)
+    square = np.maximum(square, 1e-3 * square.mean())
+    ridge = np.diag(np.append(len(square) * square, 1.0)) / 32**2
+    precision = ridge + 10 * information(mean, 0.05)
     for _ in range(steps):
         start, before = mean, precision
         for _ in range(50):

@@ -39,7 +39,7 @@ def check(*settings: str) -> None:
             "advantage.options.gigpo.discount=1.0",
         ],
         ["advantage.name=at2po", "loss.ratio=turn", "advantage.backup=unbiased"],
-        ["predictor.forgetting=0.0", "predictor.ridge=0.01"],
+        ["predictor.forgetting=0.0", "predictor.prior_std=0.01"],
     ],
 )
 def test_what_can_work_is_accepted(settings: list[str]) -> None:
@@ -129,7 +129,7 @@ def test_a_method_of_the_documentation_is_nothing_but_settings_that_work(
             ["predictor.forgetting=-0.1"],
             r"predictor.forgetting = -0.1: must be at least 0 and below 1",
         ),
-        (["predictor.ridge=0.0"], r"predictor.ridge = 0.0: must be above 0"),
+        (["predictor.prior_std=0.0"], r"predictor.prior_std = 0.0: must be above 0"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(settings: list[str], message: str) -> None:

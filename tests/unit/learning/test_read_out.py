@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from megatron_trace.config import PredictorConfig
 from megatron_trace.learning import read_out
 from megatron_trace.learning.read_out import ReadOut, balanced, learned, unknown
 
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 Anchors = tuple[Tensor, Tensor, Tensor]
 
 HIDDEN = 5
-RIDGE, FORGETTING = 0.1, 0.05
+STD, FORGETTING = 8.0, 0.05
 
 
 def anchors(seed: int, m: int = 40, scale: float = 1.0) -> Anchors:
@@ -37,7 +38,7 @@ def start(weights: list[float] | None = None) -> ReadOut:
 
 
 def learn(known: ReadOut, step: Anchors, forgetting: float = FORGETTING) -> ReadOut:
-    return learned(known, *step, RIDGE, forgetting)
+    return learned(known, *step, PredictorConfig(prior_std=STD, forgetting=forgetting))
 
 
 def columns(step: Anchors) -> tuple[Floats, Floats, Floats]:
@@ -46,9 +47,9 @@ def columns(step: Anchors) -> tuple[Floats, Floats, Floats]:
     return np.hstack([hidden, np.ones((len(hidden), 1))]), target, count
 
 
-def information(step: Anchors, weights: Floats) -> Floats:
+def information(step: Anchors, weights: Floats, margin: float = 0.0) -> Floats:
     x, _, c = columns(step)
-    chance = expit(x @ weights)
+    chance = np.clip(expit(x @ weights), margin, 1.0 - margin)
     return np.einsum("i,ij,ik->jk", c * chance * (1 - chance), x, x)
 
 
@@ -78,10 +79,12 @@ def reference(
     if isinstance(known, tuple):
         mean, precision, floor = known
     else:
-        mean, floor = known, RIDGE * np.mean(columns(step)[0] ** 2, axis=0)
+        square = np.mean(columns(step)[0][:, :-1] ** 2, axis=0)
+        square = np.maximum(square, max(1e-3 * square.mean(), 1e-12))
+        mean, floor = known, np.append(HIDDEN * square, 1.0) / STD**2
         precision = np.diag(floor)
         if mean.any():
-            precision = precision + 10.0 * information(step, mean)
+            precision = precision + 10.0 * information(step, mean, margin=0.05)
     found, _ = most_likely(step, mean, precision)
     precision = precision + information(step, found)
     return found, (1 - forgetting) * precision + forgetting * np.diag(floor), floor
@@ -149,21 +152,46 @@ def test_a_share_of_the_precision_is_forgotten_and_nothing_of_the_mean(forgettin
     assert torch.equal(kept.floor, first.floor)
 
 
-def test_the_ridge_is_in_units_of_the_first_steps_hidden_states() -> None:
-    one, other = anchors(5), anchors(6, scale=3.0)
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 30.0])
+def test_before_anything_is_learned_a_logit_has_the_set_deviation(scale: float) -> None:
+    one, other = anchors(5, m=4000, scale=scale), anchors(6, scale=3.0)
     known = learn(start(), one)
-    right = torch.nn.functional.pad(one[0], (0, 1), value=1.0).double().square().mean(0)
-    torch.testing.assert_close(known.floor, RIDGE * right)
+    variance = (one[0].double().square() / known.floor[:-1]).sum(1).mean()
+    assert variance.sqrt().item() == pytest.approx(STD)
+    assert known.floor[-1] ** -0.5 == pytest.approx(STD)
     assert torch.equal(learn(known, other).floor, known.floor)
 
 
-def test_in_other_units_of_the_hidden_states_it_predicts_the_same() -> None:
-    logits = []
-    for unit in (1.0, 1000.0):
-        hidden, target, count = anchors(7)
-        known = learn(start(), (unit * hidden, target, count))
-        logits.append(unit * hidden.double() @ known.mean[:-1] + known.mean[-1])
-    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("copies", [2, 16])
+def test_a_wider_policy_that_says_the_same_predicts_the_same(copies: int) -> None:
+    hidden, target, count = anchors(7, m=20)
+    empty = unknown(torch.zeros(1, HIDDEN), torch.zeros(1))
+    wide = unknown(torch.zeros(1, copies * HIDDEN), torch.zeros(1))
+    settings_ = PredictorConfig(prior_std=STD)
+    narrow = learned(empty, hidden, target, count, settings_)
+    known = learned(wide, hidden.repeat(1, copies), target, count, settings_)
+    logits = hidden.double() @ narrow.mean[:-1] + narrow.mean[-1]
+    others = hidden.repeat(1, copies).double() @ known.mean[:-1] + known.mean[-1]
+    torch.testing.assert_close(others, logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_hidden_number_that_is_0_at_first_gets_no_huge_weight_later() -> None:
+    hidden, target, count = anchors(18)
+    hidden[:, 2] = 0.0
+    first = learn(start(), (hidden, target, count))
+    again = hidden.clone()
+    again[0, 2] = 1e-3
+    assert learn(first, (again, target, count)).mean[2].abs() < 1.0
+
+
+def test_a_head_that_is_certain_is_not_taken_for_one_that_knows_nothing() -> None:
+    hidden, _, count = anchors(19)
+    weights = [60.0, -60.0, 60.0, 60.0, -60.0, 0.0]
+    logits = hidden @ torch.tensor(weights[:-1])
+    after = learn(start(weights), (hidden, torch.sigmoid(logits).round(), count)).mean
+    torch.testing.assert_close(after, start(weights).mean, rtol=0.05, atol=1.0)
+    against = learn(start(weights), (hidden, 1 - torch.sigmoid(logits).round(), count)).mean
+    assert against.norm() > 0.5 * start(weights).mean.norm()
 
 
 @pytest.mark.parametrize("width", [1e-3, 1.0, 1e3])
@@ -263,14 +291,10 @@ def test_arguments_stay_as_they_were() -> None:
     assert all(map(torch.equal, (*known, *step), before))
 
 
-@given(root=st.lists(st.booleans(), min_size=1, max_size=50))
-def test_roots_and_prefixes_count_as_much(root: list[bool]) -> None:
+@given(root=st.lists(st.booleans(), min_size=1, max_size=50), rollouts=st.integers(1, 500))
+def test_roots_and_prefixes_count_as_the_rollouts_each(root: list[bool], rollouts: int) -> None:
     chosen = torch.tensor(root)
-    count = balanced(chosen)
-    assert count.sum().item() == pytest.approx(len(root))
-    if all(root) or not any(root):
-        assert count.tolist() == [1.0] * len(root)
-        return
+    count = balanced(chosen, rollouts)
     for kind in (count[chosen], count[~chosen]):
-        assert kind.sum().item() == pytest.approx(len(root) / 2)
-        assert len(set(kind.tolist())) == 1
+        assert kind.sum().item() == pytest.approx(rollouts if len(kind) else 0.0)
+        assert len(set(kind.tolist())) <= 1

@@ -9,11 +9,12 @@ from megatron_trace.plan.shape import Shape
 
 def test_the_first_node_gathers_the_whole_state_of_qwen3_14b(model, settings) -> None:
     shape, config = Shape.of(model("Qwen3-14B")), settings("parallel.tensor=4")
-    # Matrices and tables once, norms on each of four ranks; state twice, and bf16 weights.
+    # Matrices and tables once, norms on each of four ranks; state twice, and bf16 weights. What is
+    # known of the predictor's 5,121 weights: mean, prior and precision in float64.
     parameters = 13_212_057_600 + 1_562_378_240 + 4 * 424_960
     for world in (4, 8, 32):
         found = checkpoint_host_bytes(shape, Layout.of(config, world), config, 8)
-        assert found == parameters * (2 * 12 + 2)
+        assert found == parameters * (2 * 12 + 2) + 8 * 5_121 * 5_123
 
 
 @pytest.mark.parametrize(("world", "share"), [(8, 1.0), (16, 0.5)])

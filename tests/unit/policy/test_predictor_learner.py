@@ -12,8 +12,8 @@ from megatron_trace.models.predictor import PredictorHead
 from megatron_trace.policy import predictor_learner
 from megatron_trace.policy.predictor_learner import PredictorLearner
 
-HIDDEN, ANCHORS = 6, 30
-SETTINGS = PredictorConfig(forgetting=0.2, ridge=0.3)
+HIDDEN, ANCHORS, ROLLOUTS = 6, 30, 12
+SETTINGS = PredictorConfig(forgetting=0.2, prior_std=5.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,8 +47,8 @@ def test_the_head_gets_the_mean_of_what_is_learned_step_by_step() -> None:
     known = unknown(head.weight, head.bias)
     for seed in range(3):
         hidden, target, root = anchors(seed)
-        learner.learn(hidden.clone(), target, root)
-        known = learned(known, hidden, target, balanced(root), SETTINGS.ridge, SETTINGS.forgetting)
+        learner.learn(hidden.clone(), target, root, ROLLOUTS)
+        known = learned(known, hidden, target, balanced(root, ROLLOUTS), SETTINGS)
         assert torch.equal(head.weight, known.mean[None, :-1].float())
         assert torch.equal(head.bias, known.mean[-1:].float())
         for found, right in zip(learner._known, known, strict=True):
@@ -62,14 +62,14 @@ def test_the_head_comes_closer_to_the_outcomes() -> None:
     errors = []
     for _ in range(4):
         errors.append((torch.sigmoid(head(hidden)) - target).square().mean().item())
-        learner.learn(hidden.clone(), target, root)
+        learner.learn(hidden.clone(), target, root, ROLLOUTS)
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.7 * errors[0]
 
 
 def test_rounding_of_the_head_to_float32_is_not_learned_from() -> None:
     """What is known has more digits than the head, and goes on from those."""
     head, learner = make()
-    learner.learn(*anchors())
+    learner.learn(*anchors(), ROLLOUTS)
     assert not torch.equal(learner._known.mean, learner._known.mean.float().double())
     before = learner._known.mean
     head.weight.zero_()
@@ -80,10 +80,10 @@ def test_rounding_of_the_head_to_float32_is_not_learned_from() -> None:
 def test_without_anchors_nothing_changes(learned_before: bool) -> None:
     head, learner = make()
     if learned_before:
-        learner.learn(*anchors())
+        learner.learn(*anchors(), ROLLOUTS)
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     known = learner._known
-    learner.learn(torch.zeros(0, HIDDEN), torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    learner.learn(torch.zeros(0, HIDDEN), torch.zeros(0), torch.zeros(0, dtype=torch.bool), 0)
     assert learner._known is known
     for name, tensor in head.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -91,7 +91,7 @@ def test_without_anchors_nothing_changes(learned_before: bool) -> None:
 
 def test_what_is_restored_goes_on_bit_for_bit() -> None:
     head, learner = make()
-    learner.learn(*anchors())
+    learner.learn(*anchors(), ROLLOUTS)
     entries = learner.sharded_state()
     assert {name: entry.key for name, entry in entries.items()} == {
         name: f"optimizer.predictor.{name}" for name in ReadOut._fields
@@ -105,7 +105,7 @@ def test_what_is_restored_goes_on_bit_for_bit() -> None:
     restored.load(stored)
     assert isinstance(restored._known, ReadOut)
     for each in (learner, restored):
-        each.learn(*anchors(seed=6))
+        each.learn(*anchors(seed=6), ROLLOUTS)
     for name, tensor in head.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name])
         assert not torch.equal(tensor, weights[name])
@@ -115,7 +115,7 @@ def test_what_is_restored_goes_on_bit_for_bit() -> None:
 
 def test_a_new_rank_asks_a_checkpoint_for_tensors_of_the_same_shapes() -> None:
     (_, taught), (_, new) = make(), make()
-    taught.learn(*anchors())
+    taught.learn(*anchors(), ROLLOUTS)
     shapes = [
         {name: entry.global_shape for name, entry in learner.sharded_state().items()}
         for learner in (taught, new)
@@ -127,8 +127,27 @@ def test_the_first_rank_keeps_8_bytes_for_each_number() -> None:
     _, learner = make()
     n = HIDDEN + 1
     assert learner.nbytes == 8 * n * (n + 2)
-    learner.learn(*anchors())
+    learner.learn(*anchors(), ROLLOUTS)
     assert learner.nbytes == 8 * n * (n + 2)
+
+
+def test_states_that_are_not_finite_are_an_error_on_every_rank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head, learner = make()
+    hidden, target, root = anchors()
+    hidden[3, 2] = torch.inf
+    with pytest.raises(FloatingPointError, match="final hidden states"):
+        learner.learn(hidden, target, root, ROLLOUTS)
+    # What the other ranks are sent then.
+    assert head.weight.isnan().all() and head.bias.isnan().all()
+    monkeypatch.setattr(predictor_learner.distributed, "reduce", lambda *_, **__: None)
+    monkeypatch.setattr(
+        predictor_learner.distributed, "broadcast", lambda tensor, **_: tensor.fill_(torch.nan)
+    )
+    other = PredictorLearner(make_head(), SETTINGS, Second())
+    with pytest.raises(FloatingPointError, match="final hidden states"):
+        other.learn(*anchors(), ROLLOUTS)
 
 
 class Second:
@@ -154,7 +173,7 @@ def test_a_rank_that_is_not_the_first_holds_nothing_and_takes_what_it_is_sent(
     monkeypatch.setattr(predictor_learner.distributed, "broadcast", broadcast)
     learner = PredictorLearner(head, SETTINGS, group)
     hidden, target, root = anchors()
-    learner.learn(hidden, target, root)
+    learner.learn(hidden, target, root, ROLLOUTS)
     ((sent, where, to),) = given
     assert torch.equal(sent, hidden) and where is group and to == 0
     assert head.weight.tolist() == [[7.0] * HIDDEN] and head.bias.tolist() == [7.0]
@@ -168,7 +187,7 @@ def test_of_several_ranks_the_first_learns_from_the_states_of_all(
 ) -> None:
     hidden, target, root = anchors()
     alone, learner = make()
-    learner.learn(hidden.clone(), target, root)
+    learner.learn(hidden.clone(), target, root, ROLLOUTS)
     own = (torch.arange(ANCHORS) % 2 == 0)[:, None]
 
     def reduce(tensor: Tensor, group: object, group_dst: int) -> None:
@@ -176,5 +195,5 @@ def test_of_several_ranks_the_first_learns_from_the_states_of_all(
 
     monkeypatch.setattr(predictor_learner.distributed, "reduce", reduce)
     head, first = make()
-    first.learn(torch.where(own, hidden, 0.0), target, root)
+    first.learn(torch.where(own, hidden, 0.0), target, root, ROLLOUTS)
     assert torch.equal(head.weight, alone.weight) and torch.equal(head.bias, alone.bias)

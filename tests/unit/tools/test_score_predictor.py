@@ -32,7 +32,7 @@ def make_step(tool: ModuleType, hidden: torch.Tensor, target: torch.Tensor) -> A
     root = torch.arange(len(target)) % 8 == 0
     success = target[root].double().numpy()
     roots = Outcomes(np.full(len(success), 0.5), success, np.full(len(success), 4.0))
-    return tool.Step(tool.Anchors(hidden, target, root), roots)
+    return tool.Step(tool.Anchors(hidden, target, root, 4 * int(root.sum())), roots)
 
 
 def steps(tool: ModuleType, count: int) -> list[Any]:
@@ -75,13 +75,13 @@ def test_the_first_predictions_are_those_of_the_policys_head(
 def test_settings_change_what_is_learned(tool: ModuleType) -> None:
     seen = steps(tool, 3)
     usual = tool.learned_from(seen, NOWHERE, SETTINGS)
-    for other in (replace(SETTINGS, ridge=10.0), replace(SETTINGS, forgetting=0.9)):
+    for other in (replace(SETTINGS, prior_std=0.5), replace(SETTINGS, forgetting=0.9)):
         assert not np.allclose(tool.learned_from(seen, NOWHERE, other)[2], usual[2], atol=1e-3)
 
 
 def test_pooled_leaves_out_the_first_steps_and_tells_roots_from_prefixes(tool: ModuleType) -> None:
     anchors = tool.Anchors(
-        torch.zeros(3, 1), torch.tensor([0.9, 0.0, 1.0]), torch.tensor([True, False, False])
+        torch.zeros(3, 1), torch.tensor([0.9, 0.0, 1.0]), torch.tensor([True, False, False]), 4
     )
     # A root's outcomes are those of its bare rollouts, and not the target that it learns from.
     step = tool.Step(anchors, Outcomes(np.array([0.3]), np.array([0.75]), np.array([4.0])))
