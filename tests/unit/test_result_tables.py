@@ -7,6 +7,8 @@ import pytest
 
 from megatron_trace.compare.record import Record, read_records
 from megatron_trace.compare.summary import VariantSummary, summarise
+from megatron_trace.config import Config
+from megatron_trace.config.flatten import flat_settings
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 SNR = "still/gradient_snr_per_1000_rollouts"
@@ -64,6 +66,15 @@ def test_strategies_in_the_simulator() -> None:
     measures = [SNR, COSINE, "still/gradient_step_cosine", RATIO, "still/mixed", "still/tokens"]
     for name, *cells in table("simulator.md", "| strategy | SNR"):
         assert wrong(cells, found[name], [*measures, "success"]) == [], name
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in RESULTS.glob("simulator*/")))
+def test_simulated_records_name_only_settings_that_exist(folder: str) -> None:
+    """Or the page's command would refuse the records that it made."""
+    known = flat_settings(Config())
+    for record in read_records(RESULTS / folder):
+        named = [name for name in record.settings if name.startswith("learning.")]
+        assert [n for n in named if n not in known and ".options." not in n] == [], record.variant
 
 
 def check_rows(rows: list[list[str]], found: dict[str, VariantSummary]) -> None:

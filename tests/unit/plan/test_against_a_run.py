@@ -1,11 +1,18 @@
 """The plan of the CPU's configuration against a train rank that really holds and learns it."""
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from megatron_trace.check.command import read_model_config
 from megatron_trace.check.load import load_config
 from megatron_trace.plan.build import built
 from tests.unit.plan.a_step import TREES, rows, saved_and_planned, storages, trees
+
+
+def slow(*overrides: str) -> ParameterSet:
+    """A case that only `make test-all` runs."""
+    return pytest.param(list(overrides), marks=pytest.mark.slow)
+
 
 PRECISIONS = pytest.mark.parametrize(
     "precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)]
@@ -52,10 +59,10 @@ def test_weights_gradients_and_optimizer_are_exactly_what_the_policy_holds(
     [
         ["recompute.granularity=none"],
         ["recompute.granularity=full"],
-        ["recompute.granularity=full", "recompute.layers=2"],
+        slow("recompute.granularity=full", "recompute.layers=2"),
         ["recompute.granularity=full", "recompute.method=block", "recompute.layers=3"],
-        ["recompute.granularity=selective", "recompute.modules=[mlp]"],
-        ["recompute.granularity=selective", "recompute.modules=[layernorm]"],
+        slow("recompute.granularity=selective", "recompute.modules=[mlp]"),
+        slow("recompute.granularity=selective", "recompute.modules=[layernorm]"),
         ["recompute.granularity=selective", "recompute.modules=[core_attn]"],
     ],
     ids=" ".join,

@@ -15,7 +15,12 @@ H100 = GPUS["h100-80gb"]
 
 
 @pytest.mark.parametrize(
-    ("name", "nodes"), [("Qwen3-14B", 1), ("Qwen3-14B", 2), ("Qwen3-30B-A3B", 3)]
+    ("name", "nodes"),
+    [
+        ("Qwen3-14B", 1),
+        pytest.param("Qwen3-14B", 2, marks=pytest.mark.slow),
+        pytest.param("Qwen3-30B-A3B", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_found_fits_and_passes_the_checks_of_a_run(model, settings, name, nodes) -> None:
     hf, cluster = model(name), Cluster(nodes, 8, H100)
