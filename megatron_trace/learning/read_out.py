@@ -35,7 +35,7 @@ CHUNK = 4096
 """Anchors of which the columns are in memory at once, in float64."""
 
 START_STEPS = 10.0
-"""A head that comes with the policy counts as if it had learned from so many steps like the first."""
+"""A head that comes with the policy counts as if it had learned from this number of steps."""
 
 START_CHANCE = 0.05
 """For that, the head's success probabilities are taken to be at least this far from 0 and 1."""

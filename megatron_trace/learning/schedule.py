@@ -1,4 +1,4 @@
-"""The learning rates over a run."""
+"""The learning rate over a run."""
 
 import math
 
@@ -6,7 +6,7 @@ from megatron_trace.config import Decay, OptimizerConfig
 
 
 def learning_rate_factor(update: int, settings: OptimizerConfig) -> float:
-    """Factor of the learning rates at optimizer update `update`, counted from 0; in [0, 1].
+    """Factor of the learning rate at optimizer update `update`, counted from 0; in [0, 1].
 
     The factor rises linearly, (update + 1) / (warmup_steps + 1), up to 1 at update `warmup_steps`.
     From there it falls over `decay_steps` updates to `min_learning_rate_factor`, along a line or

@@ -81,7 +81,7 @@ def model_state(count: ParameterCounts, config: Config, layout: Layout) -> Model
     for these it holds two float32 moments and, where the weights are not float32, a float32 copy.
     In bf16 that is 18 bytes a parameter on one rank and 6 + 12/d bytes on d ranks. The predictor is
     not sharded. The first rank of the last stage holds what is known of its n weights, in float64:
-    their mean, the ridge's diagonal, and the precision with n² entries.
+    their mean, the prior's diagonal, and the precision with n² entries.
     """
     exact = config.precision.train is Precision.float32
     width, state = (4, 8) if exact else (2, 12)

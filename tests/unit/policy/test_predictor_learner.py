@@ -67,7 +67,7 @@ def test_the_head_comes_closer_to_the_outcomes() -> None:
 
 
 def test_rounding_of_the_head_to_float32_is_not_learned_from() -> None:
-    """What is known has more digits than the head, and goes on from those."""
+    """What is known has more digits than the head, and it continues from those."""
     head, learner = make()
     learner.learn(*anchors(), ROLLOUTS)
     assert not torch.equal(learner._known.mean, learner._known.mean.float().double())
