@@ -76,7 +76,7 @@ class Demonstrator:
             result = self._environment.step(action)
             if result.done:
                 break
-            segments.append(Segment("observation", result.observation, learn=False))
+            segments.append(Segment("observation", str(result.observation), learn=False))
         return segments
 
     def _competent(self, task: Task, rng: random.Random) -> Iterator[tuple[str, bool]]:

@@ -3,13 +3,13 @@ given.
 """
 
 import re
-from pathlib import Path
-from typing import Any
 
 from megatron_trace.config import Config, SettingError
+from megatron_trace.envs import Environment
+from megatron_trace.models import chat
 from megatron_trace.models.chat import TextCodec
-from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.rollout.episode import described
+from megatron_trace.rollout.turns import Turns, make_turns
 
 
 def load_codec(config: Config) -> TextCodec:
@@ -21,8 +21,8 @@ def load_codec(config: Config) -> TextCodec:
     """
     options = config.environment.chat_template
     try:
-        tokenizer = _tokenizer(config)
-        codec, template = TextCodec(tokenizer, options), tokenizer.get_chat_template()
+        codec = chat.load_codec(config.model.path, options)
+        template = codec.tokenizer.get_chat_template()
     except Exception as error:
         remedy = f"its tokenizer or chat template cannot be used: {described(error)}"
         raise SettingError("model.path", config.model.path, remedy) from None
@@ -34,8 +34,14 @@ def load_codec(config: Config) -> TextCodec:
     return codec
 
 
-def _tokenizer(config: Config) -> Any:
-    # It takes seconds, so only where tasks are checked.
-    from transformers import AutoTokenizer
+def load_turns(config: Config, codec: TextCodec, environment: Environment) -> Turns:
+    """How the environment's turns are written for this model.
 
-    return AutoTokenizer.from_pretrained(hf_assets_dir(Path(config.model.path)))
+    Raises:
+        SettingError: `environment.renderer` does not fit the model.
+    """
+    renderer = config.environment.renderer
+    try:
+        return make_turns(codec, environment.chat, environment.stop, renderer)
+    except ValueError as error:
+        raise SettingError("environment.renderer", renderer, str(error)) from None

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from megatron_trace.check.chat import load_codec
+from megatron_trace.check.chat import load_codec, load_turns
 from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.envs import Environment, make_environments
 from megatron_trace.envs.results import BadResult, checked_messages, checked_snapshot
 from megatron_trace.files.problems import BadData, first_of
-from megatron_trace.models.chat import TextCodec
 from megatron_trace.rollout.episode import described
+from megatron_trace.rollout.turns import Turns
 
 SKIP = "skip"
 """Value of `data.on_bad`."""
@@ -54,11 +54,12 @@ def check_tasks(config: Config, sets: Iterable[TaskSet]) -> None:
             and `data.on_bad` is error.
     """
     new_episode, codec = load_environment(config), load_codec(config)
+    turns = load_turns(config, codec, new_episode())
     longest = config.rollout.max_history_tokens
     for one in sets:
         usable = []
         for row in one.rows:
-            if problem := task_problem(new_episode, codec, row.content, longest):
+            if problem := task_problem(new_episode, turns, row.content, longest):
                 one.leave_out(row, problem)
             else:
                 usable.append(row)
@@ -107,7 +108,7 @@ def load_environment(config: Config) -> Callable[[], Environment]:
 
 def task_problem(
     new_episode: Callable[[], Environment],
-    codec: TextCodec,
+    turns: Turns,
     task: Mapping[str, Any],
     longest: int,
 ) -> str:
@@ -132,7 +133,7 @@ def task_problem(
     except FOREIGN as error:
         return f"no episode can begin: {described(error)}"
     try:
-        tokens = len(codec.prompt_ids(messages))
+        tokens = len(turns.prompt_ids(messages, episode.tools))
     except Exception as error:
         return f"its prompt has no token ids: {described(error)}"
     if tokens >= longest:

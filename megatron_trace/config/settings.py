@@ -183,6 +183,12 @@ class EnvironmentConfig:
         {},
         "what the model's chat template is given, such as {enable_thinking: false} for Qwen3",
     )
+    renderer: str = setting(
+        "auto",
+        "rules by which a chat's messages become token ids: a family of the package renderers "
+        "(qwen3, llama-3, ...); template: the model's chat template; auto: the family that writes "
+        "what the template writes, else the template",
+    )
     step_timeout_s: float | None = setting(
         600.0,
         "seconds that a step of the environment may take, or its reset; then the rollout fails; "

@@ -1,8 +1,10 @@
-"""`Environment`: text in, text out, forkable at every turn. See docs/environments.md."""
+"""`Environment`: what an agent acts in, forkable at every turn. See docs/environments.md."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from megatron_trace.models.messages import Message, Tool
 
 
 @dataclass(frozen=True)
@@ -10,16 +12,19 @@ class StepResult:
     """What an action brought.
 
     Attributes:
-        observation: text appended to the history after the action; empty when `done`.
+        observation: what is appended to the history after the action; empty when `done`. A text is
+            appended as it is. A `ChatEnvironment` observes messages; a text is one of the user's.
         done: the episode is over.
         reward: terminal reward in [0, 1]; 0.0 unless `done`.
         malformed: the action did not parse.
+        parts: what the reward is made of, or whatever else shall be in the metrics, by name.
     """
 
-    observation: str
+    observation: str | Sequence[Message]
     done: bool
     reward: float
     malformed: bool
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Environment:
@@ -27,6 +32,10 @@ class Environment:
 
     Attributes:
         stop: strings that end a turn's action; they belong to the action.
+        chat: whether it is a `ChatEnvironment`.
+        tools: schemas of the tools that the prompt tells of; known after `reset`.
+        replays: whether its state cannot be copied. Then it needs no `snapshot` and no `restore`:
+            an episode is continued by `reset` and the same actions again.
         retryable: exceptions after which `reset` or a step may be tried again, such as those of a
             tool that is overloaded. A step is tried again on a new object, after `restore`.
         Options: its settings, a dataclass whose fields are `setting(default, meaning, bounds)`.
@@ -36,8 +45,11 @@ class Environment:
         shared: what `load` returned. Episodes run in threads: it must be safe to use from several.
     """
 
-    stop: ClassVar[tuple[str, ...]]
-    retryable: ClassVar[tuple[type[BaseException], ...]] = ()
+    stop: tuple[str, ...]
+    chat: bool = False
+    tools: Sequence[Tool] = ()
+    replays: bool = False
+    retryable: tuple[type[BaseException], ...] = ()
 
     @dataclass
     class Options:
@@ -69,12 +81,16 @@ class Environment:
             ValueError: what is wrong with the task; the message follows the task's name.
         """
 
-    def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
+    def reset(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Start an episode; returns the prompt as chat messages (`role`, `content`)."""
         raise NotImplementedError
 
-    def step(self, action: str) -> StepResult:
-        """Take one action. The result must depend on the state and the action alone."""
+    def step(self, action: Any) -> StepResult:
+        """Take one action. The result must depend on the state and the action alone.
+
+        Args:
+            action: the turn's text; a `ChatEnvironment` is given a `Reply`.
+        """
         raise NotImplementedError
 
     def snapshot(self) -> dict[str, Any]:

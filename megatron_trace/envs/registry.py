@@ -5,15 +5,22 @@ from collections.abc import Callable
 from megatron_trace.config import EnvironmentConfig
 from megatron_trace.config.plugins import PluginKind, classes_of, methods_missing, takes
 from megatron_trace.envs.environment import Environment
+from megatron_trace.envs.replayed import Replayed
+from megatron_trace.envs.tool_environment import ToolEnvironment
 
 _missing = methods_missing(Environment, "reset", "step", "snapshot", "restore")
+_missing_if_replayed = methods_missing(Environment, "reset", "step")
+_missing_with_tools = methods_missing(ToolEnvironment, "start", "score")
 
 
 def _fault(environment: type[Environment], options_class: type) -> str:
     # Nothing is built when the settings are checked, so only the constructor's arguments are.
     if not takes(environment, 3):
         return "its constructor must be `__init__(self, options, max_turns, shared)`"
-    return _missing(environment, options_class)
+    if issubclass(environment, ToolEnvironment):
+        return _missing_with_tools(environment, options_class)
+    missing = _missing_if_replayed if environment.replays else _missing
+    return missing(environment, options_class)
 
 
 ENVIRONMENTS: PluginKind[type[Environment]] = PluginKind(
@@ -35,4 +42,6 @@ def make_environments(settings: EnvironmentConfig) -> Callable[[], Environment]:
         SettingError: there is no such environment, or its options cannot work.
     """
     options = ENVIRONMENTS.options(settings.name, settings.options)
-    return ENVIRONMENTS.find(settings.name).maker(options, settings.max_turns)
+    environment = ENVIRONMENTS.find(settings.name)
+    make = environment.maker(options, settings.max_turns)
+    return (lambda: Replayed(make())) if environment.replays else make

@@ -16,25 +16,29 @@ class BadResult(Exception):
     """An environment returned what its contract does not allow."""
 
 
-def checked_messages(messages: Any) -> list[dict[str, str]]:
-    """What `reset` returned: chat messages.
+def checked_messages(messages: Any, source: str = "reset") -> list[dict[str, Any]]:
+    """Chat messages that `source` returned.
 
     Raises:
-        BadResult: it is something else.
+        BadResult: they are something else.
     """
     if not isinstance(messages, (list, tuple)) or not messages:
-        raise BadResult(f"reset returned {_shown(messages)}, which is no list of messages")
+        raise BadResult(f"{source} returned {_shown(messages)}, which is no list of messages")
     for message in messages:
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
             remedy = "which has no role and content"
-            raise BadResult(f"reset returned the message {_shown(message)}, {remedy}")
+            raise BadResult(f"{source} returned the message {_shown(message)}, {remedy}")
         for key in ("role", "content"):
             _check_text(f"the {key} of a message", message[key])
     return [dict(message) for message in messages]
 
 
-def checked_result(result: Any) -> StepResult:
+def checked_result(result: Any, chat: bool = False) -> StepResult:
     """What `step` returned, with numbers and flags of Python's own types.
+
+    Args:
+        chat: it is a `ChatEnvironment`'s. Its observation is a list of messages; a text becomes a
+            message of the user.
 
     A reward may be a bool, an int, a float, a scalar of numpy, or an array or tensor of one number.
 
@@ -45,10 +49,10 @@ def checked_result(result: Any) -> StepResult:
         raise BadResult(f"step returned {_shown(result)}, which is no StepResult")
     done, malformed = _flag("done", result.done), _flag("malformed", result.malformed)
     reward = _reward(result.reward, done)
+    parts = _parts(result.parts)
     # What follows the end is not looked at.
-    if not done:
-        _check_text("the observation", result.observation)
-    return StepResult("" if done else result.observation, done, reward, malformed)
+    observation = "" if done else _observation(result.observation, chat)
+    return StepResult(observation, done, reward, malformed, parts)
 
 
 def checked_snapshot(snapshot: Any) -> dict[str, Any]:
@@ -63,6 +67,28 @@ def checked_snapshot(snapshot: Any) -> dict[str, Any]:
         return json.loads(json.dumps(snapshot))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadResult(f"snapshot returned what is not plain JSON data: {error}") from None
+
+
+def _observation(value: Any, chat: bool) -> str | list[dict[str, Any]]:
+    if not chat or isinstance(value, str):
+        _check_text("the observation", value)
+        return [{"role": "user", "content": value}] if chat else value
+    messages = checked_messages(value, "step")
+    if any(message["role"] == "assistant" for message in messages):
+        raise BadResult("step returned a message of the assistant; only the policy speaks for it")
+    return messages
+
+
+def _parts(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise BadResult(f"the parts are {_shown(value)}, which is no mapping of names to numbers")
+    parts = {}
+    for name, part in value.items():
+        number = _number(part)
+        if number is None or not isfinite(number):
+            raise BadResult(f"the part {name} of the reward is {_shown(part)}, which is no number")
+        parts[str(name)] = number
+    return parts
 
 
 def _reward(value: Any, done: bool) -> float:

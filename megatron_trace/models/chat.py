@@ -7,16 +7,17 @@ quotes one would otherwise end the turn and could forge the next.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from megatron_trace.models.folders import hf_assets_dir
+from megatron_trace.models.messages import Message, Tool
 from megatron_trace.models.token_length import longest_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-Message = Mapping[str, str]
 
 
 class TextCodec:
@@ -26,17 +27,22 @@ class TextCodec:
         control: the control tokens' texts, longest first: all special tokens, and all other added
             tokens that the chat template writes around a message. Other added tokens, such as
             `<think>` or an environment's `<information>`, are encoded as in any text.
+        tokenizer: the tokenizer itself, to which a text may be a control token.
+        options: what the chat template is given.
+        reads_tools: the chat template has a place for the schemas of tools.
     """
 
     def __init__(
         self, tokenizer: "PreTrainedTokenizerFast", options: Mapping[str, Any] | None = None
     ) -> None:
         """`options` go to the chat template (`environment.chat_template`)."""
-        self._tokenizer = tokenizer
-        self._options = dict(options or {})
+        self.tokenizer = tokenizer
+        self.options = dict(options or {})
+        self.reads_tools = bool(re.search(r"\btools\b", str(tokenizer.chat_template or "")))
         description = json.loads(tokenizer.backend_tokenizer.to_str())
         self.control = _control_tokens(description["added_tokens"], self._empty_message())
-        self._plain = _plain_tokenizer(description, self.control)
+        self._plain = _copy_of(description, self.control, as_text=True)
+        self._marked = _copy_of(description, self.control, as_text=False)
         self._longest_token = longest_token(description)
 
     def encode(self, text: str, enough: int | None = None) -> list[int]:
@@ -55,43 +61,86 @@ class TextCodec:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids; no token is dropped, and no space."""
-        return self._tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False)
 
     def token_id(self, text: str) -> int | None:
         """The id of the added token, special or not, that `text` is; None if it is none."""
-        return self._tokenizer.get_added_vocab().get(text)
+        return self.tokenizer.get_added_vocab().get(text)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a chat that asks for an answer, by the chat template."""
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """Token ids of a chat that asks for an answer, by the chat template.
+
+        Args:
+            tools: what the policy may call; a template may not read them.
+        """
         # A template may trim, move or repeat what a message says. So what must not become a control
         # token is replaced before, by a mark that the template takes for an ordinary word.
+        mark = _absent_from([*messages, *tools])
+        hidden = [self._hide(message, mark) for message in messages]
+        given = {"tools": [self._hide(tool, mark) for tool in tools]} if tools else {}
+        text = self._render(hidden, add_generation_prompt=True, **given, **self.options)
+        return self._revealed_ids(text, mark)
+
+    def ids_after(self, turn: str, messages: Sequence[Message]) -> list[int]:
+        """Token ids of what the chat template writes after the text `turn`, where it is last.
+
+        Args:
+            messages: a chat that asks for an answer and in which an assistant says `turn`.
+
+        Raises:
+            ValueError: the template does not write `turn`.
+        """
         mark = _absent_from(messages)
-        hidden = [dict(message) | {"content": self._hide(message, mark)} for message in messages]
-        text = self._render(hidden, add_generation_prompt=True, **self._options)
+        hidden = [self._hide(message, mark) for message in messages]
+        text = self._render(hidden, add_generation_prompt=True, **self.options)
+        _, found, after = text.rpartition(turn)
+        if not found:
+            raise ValueError("the chat template leaves out what an assistant said")
+        return self._revealed_ids(after, mark)
+
+    def _revealed_ids(self, text: str, mark: str) -> list[int]:
+        """Token ids of what the template wrote, with the control tokens' texts back in it."""
         ids: list[int] = []
         # `split` gives text and numbers in turn.
         for place, part in enumerate(re.split(f"{mark}([0-9]+){mark}", text)):
             if place % 2:
                 ids += self.encode(self.control[int(part)])
             else:
-                ids += self._tokenizer.encode(part, add_special_tokens=False)
+                ids += self._marked.encode(part, add_special_tokens=False).ids
         return ids
 
-    def _hide(self, message: Message, mark: str) -> str:
-        """The message's content with every control token's text replaced by its number."""
-        content = message["content"]
-        for number, token in enumerate(self.control):
-            content = content.replace(token, f"{mark}{number}{mark}")
-        return content
+    def _hide(self, value: Any, mark: str) -> Any:
+        """JSON data with every control token's text in it replaced by its number."""
+        if isinstance(value, str):
+            for number, token in enumerate(self.control):
+                value = value.replace(token, f"{mark}{number}{mark}")
+            return value
+        if isinstance(value, Mapping):
+            return {key: self._hide(one, mark) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._hide(one, mark) for one in value]
+        return value
 
     def _empty_message(self) -> str:
         """A message of no words, as the chat template writes it; "" without a template."""
-        if not self._tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             return ""
         return self._render([{"role": "user", "content": ""}], add_generation_prompt=False)
 
     def _render(self, messages: Sequence[Message], **options: Any) -> str:
-        return self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+
+
+def load_codec(folder: Path | str, options: Mapping[str, Any] | None = None) -> TextCodec:
+    """The tokenizer and chat template of the policy in `folder`, an HF folder or a checkpoint.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be used.
+    """
+    # It takes seconds to import.
+    from transformers import AutoTokenizer
+
+    return TextCodec(AutoTokenizer.from_pretrained(hf_assets_dir(Path(folder))), options)
 
 
 def _control_tokens(added: Sequence[Mapping[str, Any]], message: str) -> list[str]:
@@ -106,20 +155,26 @@ def _control_tokens(added: Sequence[Mapping[str, Any]], message: str) -> list[st
     return sorted(control, key=len, reverse=True)
 
 
-def _plain_tokenizer(description: Mapping[str, Any], control: Sequence[str]) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, to which the texts in `control` are ordinary text."""
+def _copy_of(description: Mapping[str, Any], control: Sequence[str], as_text: bool) -> Tokenizer:
+    """The tokenizer of a tokenizer.json.
+
+    Args:
+        as_text: to it, the texts in `control` are ordinary text.
+    """
     added = [one | {"special": one["content"] in control} for one in description["added_tokens"]]
     # A copy: the tokenizer in transformers is changed by its calls, which other threads would see.
     copied = {**description, "added_tokens": added, "truncation": None, "padding": None}
     tokenizer = Tokenizer.from_str(json.dumps(copied))
     # Of the added tokens this concerns those that are called special.
-    tokenizer.encode_special_tokens = True
+    tokenizer.encode_special_tokens = as_text
     return tokenizer
 
 
-def _absent_from(messages: Sequence[Message]) -> str:
+def _absent_from(messages: Sequence[Mapping[str, Any]]) -> str:
     """A text of private characters that is in no message."""
+    # As JSON, because a message may hold lists and objects too.
+    text = json.dumps(list(messages), ensure_ascii=False)
     mark = "\ue000"
-    while any(mark in message["content"] for message in messages):
+    while mark in text:
         mark += "\ue000"
     return mark

@@ -31,7 +31,8 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     hold no contrast. `continuation_flip_rate` is the share of continuations that ended otherwise than
     the rollout they branch from, and `predicted_flip_rate` is the share that the predictor
     expected. `repeated_histories` is the share of the turns with an observation whose history
-    another rollout of the task had before. The other metrics are those of `predictor_metrics`.
+    another rollout of the task had before. `reward/NAME` is a part of the reward, as the environment
+    names it. The other metrics are those of `predictor_metrics`.
     """
     rollouts = sum(len(tree.rollouts) for tree in trees)
     if not rollouts:
@@ -63,7 +64,7 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
     if bare:
         metrics["success_rate"] = np.mean(bare)
     plain = {name: float(value) for name, value in metrics.items()}
-    return plain | _flips(trees) | predictor_metrics(trees)
+    return plain | _parts(trees) | _flips(trees) | predictor_metrics(trees)
 
 
 def bare_rewards(tree: RolloutTree) -> list[float]:
@@ -75,6 +76,16 @@ def bare_rewards(tree: RolloutTree) -> list[float]:
 def is_bare_mixed(tree: RolloutTree) -> bool:
     """Whether the bare rollouts alone hold both a success and a failure."""
     return len(set(bare_rewards(tree))) > 1
+
+
+def _parts(trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """`reward/NAME` -> mean over the rollouts of a part of the reward; 0 where a rollout lacks it."""
+    leaves = [tree.turns[leaf] for tree in trees for leaf in tree.leaves()]
+    names = sorted({name for leaf in leaves for name in leaf.parts})
+    return {
+        f"reward/{name}": float(np.mean([leaf.parts.get(name, 0.0) for leaf in leaves]))
+        for name in names
+    }
 
 
 def _sampled_tokens(trees: Sequence[RolloutTree]) -> dict[str, int]:

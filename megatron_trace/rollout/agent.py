@@ -1,15 +1,7 @@
-"""The agent's loop over turns: token ids in, token ids out.
-
-What was sampled is never tokenized again: the ids of text need not be those that were sampled, and
-the trainer must learn from the very tokens that the sampler chose.
-
-A stop string may end inside a token, such as `</answer>` inside `>.`. The environment is then given
-the text up to the end of the stop string. The history keeps the whole token, which is what was
-sampled and what is learned from.
-"""
+"""The agent's loop over turns: token ids in, token ids out."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -17,6 +9,7 @@ from typing import Protocol
 from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.episode import Episode, Step
 from megatron_trace.rollout.failures import EpisodeFailed
+from megatron_trace.rollout.turns import Turns
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import Turn
 
@@ -29,27 +22,6 @@ class Generate(Protocol):
     ) -> Awaitable[Generation]:
         """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
         ...
-
-
-class Encode(Protocol):
-    """`Engine.encode`."""
-
-    def __call__(self, text: str, enough: int | None = None) -> list[int]:
-        """Token ids of `text`; of a text with at least `enough` tokens, as many may do."""
-        ...
-
-
-@dataclass(frozen=True)
-class Codec:
-    """Text to token ids, none of them special, and back, with no token dropped.
-
-    Attributes:
-        stop: strings that end a turn.
-    """
-
-    encode: Encode
-    decode: Callable[[list[int]], str]
-    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,36 +47,20 @@ def turn_seed(run_seed: int, name: str, turn: int) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def action_text(token_ids: list[int], codec: Codec) -> str:
-    """The text of a turn, up to the end of the stop string that ended it.
-
-    Args:
-        token_ids: sampled ids; the stop string, if there is one, ends in the last of them.
-    """
-    text = codec.decode(token_ids)
-    before_last_token = len(codec.decode(token_ids[:-1]))
-    ends = []
-    for ending in codec.stop:
-        # One that ends before the last token did not end the turn.
-        found = text.find(ending, max(0, before_last_token + 1 - len(ending)))
-        if found >= 0:
-            ends.append(found + len(ending))
-    return text[: min(ends)] if ends else text
-
-
 async def sample_rollout(
     request: RolloutRequest,
     episode: Episode,
     generate: Generate,
-    codec: Codec,
+    turns: Turns,
     limits: Limits,
     run_seed: int,
 ) -> SampledRollout:
     """Continue from the request's anchor until the episode ends.
 
     A turn ends the episode without success (terminal, malformed, reward 0) if it is cut off at its
-    token limit, or if its observation leaves no room for another token. An error of the environment
-    ends the rollout as failed: it then has `failure`, and no terminal turn.
+    token limit, or if its observation leaves no room for another token, or if nothing can follow it
+    (a chat's turn that ends within a thought). An error of the environment ends the rollout as
+    failed: it then has `failure`, and no terminal turn.
 
     Raises:
         ValueError: the anchor's history leaves no room for a token.
@@ -127,9 +83,13 @@ async def sample_rollout(
         _account(rollout, generation, prompt_tokens=len(history))
         turn = _unfinished_turn(generation)
         if not generation.truncated:
-            action = action_text(generation.token_ids, codec)
+            sampled = generation.token_ids
             try:
-                step = await episode.step(state, action, partial(codec.encode, enough=room))
+                step = await episode.step(
+                    state,
+                    turns.action(history, sampled),
+                    partial(turns.observation_ids, history, sampled, enough=room),
+                )
             except EpisodeFailed as error:
                 rollout.failure = error.failure
                 return rollout
@@ -175,6 +135,9 @@ def _apply(turn: Turn, step: Step, room: int) -> None:
     result = step.result
     if result.done:
         turn.reward, turn.malformed = result.reward, result.malformed
+        turn.parts = dict(result.parts)
+        return
+    if step.observation_ids is None:
         return
     # Equal would fill the history to its limit, with no token left for the next action.
     if len(turn.action_ids) + len(step.observation_ids) < room:

@@ -4,11 +4,11 @@
 `backends.py` chooses it; no other file changes.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_trace.config import Config
+from megatron_trace.rollout.turns import Stop
 from megatron_trace.rollout.weights import Chunk
 from megatron_trace.tree import Requires
 
@@ -49,27 +49,6 @@ class Engine(Protocol):
     New weights arrive as: `start_update`; `load_chunk` or `receive`, once for each part of them;
     `finish_update`; `set_version`. Nothing may be sampled meanwhile.
     """
-
-    def encode(self, text: str, enough: int | None = None) -> list[int]:
-        """Token ids of a text. No special tokens are added, and text cannot become one.
-
-        Several threads may call it.
-
-        Args:
-            enough: of a longer text, this number of tokens may do; None: all.
-        """
-        ...
-
-    def decode(self, token_ids: list[int]) -> str:
-        """The text of token ids; no special tokens are dropped."""
-        ...
-
-    def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a chat that asks for an answer, by the model's chat template.
-
-        What the messages say cannot become a special token.
-        """
-        ...
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
@@ -138,7 +117,7 @@ class EngineStarter(Protocol):
         self,
         config: Config,
         model_path: str,
-        stop: Sequence[str],
+        stop: Stop,
         gpu: bool,
         requires: frozenset[Requires],
     ) -> Engine:
@@ -147,7 +126,7 @@ class EngineStarter(Protocol):
         Args:
             config: all settings.
             model_path: HF folder. Without weights in it they are random until the first update.
-            stop: strings that end a turn.
+            stop: what ends a turn.
             gpu: whether the engine has GPUs.
             requires: what a generation carries beyond log-probabilities and predictions.
         """

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,9 @@ from megatron_trace.envs.results import (
     checked_result,
     checked_snapshot,
 )
+from megatron_trace.models.messages import Tool
 from megatron_trace.rollout.failures import EpisodeFailed, Failure
+from megatron_trace.rollout.turns import Observation
 
 Result = TypeVar("Result")
 
@@ -57,12 +59,13 @@ class Step:
     """What an action brought, checked.
 
     Attributes:
-        observation_ids: token ids of the observation; empty at the end of the episode.
+        observation_ids: token ids of the observation; empty at the end of the episode; None if
+            nothing can follow the action.
         snapshot: after the action; None at the end.
     """
 
     result: StepResult
-    observation_ids: list[int] = field(default_factory=list)
+    observation_ids: list[int] | None = field(default_factory=list)
     snapshot: dict[str, Any] | None = None
 
 
@@ -81,24 +84,24 @@ class Episode:
     async def begin(
         self,
         task: Mapping[str, Any],
-        prompt_ids: Callable[[list[dict[str, str]]], list[int]],
+        prompt_ids: Callable[[list[dict[str, Any]], Sequence[Tool]], list[int]],
         longest: int,
     ) -> tuple[list[int], dict[str, Any]]:
         """Start on `task`; returns the prompt's token ids and the snapshot after the start.
 
         Args:
-            prompt_ids: token ids of a chat. It is not called in a thread.
+            prompt_ids: token ids of messages and of tools.
             longest: most tokens of a rollout, prompt included.
         """
 
-        def reset() -> tuple[list[dict[str, str]], dict[str, Any]]:
+        def reset() -> tuple[list[dict[str, Any]], Sequence[Tool], dict[str, Any]]:
             environment = self._make()
             messages = checked_messages(environment.reset(task))
-            return messages, checked_snapshot(environment.snapshot())
+            return messages, environment.tools, checked_snapshot(environment.snapshot())
 
-        messages, state = await self._call("reset", reset)
+        messages, tools, state = await self._call("reset", reset)
         try:
-            ids = prompt_ids(messages)
+            ids = prompt_ids(messages, tools)
         except Exception as error:
             raise EpisodeFailed(self._failure("the chat template", error)) from None
         if len(ids) >= longest:
@@ -108,7 +111,10 @@ class Episode:
         return ids, state
 
     async def step(
-        self, state: Mapping[str, Any], action: str, encode: Callable[[str], list[int]]
+        self,
+        state: Mapping[str, Any],
+        action: Any,
+        encode: Callable[[Observation], list[int] | None],
     ) -> Step:
         """Take an action.
 
@@ -125,7 +131,7 @@ class Episode:
             if environment is None:
                 environment = self._make()
                 environment.restore(copy.deepcopy(state))
-            result = checked_result(environment.step(action))
+            result = checked_result(environment.step(action), environment.chat)
             if result.done:
                 return environment, Step(result)
             snapshot = checked_snapshot(environment.snapshot())

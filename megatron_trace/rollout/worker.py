@@ -9,10 +9,12 @@ from typing import Any
 
 from megatron_trace.config import Config, SettingError
 from megatron_trace.envs.environment import Environment
-from megatron_trace.rollout.agent import Codec, Limits, sample_rollout
+from megatron_trace.models.chat import load_codec
+from megatron_trace.rollout.agent import Limits, sample_rollout
 from megatron_trace.rollout.engine import EngineStarter
 from megatron_trace.rollout.episode import CallRules, Episode
 from megatron_trace.rollout.failures import EpisodeFailed, Failure
+from megatron_trace.rollout.turns import make_turns
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout, ScoredRoot
 from megatron_trace.rollout.weights import WeightUpdate
 from megatron_trace.supervise import stacks
@@ -65,14 +67,15 @@ class Worker:
             settings.name, sample.retryable, settings.retries, settings.step_timeout_s
         )
         environment_s = time.perf_counter() - begin
+        codec = load_codec(self._model_path, settings.chat_template)
+        self._turns = make_turns(codec, sample.chat, sample.stop, settings.renderer)
         self._engine = self._start_engine(
-            self._config, self._model_path, sample.stop, self._gpu, self._requires
+            self._config, self._model_path, self._turns.stop, self._gpu, self._requires
         )
-        self._codec = Codec(self._engine.encode, self._engine.decode, tuple(sample.stop))
         engine_s = time.perf_counter() - begin - environment_s
         await self._engine.set_version(0)
         # The engine's first request is slow; it should not be one that anybody waits for.
-        await self._engine.generate(self._engine.encode("a"), max_tokens=2, seed=0)
+        await self._engine.generate(codec.encode("a"), max_tokens=2, seed=0)
         first_token_s = time.perf_counter() - begin - environment_s - engine_s
         return {
             "environment_s": environment_s,
@@ -94,7 +97,7 @@ class Worker:
         episode = Episode(self._new_environment, self._rules, str(task.get("id")))
         longest = self._limits.max_history_tokens
         try:
-            prompt_ids, state = await episode.begin(task, self._engine.prompt_ids, longest)
+            prompt_ids, state = await episode.begin(task, self._turns.prompt_ids, longest)
         except EpisodeFailed as error:
             return error.failure
         # The prediction for a history comes with the first token after it.
@@ -107,7 +110,7 @@ class Worker:
             request,
             Episode(self._new_environment, self._rules, request.tree),
             self._engine.generate,
-            self._codec,
+            self._turns,
             self._limits,
             self._config.run.seed,
         )

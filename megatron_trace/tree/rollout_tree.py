@@ -46,6 +46,7 @@ class Turn:
         malformed: the environment could not parse the action, or a limit cut the episode off.
         rollout: index into `RolloutTree.rollouts` of the rollout that added it; -1 for the root.
         state: the environment's snapshot after the turn; None on terminal turns.
+        parts: what the environment says the reward is made of, by name; on terminal turns.
         entropies: entropy, in nats, of the distribution that each token was sampled from; empty
             unless asked for.
     """
@@ -62,6 +63,7 @@ class Turn:
     rollout: int = -1
     state: dict[str, Any] | None = None
     entropies: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

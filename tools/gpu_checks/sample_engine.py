@@ -18,6 +18,7 @@ from gpu_checks.sample import Sample
 from megatron_trace.check.load import load_config
 from megatron_trace.config import Config
 from megatron_trace.rollout.fingerprint import MODULUS, fingerprint
+from megatron_trace.rollout.turns import Stop
 from megatron_trace.rollout.vllm.engine import VLLMEngine
 from megatron_trace.rollout.weights import Chunk
 from megatron_trace.tree import Requires
@@ -81,7 +82,7 @@ async def both(device: str, model: Path, other: Path) -> list[list[Sample]]:
     """
     config = engine_settings(model, device)
     requires = frozenset({Requires.entropies})
-    engine = VLLMEngine.start(config, str(model), [], device == "cuda", requires)
+    engine = VLLMEngine.start(config, str(model), Stop(), device == "cuda", requires)
     vocabulary = engine.llm.model_config.hf_text_config.vocab_size
     await engine.set_version(0)
     first = await sample(engine, vocabulary)

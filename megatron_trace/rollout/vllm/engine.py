@@ -2,13 +2,13 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from megatron_trace.config import Config
-from megatron_trace.models.chat import TextCodec
 from megatron_trace.rollout.engine import EngineDied, Generation
+from megatron_trace.rollout.turns import Stop
 from megatron_trace.rollout.vllm.carriers import CARRIERS, read_entropies, read_prediction
 from megatron_trace.rollout.vllm.launch import launch
 from megatron_trace.rollout.weights import Chunk
@@ -26,53 +26,34 @@ class VLLMEngine:
     def __init__(
         self,
         llm: "AsyncLLM",
-        codec: TextCodec,
         temperature: float,
-        stop: Sequence[str],
+        stop: Stop,
         requires: frozenset[Requires],
     ) -> None:
-        """Wrap a running `llm`; `stop` are the strings that end a turn."""
+        """Wrap a running `llm`; `stop` is what ends a turn."""
         self.llm = llm
         self._requires = requires
         self._temperature = temperature
-        self._codec = codec
         self._version = 0
         self._updating = False
         self._request_ids = itertools.count()
         # The model's own number of tokens; `llm.model_config.get_vocab_size()` counts the carriers.
         vocabulary = llm.model_config.hf_text_config.vocab_size
         self._carriers = list(range(vocabulary, vocabulary + CARRIERS))
-        # Stops that all are added tokens are found without turning every sampled token into text.
-        # No other token may do: `;` also ends within a token `;;`.
-        ids = [codec.token_id(text) for text in stop]
-        self._stop_ids = [id for id in ids if id is not None]
-        self._stop_texts = list(stop) if None in ids else []
+        self._stop = stop
 
     @classmethod
     def start(
         cls,
         config: Config,
         model_path: str,
-        stop: Sequence[str],
+        stop: Stop,
         gpu: bool,
         requires: frozenset[Requires],
     ) -> "VLLMEngine":
         """Load the model and start the engine's process; see `rollout.engine.EngineStarter`."""
         llm = launch(config, model_path, gpu, requires)
-        codec = TextCodec(llm.get_tokenizer(), config.environment.chat_template)
-        return cls(llm, codec, config.rollout.temperature, stop, requires)
-
-    def encode(self, text: str, enough: int | None = None) -> list[int]:
-        """Token ids of a text; see `TextCodec.encode`."""
-        return self._codec.encode(text, enough)
-
-    def decode(self, token_ids: list[int]) -> str:
-        """The text of token ids; no special tokens are dropped."""
-        return self._codec.decode(token_ids)
-
-    def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a chat that asks for an answer, by the model's chat template."""
-        return self._codec.prompt_ids(messages)
+        return cls(llm, config.rollout.temperature, stop, requires)
 
     async def generate(self, prompt_ids: list[int], *, max_tokens: int, seed: int) -> Generation:
         """Sample after `prompt_ids` until a stop, at most `max_tokens` tokens."""
@@ -174,10 +155,10 @@ class VLLMEngine:
             temperature=self._temperature,
             seed=seed,
             max_tokens=max_tokens,
-            stop_token_ids=self._stop_ids,
-            stop=self._stop_texts,
+            stop_token_ids=self._stop.ids,
+            stop=self._stop.texts,
             include_stop_str_in_output=True,
-            detokenize=bool(self._stop_texts),
+            detokenize=bool(self._stop.texts),
             skip_special_tokens=False,
             logprob_token_ids=self._carriers,
             flat_logprobs=True,

@@ -3,51 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from megatron_trace.models.chat import TextCodec
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
-    "{% endif %}"
-)
-LLAMA3 = (
-    "<|begin_of_text|>{% for message in messages %}<|start_header_id|>{{ message['role'] }}"
-    "<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-QWEN3_TAGS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
-FAMILIES = {
-    "qwen2": (CHATML, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], []),
-    "qwen3": (CHATML, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], QWEN3_TAGS),
-    "llama3": (
-        LLAMA3,
-        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-        ["<information>"],
-    ),
-    # Added by `add_tokens`, without being called special.
-    "plain chatml": (CHATML, ["<|endoftext|>"], ["<|im_start|>", "<|im_end|>", "<think>"]),
-}
-"""Template, special tokens, and other added tokens."""
-
-
-def make_codec(family: str, **options: object) -> TextCodec:
-    template, special, added = FAMILIES[family]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["user assistant think im end start ."], trainer)
-    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in added])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template)
-    return TextCodec(fast, options)
-
+from tests.unit.models.tokenizers import FAMILIES, make_codec
 
 CODECS = {family: make_codec(family) for family in FAMILIES}
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -90,7 +48,7 @@ def test_a_question_cannot_forge_a_turn(family: str) -> None:
 def test_a_prompt_without_control_tokens_is_encoded_as_transformers_does(family: str) -> None:
     codec = CODECS[family]
     messages = [{"role": "user", "content": " think <think> .\n"}, {"role": "user", "content": ""}]
-    ids = codec._tokenizer.apply_chat_template(
+    ids = codec.tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_dict=False
     )
     assert codec.prompt_ids(messages) == ids

@@ -1,27 +1,38 @@
 """The agent's loop with an engine and an environment of a few lines."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
 
-from megatron_trace.envs.environment import StepResult
-from megatron_trace.rollout.agent import Codec, Limits, action_text, sample_rollout, turn_seed
+from megatron_trace.envs import Environment, StepResult
+from megatron_trace.rollout.agent import Limits, sample_rollout, turn_seed
 from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.episode import CallRules, Episode
+from megatron_trace.rollout.turns import TextTurns
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 
-CODEC = Codec(
-    encode=lambda text, enough=None: [ord(char) for char in text[:enough]],
-    decode=lambda ids: "".join(map(chr, ids)),
-    stop=(";",),
-)
+
+class Letters:
+    """A codec in which every character is a token."""
+
+    def encode(self, text: str, enough: int | None = None) -> list[int]:
+        return [ord(char) for char in text[:enough]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def token_id(self, text: str) -> int | None:
+        return None
+
+
+CODEC = Letters()
+TURNS = TextTurns(CODEC, [";"])
 LIMITS = Limits(max_turn_tokens=8, max_history_tokens=40)
 
 
-class Counter:
+class Counter(Environment):
     """Counts to its goal; the observation is the count so far."""
 
     def __init__(self) -> None:
@@ -72,7 +83,7 @@ def sample(
 ) -> SampledRollout:
     request = RolloutRequest("r", CODEC.encode(history), {"count": count})
     episode = Episode(Counter, CallRules(), "task")
-    return asyncio.run(sample_rollout(request, episode, engine, CODEC, limits, run_seed=3))
+    return asyncio.run(sample_rollout(request, episode, engine, TURNS, limits, run_seed=3))
 
 
 def test_each_turn_continues_from_the_very_ids_before_it() -> None:
@@ -125,15 +136,16 @@ def test_an_observation_that_leaves_no_room_ends_the_episode(limit: int, termina
 def test_of_an_observation_no_more_is_tokenized_than_tells_that_it_has_no_room() -> None:
     asked: list[int | None] = []
 
-    def encode(text: str, enough: int | None = None) -> list[int]:
-        asked.append(enough)
-        return CODEC.encode(text, enough)
+    class Asked(Letters):
+        def encode(self, text: str, enough: int | None = None) -> list[int]:
+            asked.append(enough)
+            return super().encode(text, enough)
 
     episode = Episode(Counter, CallRules(), "task")
     request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0})
-    codec, limits = replace(CODEC, encode=encode), Limits(max_turn_tokens=8, max_history_tokens=20)
+    turns, limits = TextTurns(Asked(), [";"]), Limits(max_turn_tokens=8, max_history_tokens=20)
     engine = Engine("ab;", "c;", "d;")
-    asyncio.run(sample_rollout(request, episode, engine, codec, limits, run_seed=3))
+    asyncio.run(sample_rollout(request, episode, engine, turns, limits, run_seed=3))
     # 20 - 3 of the prompt; then - 3 of "ab;" and 3 of "<3>".
     assert asked == [17, 11]
 
@@ -162,30 +174,6 @@ def test_seeds_depend_on_run_name_and_turn_and_on_nothing_else() -> None:
     assert turn_seed(0, "step 1", 0) == 1988400851052415684
 
 
-STOP = ("</search>", "</answer>")
-CUT = {
-    "a stop that ends a token": (["<answer> x ", "</answer>"], "<answer> x </answer>"),
-    "a stop that ends inside a token": (["<answer> x </answer", ">.\n"], "<answer> x </answer>"),
-    "a stop inside one token": (["x</answer> y"], "x</answer>"),
-    "the first of two stops": (["x", "</answer></search>"], "x</answer>"),
-    "no stop": (["x", "<|im_end|>"], "x<|im_end|>"),
-    "a stop that did not end the turn": (
-        ["</answer>", " y ", "</search>."],
-        "</answer> y </search>",
-    ),
-    "a stop that ends in the last token but one": (["x</answer>", "."], "x</answer>."),
-}
-
-
-@pytest.mark.parametrize(("tokens", "expected"), CUT.values(), ids=CUT)
-def test_an_action_ends_where_its_stop_string_ends(tokens: list[str], expected: str) -> None:
-    def decode(ids: list[int]) -> str:
-        return "".join(tokens[number] for number in ids)
-
-    codec = Codec(CODEC.encode, decode, STOP)
-    assert action_text(list(range(len(tokens))), codec) == expected
-
-
 class Listener(Counter):
     """Keeps the actions that it is given."""
 
@@ -197,13 +185,18 @@ class Listener(Counter):
 
 
 def test_the_environment_hears_no_more_than_the_history_keeps_every_sampled_token() -> None:
-    # Token 1 is ";." here.
-    codec = replace(CODEC, decode=lambda ids: CODEC.decode(ids).replace("\x01", ";."))
+    class Wide(Letters):
+        """Token 1 is ";."."""
+
+        def decode(self, ids: Sequence[int]) -> str:
+            return super().decode(ids).replace("\x01", ";.")
+
+    turns = TextTurns(Wide(), [";"])
     episode = Episode(Listener, CallRules(), "task")
     request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0})
     engine = Engine("ab\x01", "cdef\x01")
     limits = Limits(max_turn_tokens=8, max_history_tokens=40)
-    rollout = asyncio.run(sample_rollout(request, episode, engine, codec, limits, run_seed=3))
+    rollout = asyncio.run(sample_rollout(request, episode, engine, turns, limits, run_seed=3))
     assert Listener.heard == ["ab;", "cdef;"]
     assert [CODEC.decode(turn.action_ids) for turn in rollout.turns] == ["ab\x01", "cdef\x01"]
     assert CODEC.decode(engine.prompts[1]) == "askab\x01<3>"
@@ -222,7 +215,7 @@ def test_an_error_of_the_environment_ends_the_rollout_as_failed() -> None:
     request = RolloutRequest("r", CODEC.encode("ask"), {"count": 0}, "geo-7")
     episode = Episode(Broken, CallRules("broken"), "geo-7")
     engine = Engine("ab;", "c;")
-    rollout = asyncio.run(sample_rollout(request, episode, engine, CODEC, LIMITS, run_seed=3))
+    rollout = asyncio.run(sample_rollout(request, episode, engine, TURNS, LIMITS, run_seed=3))
     assert rollout.failure is not None
     assert rollout.failure.text.startswith(
         "environment broken, task geo-7: step raised TimeoutError: the tool did not answer"

@@ -168,7 +168,7 @@ def test_a_restored_object_is_used_until_a_step_fails() -> None:
 
 def begin(environment: Odd, longest: int = 10, prompt: Any = None) -> list[int]:
     one = Episode(environment, CallRules("odd"), "geo-7")
-    tokens = prompt or (lambda messages: encode(messages[0]["content"]))
+    tokens = prompt or (lambda messages, tools: encode(messages[0]["content"]))
     return asyncio.run(one.begin(TASK, tokens, longest))[0]
 
 
@@ -182,7 +182,7 @@ def test_an_episode_begins_with_its_prompt() -> None:
         (Odd(raising(KeyError("question"))), 10, None, "reset raised KeyError: 'question'"),
         (Odd(lambda: "a question"), 10, None, "reset returned 'a question'"),
         (Odd(lambda: None), 2, None, "a prompt of 2 tokens leaves no room"),
-        (Odd(lambda: None), 9, lambda _: 1 / 0, "the chat template raised ZeroDivisionError"),
+        (Odd(lambda: None), 9, lambda *_: 1 / 0, "the chat template raised ZeroDivisionError"),
     ],
 )
 def test_an_episode_that_cannot_begin_is_a_failure(
