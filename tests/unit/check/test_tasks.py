@@ -182,5 +182,5 @@ def test_the_tasks_of_all_settings_are_read_and_checked(tmp_path, config) -> Non
     with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*task t2: answers must be"):
         check_data(config)
     config.data.heldout = {"a": f"{tmp_path}/none-*.tar"}
-    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*: no such shard"):
+    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*: no such file"):
         check_data(config)
