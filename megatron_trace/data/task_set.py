@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_trace.config.functions import FileFunction
+from megatron_trace.data.task_rows import task_rows
 from megatron_trace.data.tasks import Task
-from megatron_trace.files.rows import Row, read_rows
+from megatron_trace.files.problems import BadData
+from megatron_trace.files.rows import Row
 
 
 @dataclass
@@ -15,7 +18,7 @@ class TaskSet:
     """The tasks of `data.train`, or of one held-out set.
 
     Attributes:
-        setting: dotted name of the setting that names the shards.
+        setting: dotted name of the setting that names the files.
         pattern: its value.
         rows: tasks that can be used, as far as is known, each with its place.
         problems: a line for everything that was left out.
@@ -40,20 +43,26 @@ class TaskSet:
         return line
 
 
-def read_task_set(setting: str, pattern: str) -> TaskSet:
-    """Read the shards `pattern`, and check that every task has an `id` that no other one has.
+def read_task_set(setting: str, pattern: str, to_task: FileFunction | None = None) -> TaskSet:
+    """Read the files `pattern`, and check that every task has an `id` that no other one has.
+
+    Args:
+        to_task: makes a task of a row; None: the rows are tasks.
 
     Raises:
         FileNotFoundError: no file matches.
-        BadData: the list of a folder's shards is damaged.
+        BadData: a file is of another kind, the list of a folder's shards is damaged, or `to_task`
+            leaves out every row.
     """
     problems: list[str] = []
     rows: dict[str, Row] = {}
-    for row in read_rows(pattern, problems):
+    for row in task_rows(pattern, problems, to_task):
         if problem := _wrong_id(row.content, rows):
             problems.append(f"{row.place}: {problem}")
         else:
             rows[str(row.content["id"])] = row
+    if to_task and not rows and not problems:
+        raise BadData(f"{to_task.setting} leaves out every row; it returns None for each")
     kept = list(rows.values())
     return TaskSet(setting, pattern, kept, problems, _content(kept))
 

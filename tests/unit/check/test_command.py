@@ -142,6 +142,8 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("parallel.tensor=2", r"parallel.tensor = 2: .* must divide the single train rank"),
         ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
         ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such file"),
+        ("data.map=gone.py:f", r"data.map = '/.*/gone.py:f': no such file"),
+        ("data.map=mine", r"data.map = 'mine': must be FILE.py:FUNCTION"),
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
         ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
         (
