@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,16 +55,21 @@ def read_task_set(setting: str, pattern: str, to_task: FileFunction | None = Non
             leaves out every row.
     """
     problems: list[str] = []
-    rows: dict[str, Row] = {}
-    for row in task_rows(pattern, problems, to_task):
-        if problem := _wrong_id(row.content, rows):
+    kept = with_own_ids(task_rows(pattern, problems, to_task), problems)
+    if to_task and not kept and not problems:
+        raise BadData(f"{to_task.setting} leaves out every row; it returns None for each")
+    return TaskSet(setting, pattern, kept, problems, _content(kept))
+
+
+def with_own_ids(rows: Iterable[Row], problems: list[str]) -> list[Row]:
+    """The rows that have an `id` which no row before them has; `problems` gets a line for others."""
+    kept: dict[str, Row] = {}
+    for row in rows:
+        if problem := _wrong_id(row.content, kept):
             problems.append(f"{row.place}: {problem}")
         else:
-            rows[str(row.content["id"])] = row
-    if to_task and not rows and not problems:
-        raise BadData(f"{to_task.setting} leaves out every row; it returns None for each")
-    kept = list(rows.values())
-    return TaskSet(setting, pattern, kept, problems, _content(kept))
+            kept[str(row.content["id"])] = row
+    return list(kept.values())
 
 
 def _wrong_id(task: Task, rows: dict[str, Row]) -> str:
