@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron_trace.check.load import load_config
+from megatron_trace.check.tasks import read_tasks
 from megatron_trace.config import Config
-from megatron_trace.data.tasks import load_tasks
 from megatron_trace.rollout.actors import call, results
 from megatron_trace.rollout.failures import Attempts
 from megatron_trace.rollout.fleet import Fleet
@@ -198,7 +198,7 @@ def main() -> None:
     config = load_config(args.config, args.settings)
     config.rollout.workers = 1
     fleets = start_fleets(config, entropies=args.entropies)
-    tasks = load_tasks(config.data.train)
+    tasks = read_tasks(config, "data.train", config.data.train).tasks
     rounds: list[list[Measured]] = []
     for version in range(args.repeats + 1):
         batch = tasks[version * args.tasks : (version + 1) * args.tasks]

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.load import load_config
-from megatron_trace.data.tasks import load_tasks, task_stream
+from megatron_trace.check.tasks import read_tasks
+from megatron_trace.data.tasks import task_stream
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.actors import call, results
@@ -198,7 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config, args.settings)
     allocator = Allocator(config.allocation, config.run.seed)
-    stream = task_stream(load_tasks(config.data.train), config.run.seed)
+    stream = task_stream(read_tasks(config, "data.train", config.data.train).tasks, config.run.seed)
     fleet = Fleet(
         config, config.model.path, worker_class=ClockedWorker, requires=allocator.requires
     )

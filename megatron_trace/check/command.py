@@ -16,7 +16,12 @@ from megatron_trace.check.load import load_config
 from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.model import check_model, read_model_config
 from megatron_trace.check.names import check_heldout_names
-from megatron_trace.check.plugins import check_environment, check_estimator, check_strategy
+from megatron_trace.check.plugins import (
+    check_environment,
+    check_estimator,
+    check_strategy,
+    load_map,
+)
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.shared_gpus import check_shared_gpus
@@ -150,6 +155,7 @@ def check_apart_from_layout(config: Config) -> None:
     check_estimator(config)
     check_model(config)
     check_environment(config)
+    load_map(config)
 
 
 def problems_here(config: Config) -> list[str]:

@@ -15,6 +15,7 @@ from megatron_trace.allocation import STRATEGIES
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.config.error import one_line
 from megatron_trace.config.flatten import flatten
+from megatron_trace.config.functions import absolute_function
 from megatron_trace.config.moved import ABSENT, given_value, plain_data, refuse_moved
 from megatron_trace.config.setting import NamedSetting
 from megatron_trace.config.written import as_written, command_text, is_text, kind_of, read_texts
@@ -187,6 +188,8 @@ def _merged(layers: Sequence[DictConfig]) -> Config:
     # Workers import the environment's file, and Ray may have started them in another folder.
     if config.environment.name.endswith(".py"):
         config.environment.name = str(Path(config.environment.name).absolute())
+    if config.data.map:
+        config.data.map = absolute_function(config.data.map)
     return config
 
 

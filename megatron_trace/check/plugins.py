@@ -1,7 +1,8 @@
-"""Plug-ins that the settings choose: they exist, and their options can work."""
+"""What the settings choose of plug-ins and functions: it exists, and its options can work."""
 
 from megatron_trace.allocation import advantage_settings, make_strategy
 from megatron_trace.config import Config, SettingError
+from megatron_trace.config.functions import FileFunction, find_function
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning.estimator import make_estimator
 
@@ -58,3 +59,12 @@ def check_environment(config: Config) -> None:
         if name in TEMPLATE_CALL:
             remedy = "is chosen by the program; give what the model's chat template reads"
             raise SettingError(f"environment.chat_template.{name}", template[name], remedy)
+
+
+def load_map(config: Config) -> FileFunction | None:
+    """The function that `data.map` names; None where it names none.
+
+    Raises:
+        SettingError: it cannot be found, or takes other arguments than a row.
+    """
+    return find_function("data.map", config.data.map, 1) if config.data.map is not None else None

@@ -5,6 +5,7 @@ from typing import Any
 
 from megatron_trace.config import Config, SettingError, all_settings
 from megatron_trace.envs import ENVIRONMENTS
+from megatron_trace.files.kinds import data_paths
 from megatron_trace.files.problems import BadData
 from megatron_trace.files.shards import shard_paths
 
@@ -13,13 +14,15 @@ def check_shards(config: Config) -> None:
     """Refuse data that this machine does not have: of every setting that is a pattern of files.
 
     Raises:
-        SettingError: a pattern, or one part of its braces, matches no file, or a shard is missing.
+        SettingError: a pattern, or one part of its braces, matches no file, a shard is missing, or
+            task data are of a kind that cannot be read.
     """
     for name, pattern in file_patterns(config):
         try:
-            shard_paths(pattern)
+            # A user's environment may read files of any kind.
+            data_paths(pattern) if name.startswith("data.") else shard_paths(pattern)
         except FileNotFoundError as error:
-            remedy = f"{error}; correct the path, or make the shards (docs/environments.md)"
+            remedy = f"{error}; correct the path, or make the files (docs/environments.md)"
             raise SettingError(name, pattern, remedy) from None
         except BadData as error:
             raise SettingError(name, pattern, str(error)) from None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from megatron_trace.check.chat import load_codec, load_turns
+from megatron_trace.check.plugins import load_map
 from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
@@ -31,13 +32,14 @@ def check_data(config: Config) -> None:
 
 
 def read_tasks(config: Config, setting: str, pattern: str) -> TaskSet:
-    """The tasks in the shards `pattern`, which the setting called `setting` names.
+    """The tasks in the files `pattern`, which the setting called `setting` names.
 
     Raises:
-        SettingError: they cannot be read.
+        SettingError: they cannot be read, or the function of `data.map` cannot be found.
     """
+    to_task = load_map(config)
     try:
-        one = read_task_set(setting, pattern)
+        one = read_task_set(setting, pattern, to_task)
     except (FileNotFoundError, BadData) as error:
         raise SettingError(setting, pattern, str(error)) from None
     refuse_or_skip(config, one)
@@ -96,7 +98,10 @@ def load_environment(config: Config) -> Callable[[], Environment]:
         SettingError: the environment cannot be loaded.
     """
     try:
-        return make_environments(config.environment)
+        new_episode = make_environments(config.environment)
+        # A tool without a schema, for example, is noticed only here.
+        new_episode()
+        return new_episode
     except SettingError:
         raise
     except BadData as error:

@@ -5,13 +5,9 @@ may define `Options`, a dataclass whose fields are the plug-in's own settings.
 """
 
 import dataclasses
-import functools
 import importlib
-import importlib.util
 import inspect
 import pkgutil
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from megatron_trace.config.error import SettingError, did_you_mean, one_line
 from megatron_trace.config.options import check_options_class, read_options
 from megatron_trace.config.setting import NamedSetting, all_settings
+from megatron_trace.config.source import FOREIGN, load_source, place_of
 
 T = TypeVar("T")
 
@@ -159,14 +156,13 @@ class PluginKind(Generic[T]):
             remedy = f"rename the file: {path.stem!r} has a dot, or is a built-in {self.word}"
             raise self._error(name, remedy)
         try:
-            return _load(path, f"plugin_{self.word}_{path.stem}", path.stat().st_mtime_ns)
-        # A script may end itself; that would end this program without any message.
-        except (Exception, SystemExit) as error:
+            return load_source(path, f"plugin_{self.word}_{path.stem}")
+        except FOREIGN as error:
             raise self.failure(name, "cannot be imported", error) from error
 
     def failure(self, name: str, what: str, error: BaseException) -> SettingError:
         """The error that the file `name` raised, as one line about the setting that chose it."""
-        return self._error(name, f"{what}: {_place_of(error, Path(name).absolute())}")
+        return self._error(name, f"{what}: {place_of(error, Path(name).absolute())}")
 
     def _error(self, name: str, remedy: str) -> SettingError:
         return SettingError(self.setting, name, remedy)
@@ -219,29 +215,3 @@ def takes(function: Callable[..., Any], arguments: int) -> bool:
     except ValueError:
         return True
     return True
-
-
-# A file is looked up several times, by the checks and by its users. Loaded each time, its classes
-# would differ, and a step would run the file once for each of its lookups.
-@functools.cache
-def _load(path: Path, module_name: str, modified_ns: int) -> ModuleType:
-    """The module of a file; a file that has been modified since is loaded again."""
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and OmegaConf resolve annotations in the class's module, and look for it in
-    # sys.modules.
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _place_of(error: BaseException, path: Path) -> str:
-    """The error in one line, with the last line of the file that was being run."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    # A file that does not parse was never run: it is in no frame.
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        lines.append(error.lineno)
-    where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {one_line(error)}"

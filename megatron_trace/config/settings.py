@@ -152,10 +152,18 @@ class DataConfig:
     """Tasks."""
 
     train: str = setting(
-        "", "WebDataset shards of training tasks (glob or brace pattern)", files=True
+        "",
+        "training tasks: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet files (path, glob or "
+        "brace pattern)",
+        files=True,
     )
     heldout: dict[str, str] = setting(
-        {}, "name -> WebDataset shards of each held-out set", files=True
+        {}, "name -> files of each held-out set, of the same kinds", files=True
+    )
+    map: str | None = setting(
+        None,
+        "FILE.py:FUNCTION that makes a task of a row: it takes and returns a dict, or None to leave "
+        "the row out; null: rows are tasks",
     )
     on_bad: str = setting(
         "error",

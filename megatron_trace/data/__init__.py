@@ -1,1 +1,1 @@
-"""Tasks: plain JSON rows kept as WebDataset shards."""
+"""Tasks: plain JSON rows of data files, and their order."""

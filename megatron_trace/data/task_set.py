@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_trace.config.functions import FileFunction
+from megatron_trace.data.task_rows import task_rows
 from megatron_trace.data.tasks import Task
-from megatron_trace.files.rows import Row, read_rows
+from megatron_trace.files.problems import BadData
+from megatron_trace.files.rows import Row
 
 
 @dataclass
@@ -15,7 +18,7 @@ class TaskSet:
     """The tasks of `data.train`, or of one held-out set.
 
     Attributes:
-        setting: dotted name of the setting that names the shards.
+        setting: dotted name of the setting that names the files.
         pattern: its value.
         rows: tasks that can be used, as far as is known, each with its place.
         problems: a line for everything that was left out.
@@ -40,22 +43,33 @@ class TaskSet:
         return line
 
 
-def read_task_set(setting: str, pattern: str) -> TaskSet:
-    """Read the shards `pattern`, and check that every task has an `id` that no other one has.
+def read_task_set(setting: str, pattern: str, to_task: FileFunction | None = None) -> TaskSet:
+    """Read the files `pattern`, and check that every task has an `id` that no other one has.
+
+    Args:
+        to_task: makes a task of a row; None: the rows are tasks.
 
     Raises:
         FileNotFoundError: no file matches.
-        BadData: the list of a folder's shards is damaged.
+        BadData: a file is of another kind, the list of a folder's shards is damaged, or `to_task`
+            leaves out every row.
     """
     problems: list[str] = []
-    rows: dict[str, Row] = {}
-    for row in read_rows(pattern, problems):
-        if problem := _wrong_id(row.content, rows):
+    kept = with_own_ids(task_rows(pattern, problems, to_task), problems)
+    if to_task and not kept and not problems:
+        raise BadData(f"{to_task.setting} leaves out every row; it returns None for each")
+    return TaskSet(setting, pattern, kept, problems, _content(kept))
+
+
+def with_own_ids(rows: Iterable[Row], problems: list[str]) -> list[Row]:
+    """The rows that have an `id` which no row before them has; `problems` gets a line for others."""
+    kept: dict[str, Row] = {}
+    for row in rows:
+        if problem := _wrong_id(row.content, kept):
             problems.append(f"{row.place}: {problem}")
         else:
-            rows[str(row.content["id"])] = row
-    kept = list(rows.values())
-    return TaskSet(setting, pattern, kept, problems, _content(kept))
+            kept[str(row.content["id"])] = row
+    return list(kept.values())
 
 
 def _wrong_id(task: Task, rows: dict[str, Row]) -> str:

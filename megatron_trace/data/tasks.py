@@ -1,4 +1,4 @@
-"""Tasks as WebDataset shards: read, written reproducibly, and streamed in a resumable order."""
+"""Tasks: read, written as WebDataset shards reproducibly, and streamed in a resumable order."""
 
 import json
 import re
@@ -18,17 +18,17 @@ Task = dict[str, Any]
 Tasks = Sequence[Task]
 
 
-def load_tasks(shards: str) -> list[Task]:
-    """All rows of the shards, in file order, whatever they hold.
+def load_tasks(pattern: str) -> list[Task]:
+    """All rows of the files, in file order, whatever they hold.
 
     Args:
-        shards: path, glob or brace pattern of `.tar` files whose members are KEY.json.
+        pattern: path, glob or brace pattern, as `read_rows` takes.
 
     Raises:
         FileNotFoundError: no file matches.
-        BadData: a shard, or something in it, cannot be read.
+        BadData: a file, or something in it, cannot be read.
     """
-    return [row.content for row in load_rows(shards)]
+    return [row.content for row in load_rows(pattern)]
 
 
 def write_shards(

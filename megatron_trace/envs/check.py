@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from megatron_trace.config import EnvironmentConfig, SettingError
@@ -71,7 +72,7 @@ def check_environment(
             if _shows_answer(first_messages(episode, task), task):
                 found.answers_shown.append(str(task.get("id")))
             for number in range(episodes):
-                results, blocked_s = watched(lambda: _play(make, task, number, given))
+                results, blocked_s = watched(partial(_play, make, task, number, given))
                 found.episodes += 1
                 found.steps += len(results)
                 found.malformed += sum(result.malformed for result in results)
@@ -137,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     try:
         make = make_environments(_settings(args.environment, args.option, args.max_turns))
-        tasks = [row.content for row in load_rows(args.tasks)][: args.most]
+        rows = load_rows(args.tasks)[: args.most]
+        tasks = [{"id": row.place, **row.content} for row in rows]
         found = check_environment(make, tasks, args.episodes, args.action)
     except (SettingError, BadData, FileNotFoundError, ValueError, Broken) as error:
         print(f"broken: {error}", file=sys.stderr)

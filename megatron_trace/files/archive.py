@@ -9,8 +9,10 @@ END_BYTES = 2 * tarfile.BLOCKSIZE
 
 CHUNK_BYTES = 1 << 20
 
+GZIP = b"\x1f\x8b"
+
 COMPRESSED = {
-    b"\x1f\x8b": "gzip",
+    GZIP: "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -29,23 +31,22 @@ def read_members(path: str, problems: list[str]) -> Iterator[tuple[str, bytes]]:
     """
     last = ""
     try:
-        with open(path, "rb") as file:
-            if problem := _wrong_kind(file):
-                problems.append(f"{path}: {problem}")
-                return
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                while (member := archive.next()) is not None:
-                    # Otherwise the headers of all members stay in memory.
-                    archive.members.clear()  # type: ignore[attr-defined]
-                    if member.isreg():
-                        yield member.name, _content(archive, member)
-                    elif not member.isdir():
-                        problems.append(f"{path}: {member.name}: neither a file nor a folder")
-                    last = member.name
-                # tarfile takes damage after the first member, or a missing end, for the end.
-                if problem := _wrong_end(file, archive.offset):
-                    place = f"after {last}" if last else "from its beginning"
-                    problems.append(f"{path}: {problem} {place}; copy the file again")
+        if problem := wrong_start(first_bytes(path)):
+            problems.append(f"{path}: {problem}")
+            return
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                # Otherwise the headers of all members stay in memory.
+                archive.members.clear()  # type: ignore[attr-defined]
+                if member.isreg():
+                    yield member.name, _content(archive, member)
+                elif not member.isdir():
+                    problems.append(f"{path}: {member.name}: neither a file nor a folder")
+                last = member.name
+            # tarfile takes damage after the first member, or a missing end, for the end.
+            if problem := _wrong_end(file, archive.offset):
+                place = f"after {last}" if last else "from its beginning"
+                problems.append(f"{path}: {problem} {place}; copy the file again")
     except OSError as error:
         problems.append(f"{path}: cannot be read ({error.strerror or error})")
     except FAULTS as error:
@@ -53,10 +54,18 @@ def read_members(path: str, problems: list[str]) -> Iterator[tuple[str, bytes]]:
         problems.append(f"{path}: {problem} ({error}); copy the file again")
 
 
-def _wrong_kind(file: IO[bytes]) -> str:
-    """Why a file cannot be a tar archive, by its first bytes, or ""."""
-    start = file.read(8)
-    file.seek(0)
+def first_bytes(path: str) -> bytes:
+    """The first 8 bytes of a file, or all.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(8)
+
+
+def wrong_start(start: bytes) -> str:
+    """Why a file that should not be compressed is not as it should be, by its first bytes, or ""."""
     if not start:
         return "is an empty file; copy it again"
     for magic, name in COMPRESSED.items():

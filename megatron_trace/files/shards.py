@@ -1,4 +1,4 @@
-"""Which files a pattern of shards names."""
+"""Which files a pattern names."""
 
 import glob
 import math
@@ -29,12 +29,12 @@ def shard_paths(pattern: str) -> list[str]:
         BadData: a folder's list is damaged.
     """
     if not pattern:
-        raise FileNotFoundError("must name WebDataset shards")
+        raise FileNotFoundError("must name data files")
     paths = []
     for part in _parts(pattern):
         found = sorted(glob.glob(part))
         if not found:
-            raise FileNotFoundError(f"no such shard: {part}")
+            raise FileNotFoundError(f"no such file: {part}")
         # Reading from a pipe or a device might never end.
         if others := [path for path in found if not Path(path).is_file()]:
             raise FileNotFoundError(f"{others[0]} is a folder, a pipe or a device")

@@ -82,11 +82,11 @@ class SearchIndex:
 
     @classmethod
     def from_shards(cls, corpus: str) -> "SearchIndex":
-        """Read WebDataset shards (path, glob or braces) of objects with a `title` and a `text`.
+        """Read data files (path, glob or braces) of objects with a `title` and a `text`.
 
         Raises:
             FileNotFoundError: no file matches `corpus`.
-            BadData: a shard cannot be read, a document is none, or there is nothing to search for.
+            BadData: a file cannot be read, a document is none, or there is nothing to search for.
         """
         problems: list[str] = []
         documents = []
@@ -130,7 +130,10 @@ class SearchQA(Environment):
         """What is searched, and what an observation shows."""
 
         corpus: str = setting(
-            "", "WebDataset shards of documents (glob or brace pattern)", files=True
+            "",
+            "documents: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet files (path, glob or "
+            "brace pattern)",
+            files=True,
         )
         top_k: int = setting(3, "number of documents in an observation", at_least=1)
         max_observation_chars: int = setting(

@@ -84,7 +84,7 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ),
         ("data.heldout=[1]", r"^data.heldout = \[1\]: must be of type dict\[str, str\]$"),
         ("data.heldout={a: {b: c}}", r"^data.heldout.a = {'b': 'c'}: must be of type str$"),
-        ("data.heldout={a: null}", r"^data.heldout.a = 'null': no such shard: null"),
+        ("data.heldout={a: null}", r"^data.heldout.a = 'null': no such file: null"),
         ("allocation.options.trace={1: 2}", r"^allocation.options.trace.1 = .*: no such option"),
         ("run.loggers=[null]", r"^run.loggers = 'null': must be one of tensorboard"),
         ("=3", r"^override = '=3': write it as section.name=value"),
@@ -107,7 +107,7 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ("environment.options.search_qa.top_k=few", r"top_k = 'few': must be of type int"),
         (
             "environment.options.search_qa.corpus=nowhere-*.tar",
-            r"environment.options.search_qa.corpus = 'nowhere-\*.tar': no such shard",
+            r"environment.options.search_qa.corpus = 'nowhere-\*.tar': no such file",
         ),
         ("run.steps=a\tb", r"run.steps = 'a\\tb': "),
         ("run.seed=99999999999999999999", r"run.seed = 9+: must be at least 0 and below 1e\+18"),
@@ -141,7 +141,9 @@ def test_a_good_config_passes_and_keeps_its_types(settings) -> None:
         ),
         ("parallel.tensor=2", r"parallel.tensor = 2: .* must divide the single train rank"),
         ("parallel.expert=2", r"parallel.expert = 2: the model has no experts"),
-        ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such shard"),
+        ("data.train=nowhere-*.tar", r"data.train = 'nowhere-\*.tar': no such file"),
+        ("data.map=gone.py:f", r"data.map = '/.*/gone.py:f': no such file"),
+        ("data.map=mine", r"data.map = 'mine': must be FILE.py:FUNCTION"),
         ("model.path=nowhere", r"model.path = 'nowhere': must be a HF model folder"),
         ("rollout.max_history_tokens=4096", r"rollout.max_history_tokens = 4096: .*1024 positions"),
         (
@@ -293,7 +295,7 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
     check_settings(config, world_size=1)
     said = "\n".join(problems_here(config))
     assert "run.loggers = 'mlflow': is not installed" in said
-    assert "environment.options.search_qa.corpus = '': must name WebDataset shards" in said
+    assert "environment.options.search_qa.corpus = '': must name data files" in said
     with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
         check_config(config, world_size=1)
 
@@ -306,7 +308,7 @@ def test_a_dry_run_checks_the_tasks_where_they_can_be_read(tmp_path) -> None:
     assert problem.startswith("data.train = ") and "task t0: answers must be a list" in problem
     config.data.train = "nowhere-*.tar"
     (problem,) = problems_here(config)
-    assert "no such shard" in problem
+    assert "no such file" in problem
 
 
 def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings) -> None:

@@ -111,3 +111,9 @@ def test_an_override_that_cannot_be_used_is_refused_in_one_line(override: str) -
     with pytest.raises(SettingError) as error:
         check_bounds(load_config(None, [override]))
     assert "\n" not in str(error.value)
+
+
+def test_the_file_of_a_function_is_made_absolute(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None, ["data.map=a/b.py:f"]).data.map == f"{tmp_path}/a/b.py:f"
+    assert load_config(None, ["data.map=null"]).data.map is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megatron_trace.check.plugins import check_environment
+from megatron_trace.check.plugins import check_environment, load_map
 from megatron_trace.config import SettingError
 from tests.unit.check.models import settings
 
@@ -15,3 +15,11 @@ def test_what_the_program_itself_chooses_is_refused() -> None:
     message = r"environment\.chat_template\.tokenize = False: is chosen by the program"
     with pytest.raises(SettingError, match=message):
         check_environment(settings(environment__chat_template={"tokenize": False}))
+
+
+def test_a_function_that_cannot_be_found_is_refused_and_none_is_needed() -> None:
+    assert load_map(settings()) is None
+    with pytest.raises(SettingError, match=r"^data\.map = 'gone\.py:to_task': no such file"):
+        load_map(settings(data__map="gone.py:to_task"))
+    with pytest.raises(SettingError, match=r"^data\.map = '': must be FILE\.py:FUNCTION"):
+        load_map(settings(data__map=""))

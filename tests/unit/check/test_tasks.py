@@ -9,7 +9,14 @@ import pytest
 from megatron_trace.check import tasks as door
 from megatron_trace.check.chat import load_codec
 from megatron_trace.check.load import load_config
-from megatron_trace.check.tasks import check_data, check_tasks, refuse_or_skip, skipped
+from megatron_trace.check.shards import check_shards
+from megatron_trace.check.tasks import (
+    check_data,
+    check_tasks,
+    read_tasks,
+    refuse_or_skip,
+    skipped,
+)
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.data.tasks import write_shards
@@ -182,5 +189,56 @@ def test_the_tasks_of_all_settings_are_read_and_checked(tmp_path, config) -> Non
     with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*task t2: answers must be"):
         check_data(config)
     config.data.heldout = {"a": f"{tmp_path}/none-*.tar"}
-    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*: no such shard"):
+    with pytest.raises(SettingError, match=r"^data\.heldout\.a = .*: no such file"):
         check_data(config)
+
+
+MAP = """
+def to_task(row):
+    return {"question": row["problem"], "answers": [row["solution"]]}
+"""
+
+
+def test_a_published_file_becomes_tasks_by_a_function_and_its_bad_lines_are_skipped(
+    tmp_path, config
+) -> None:
+    (tmp_path / "mine.py").write_text(MAP)
+    good = '{"problem": "What is the country of Lyon ?", "solution": "France"}\n'
+    (tmp_path / "qa.jsonl").write_text(good + '{"problem": "Who ?"}\n' + "{\n" + good)
+    config.data.train, config.data.heldout = f"{tmp_path}/qa.jsonl", {}
+    config.data.map = f"{tmp_path}/mine.py:to_task"
+    said = (
+        r"^data\.train = .*qa\.jsonl: line 2: data\.map fails: mine\.py: line 3: "
+        r"KeyError: 'solution' \(and 1 more\); correct it, or leave it out with data\.on_bad=skip$"
+    )
+    with pytest.raises(SettingError, match=said):
+        check_data(config)
+    config.data.on_bad = "skip"
+    one = read_tasks(config, "data.train", config.data.train)
+    check_tasks(config, [one])
+    assert one.tasks == [{"id": f"qa-{line}"} | TASK for line in (1, 4)]
+    assert skipped(one).startswith(f"data.train: 2 skipped: {tmp_path}/qa.jsonl: line 2: data.map")
+
+
+def test_a_file_of_another_kind_is_refused_whatever_is_skipped(tmp_path, config) -> None:
+    (tmp_path / "qa.csv").write_text("question,answer")
+    config.data.train, config.data.on_bad = f"{tmp_path}/qa.csv", "skip"
+    for check in (check_data, check_shards):
+        with pytest.raises(SettingError, match=r"^data\.train = .*qa\.csv: is no data file by its"):
+            check(config)
+
+
+def test_an_option_of_an_environment_may_name_files_of_any_kind(tmp_path, config) -> None:
+    config.data.train, config.data.heldout = f"{tmp_path}/corpus-0.tar", {}
+    (tmp_path / "words.csv").touch()
+    config.environment.options["search_qa"]["corpus"] = f"{tmp_path}/words.csv"
+    check_shards(config)
+    said = r"cannot be loaded: .*words\.csv: is no data file by its extension"
+    with pytest.raises(SettingError, match=said):
+        door.load_environment(config)
+
+
+def test_a_corpus_may_be_json_lines(tmp_path, config) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"title": "Lyon", "text": "A city ."}\n')
+    config.environment.options["search_qa"]["corpus"] = f"{tmp_path}/corpus.jsonl"
+    door.load_environment(config)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from megatron_trace.config.functions import FileFunction
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.data.tasks import write_shards
+from megatron_trace.files.problems import BadData
 
 
 def read(folder: Path, tasks: list[dict[str, Any]]) -> TaskSet:
@@ -45,3 +47,41 @@ def test_content_is_that_of_the_tasks_and_not_of_their_files(tmp_path) -> None:
     edited[3]["question"] = "4 ?"
     assert read(tmp_path / "b", edited).content != one.content
     assert read(tmp_path / "c", tasks[::-1]).content != one.content
+
+
+def test_ids_of_places_must_be_unique_too(tmp_path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jsonl").write_text("{}\n")
+    one = read_task_set("data.train", f"{tmp_path}/*/x.jsonl")
+    said = f"{tmp_path}/b/x.jsonl: line 1: its id 'x-1' is that of {tmp_path}/a/x.jsonl: line 1 too"
+    assert one.tasks == [{"id": "x-1"}] and one.problems == [said]
+
+
+def test_a_bad_line_is_a_problem_and_the_other_lines_are_tasks(tmp_path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"q": 1}\n{"q": \n{"q": 3}\n')
+    one = read_task_set("data.train", f"{tmp_path}/x.jsonl")
+    assert [task["id"] for task in one.tasks] == ["x-1", "x-3"]
+    (problem,) = one.problems
+    assert problem.startswith(f"{tmp_path}/x.jsonl: line 2: is not JSON")
+
+
+def test_content_is_that_of_the_mapped_tasks(tmp_path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"q": "Who ?"}\n{"q": "Why ?"}\n')
+
+    def content(function: Any) -> str:
+        to_task = FileFunction("data.map", tmp_path / "mine.py", function)
+        return read_task_set("data.train", f"{tmp_path}/x.jsonl", to_task).content
+
+    asked = content(lambda row: {"question": row["q"]})
+    assert content(lambda row: {"question": f"{row['q']}"}) == asked
+    assert content(lambda row: {"question": row["q"].lower()}) != asked
+    assert content(lambda row: None if "?" not in row["q"] else {"question": row["q"]}) == asked
+    assert content(lambda row: None if "Why" in row["q"] else {"question": row["q"]}) != asked
+
+
+def test_a_function_that_leaves_out_every_row_is_one_line(tmp_path) -> None:
+    (tmp_path / "x.jsonl").write_text("{}\n")
+    nothing = FileFunction("data.map", tmp_path / "mine.py", lambda row: None)
+    with pytest.raises(BadData, match=r"^data\.map leaves out every row"):
+        read_task_set("data.train", f"{tmp_path}/x.jsonl", nothing)

@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from megatron_trace.data.tasks import write_shards
 from megatron_trace.files.problems import BadData
 from megatron_trace.files.rows import load_rows, read_rows
+from megatron_trace.files.shard_list import list_shards
 
 ROWS = [{"id": str(n), "question": f"Où est {n} ?" * n} for n in range(12)]
 
@@ -189,3 +192,22 @@ def test_what_is_no_file_and_braces_without_an_end_are_one_line(tmp_path) -> Non
             load_rows(str(tmp_path / name))
     with pytest.raises(FileNotFoundError, match="Unbalanced braces"):
         load_rows(str(tmp_path / "a-{0..1.tar"))
+
+
+def test_one_pattern_may_mix_the_kinds(tmp_path) -> None:
+    write_shards(ROWS[:4], str(tmp_path / "a-%d.tar"))
+    lines = [json.dumps(row).encode() + b"\n" for row in ROWS]
+    (tmp_path / "b.jsonl").write_bytes(b"".join(lines[4:8]))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[8:10])))
+    pq.write_table(pa.Table.from_pylist(ROWS[10:]), tmp_path / "d.parquet")
+    assert [
+        row.content for row in load_rows(f"{tmp_path}/{{a-*.tar,[bc].jsonl*,d.parquet}}")
+    ] == ROWS
+
+
+def test_a_listed_file_of_any_kind_is_compared_with_the_list(tmp_path) -> None:
+    (tmp_path / "b.jsonl").write_bytes(b'{"id": 1}\n')
+    list_shards([tmp_path / "b.jsonl"], "b.jsonl")
+    assert read(tmp_path / "b.jsonl", b'{"id": 1}\n') == ([{"id": 1}], [])
+    _, (problem,) = read(tmp_path / "b.jsonl", b'{"id": 2}\n')
+    assert "has not the SHA-256 in shards.json" in problem

@@ -113,6 +113,9 @@ def test_the_prompt_tells_of_the_tools(codec: Any, renderer: Renderer) -> None:
 
 WORDS = st.sampled_from(["<|im_end|>", "<|eot_id|>", "<|im_start|>", "5", " ", "\n", "é", "</tool"])
 TEXTS = st.lists(WORDS, min_size=1, max_size=8).map("".join)
+ANSWERS = st.lists(TEXTS, min_size=1, max_size=3)
+TURNS = st.tuples(st.lists(st.integers(0, 255)), ANSWERS)
+"""Sampled ids, and the answers of the tools that they call."""
 
 
 @renderers
@@ -139,11 +142,11 @@ def test_the_history_keeps_what_was_sampled_and_no_message_forges_a_turn(
 
 
 @settings(deadline=None, max_examples=30)
-@given(sampled=st.lists(st.integers(0, 255)), contents=st.lists(TEXTS, min_size=1, max_size=3))
+@given(sampled=st.lists(st.integers(0, 255)), contents=ANSWERS)
 def test_qwen3s_rules_and_its_template_write_the_same(
     sampled: list[int], contents: list[str]
 ) -> None:
-    (codec, rules), (_, template) = list(RENDERERS.values())[:2]
+    (_, rules), (_, template) = list(RENDERERS.values())[:2]
     prompt = rules.prompt_ids(ASK)
     assert prompt == template.prompt_ids(ASK)
     messages = [answer(text) for text in contents]

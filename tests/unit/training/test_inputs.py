@@ -72,6 +72,23 @@ def test_an_edited_task_of_the_same_id_is_told(folder) -> None:
         check_same(Path("c"), before, inputs_of(folder).identity)
 
 
+def test_another_function_of_the_rows_is_told_where_its_tasks_differ(folder) -> None:
+    lines = "".join(json.dumps({"q": task["question"]}) + "\n" for task in TASKS)
+    (folder / "qa.jsonl").write_text(lines)
+    given = [f"data.train={folder}/qa.jsonl", f"data.map={folder}/mine.py:to_task"]
+    text = 'def to_task(row):\n    return {"question": row["q"], "answers": ["here"]}\n'
+    (folder / "mine.py").write_text(text)
+    before = inputs_of(folder, *given).identity
+    # What counts is the tasks, not the text that makes them.
+    (folder / "mine.py").write_text(f"# A comment.\n{text}")
+    check_same(Path("c"), before, inputs_of(folder, *given).identity)
+    (folder / "mine.py").write_text(text.replace("here", "there"))
+    with pytest.raises(
+        OtherRun, match=r"data\.train: '4 tasks with SHA-256 \w+' in the checkpoint"
+    ):
+        check_same(Path("c"), before, inputs_of(folder, *given).identity)
+
+
 def test_what_is_skipped_is_an_event_and_does_not_change_who_the_run_is(folder) -> None:
     bad = [*TASKS, {"id": "t9", "question": "Who ?", "answers": []}]
     write_shards(bad, str(folder / "train-%d.tar"))
