@@ -170,3 +170,16 @@ def test_it_is_read_in_batches_and_not_whole(tmp_path, good, monkeypatch) -> Non
     monkeypatch.setattr(parquet, "_rows", lambda batch: asked.append(len(batch)) or plain(batch))
     rows = read_rows(str(path), [])
     assert next(rows).content == ROWS[0] and asked == [parquet.BATCH_ROWS]
+
+
+def test_a_changed_number_is_told_where_the_file_has_checksums(tmp_path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"n": list(range(1_000_000, 1_000_100))})
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, path, write_page_checksum=True, **plain)
+    content = path.read_bytes()
+    number = (1_000_050).to_bytes(8, "little")
+    assert content.count(number) == 1
+    path.write_bytes(content.replace(number, (7).to_bytes(8, "little")))
+    rows, (problem,) = read(str(path))
+    assert not rows and "copy the file again" in problem
