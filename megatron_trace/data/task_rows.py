@@ -41,9 +41,10 @@ def task_rows(
 
 
 def _with_id(row: Row) -> Task:
-    if "id" in row.content or not row.number:
+    if not row.number:
         return row.content
     stem = Path(row.shard).name[: -len(extension_of(row.shard))]
+    # An id of the row's own replaces this one.
     return {"id": f"{stem}-{row.number}", **row.content}
 
 

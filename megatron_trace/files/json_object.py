@@ -21,7 +21,7 @@ def parse(data: bytes) -> dict[str, Any]:
         )
     except json.JSONDecodeError as error:
         # Its own text counts lines, and a row may be a line of a file.
-        raise ValueError(f"is not JSON ({error.msg} at character {error.pos})") from None
+        raise ValueError(f"is not JSON ({error.msg}: character {error.pos})") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(content, dict):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 1024
+BUFFER_BYTES = 1 << 20
 
 UNFIT = (ValueError, OverflowError, KeyError)
 """What pyarrow raises for a value that Python cannot hold: a year 20000, text that is no UTF-8."""
@@ -35,7 +36,9 @@ def read_parquet(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str
         if problem := wrong_start(first_bytes(path)):
             problems.append(f"{path}: {problem}")
             return
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # Its defaults would read a whole column of a row group, and some files are one row group.
+        reading = {"buffer_size": BUFFER_BYTES, "pre_buffer": False}
+        with pq.ParquetFile(path, page_checksum_verification=True, **reading) as file:
             if problem := _wrong_columns(file.schema_arrow):
                 problems.append(f"{path}: {problem}")
                 return

@@ -64,14 +64,14 @@ def test_a_row_says_where_it_is_and_blank_lines_count(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"id": "x", ', "is not JSON (Expecting property name enclosed in double quotes at char"),
+        (b'{"id": "x", ', "is not JSON (Expecting property name enclosed in double quotes: char"),
         (b"[1]", "must be a JSON object, not [1]"),
         (b"3", "must be a JSON object, not 3"),
         (b'{"id": NaN}', "NaN is no number of JSON"),
         (b'{"id": "\xff"}', "is not UTF-8"),
         (b'{"id": 1, "id": 2}', "the key 'id' is there twice"),
         (b'{"a": "\\ud835"}', "half of a surrogate pair"),
-        (b'{"a": 1} {"a": 2}', "is not JSON (Extra data at character 9)"),
+        (b'{"a": 1} {"a": 2}', "is not JSON (Extra data: character 9)"),
     ],
 )
 def test_a_line_that_is_no_row_is_named_and_the_others_are_read(tmp_path, line, said) -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.files import parquet
 from megatron_trace.files.rows import load_rows, read_rows
 
 ROWS: list[dict[str, Any]] = [
@@ -162,11 +161,25 @@ def test_a_file_without_rows_is_told(tmp_path) -> None:
     assert read(path) == ([], [f"{path}: holds no row; make the file again"])
 
 
-def test_it_is_read_in_batches_and_not_whole(tmp_path, good, monkeypatch) -> None:
+def test_a_column_of_one_row_group_is_not_held_whole(tmp_path) -> None:
+    texts = pa.array([f"{n:0800d}" for n in range(20_000)])
     path = tmp_path / "a.parquet"
-    path.write_bytes(good)
-    asked = []
-    plain = parquet._rows
-    monkeypatch.setattr(parquet, "_rows", lambda batch: asked.append(len(batch)) or plain(batch))
+    table = pa.table({"text": texts})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    before = pa.total_allocated_bytes()
     rows = read_rows(str(path), [])
-    assert next(rows).content == ROWS[0] and asked == [parquet.BATCH_ROWS]
+    assert next(rows).content == {"text": "0" * 800}
+    assert pa.total_allocated_bytes() - before < table.nbytes / 4
+
+
+def test_a_changed_number_is_told_where_the_file_has_checksums(tmp_path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"n": list(range(1_000_000, 1_000_100))})
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table, path, write_page_checksum=True, **plain)
+    content = path.read_bytes()
+    number = (1_000_050).to_bytes(8, "little")
+    assert content.count(number) == 1
+    path.write_bytes(content.replace(number, (7).to_bytes(8, "little")))
+    rows, (problem,) = read(str(path))
+    assert not rows and "copy the file again" in problem
