@@ -9,6 +9,7 @@ from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.envs import Environment, make_environments
+from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.results import BadResult, checked_messages, checked_snapshot
 from megatron_trace.files.problems import BadData, first_of
 from megatron_trace.rollout.episode import described
@@ -131,7 +132,7 @@ def task_problem(
     except FOREIGN as error:
         return f"check_task fails: {described(error)}"
     try:
-        messages = checked_messages(episode.reset(task))
+        messages = checked_messages(settled(episode.reset(task)))
         checked_snapshot(episode.snapshot())
     except BadResult as error:
         return str(error)

@@ -203,6 +203,11 @@ class EnvironmentConfig:
         "null: no limit",
         above=0,
     )
+    calls: int = setting(
+        32,
+        "most resets and steps that run at the same time in a worker, each in a thread",
+        at_least=1,
+    )
     retries: int = setting(
         2,
         "how often a step is tried again after an error that the environment calls retryable",

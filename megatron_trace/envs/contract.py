@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.envs.results import BadResult, checked_messages, checked_result
 from megatron_trace.models.messages import Tool
@@ -84,7 +85,7 @@ def first_messages(episode: Environment, task: Mapping[str, Any]) -> list[dict[s
         Broken: the prompt is none, or a tool has no description.
     """
     with _named("reset"):
-        messages = checked_messages(episode.reset(task))
+        messages = checked_messages(settled(episode.reset(task)))
     for tool in episode.tools:
         _check_tool(tool)
     return messages
@@ -132,7 +133,7 @@ def _repeat(
 
 def _step(episode: Environment, action: Any, where: str) -> StepResult:
     with _named(where):
-        result = episode.step(action)
+        result = settled(episode.step(action))
         if result.done and result.observation:
             raise Broken(f"{where}: an observation after the end")
         return checked_result(result, episode.chat)

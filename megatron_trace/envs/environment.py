@@ -30,6 +30,8 @@ class StepResult:
 class Environment:
     """One episode. Its methods may block: a worker calls them in threads, beside its engine.
 
+    `reset` and `step` may be coroutines. These run in the worker's event loop and must not block.
+
     Attributes:
         stop: strings that end a turn's action; they belong to the action.
         chat: whether it is a `ChatEnvironment`.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.models.messages import Reply, ToolCall
 
@@ -31,14 +32,14 @@ class Replayed(Environment):
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Start on `task`."""
         self._task, self._actions = task, []
-        messages = self.episode.reset(task)
+        messages = settled(self.episode.reset(task))
         self.tools = self.episode.tools
         return messages
 
     def step(self, action: Any) -> StepResult:
         """Take one action."""
         self._actions.append(_as_json(action))
-        return self.episode.step(action)
+        return settled(self.episode.step(action))
 
     def snapshot(self) -> dict[str, Any]:
         """Task and actions."""

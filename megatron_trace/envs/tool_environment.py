@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from megatron_trace.config import setting
+from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.chat_environment import ChatEnvironment
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.envs.schemas import arguments_fault, schema_of
@@ -28,7 +29,8 @@ def tool(method: Method) -> Method:
 class ToolEnvironment(ChatEnvironment):
     """The policy calls tools until it answers: a turn without a call is its answer.
 
-    A subclass writes `start`, `score`, and one method for every tool, below `@tool`. What changes
+    A subclass writes `start`, `score`, and one method for every tool, below `@tool`. A tool may be
+    a coroutine; it has a loop of its own. What changes
     in an episode is in `self.state`, and nowhere else. A tool that raises, that takes too long, or whose result
     is huge ends nothing: the policy is told.
 
@@ -129,7 +131,8 @@ class ToolEnvironment(ChatEnvironment):
         episode = copy(self)
         episode.state = deepcopy(self.state)
         result = called(
-            lambda: getattr(episode, call.name)(**call.arguments), self.options.tool_timeout_s
+            lambda: settled(getattr(episode, call.name)(**call.arguments)),
+            self.options.tool_timeout_s,
         )
         if not isinstance(result, LeftBehind):
             self.state = episode.state

@@ -9,9 +9,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.envs.results import (
     BadResult,
@@ -24,9 +26,6 @@ from megatron_trace.rollout.failures import EpisodeFailed, Failure
 from megatron_trace.rollout.turns import Observation
 
 Result = TypeVar("Result")
-
-CALLS = 32
-"""Most calls of environments at the same time in one worker."""
 
 RETRY_WAIT_S = 1.0
 """Wait before a call is tried again; it doubles with every try."""
@@ -44,14 +43,14 @@ class CallRules:
         retryable: exceptions after which a call may be tried again; `Environment.retryable`.
         retries: how often (`environment.retries`).
         limit_s: time limit of a call (`environment.step_timeout_s`); None: none.
-        slots: what a call holds while it runs.
+        slots: what a call holds while it runs (`environment.calls` of them).
     """
 
     name: str = "environment"
     retryable: tuple[type[BaseException], ...] = ()
     retries: int = 0
     limit_s: float | None = None
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLS))
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(32))
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,11 @@ class Episode:
             longest: most tokens of a rollout, prompt included.
         """
 
+        settle = self._settle()
+
         def reset() -> tuple[list[dict[str, Any]], Sequence[Tool], dict[str, Any]]:
             environment = self._make()
-            messages = checked_messages(environment.reset(task))
+            messages = checked_messages(settle(environment.reset(task)))
             return messages, environment.tools, checked_snapshot(environment.snapshot())
 
         messages, tools, state = await self._call("reset", reset)
@@ -124,6 +125,7 @@ class Episode:
         """
         # A step that fails leaves nothing behind: the next try restores `state` in a new object.
         current, self._environment = self._environment, None
+        settle = self._settle()
 
         def step() -> tuple[Environment, Step]:
             nonlocal current
@@ -131,7 +133,7 @@ class Episode:
             if environment is None:
                 environment = self._make()
                 environment.restore(copy.deepcopy(state))
-            result = checked_result(environment.step(action), environment.chat)
+            result = checked_result(settle(environment.step(action)), environment.chat)
             if result.done:
                 return environment, Step(result)
             snapshot = checked_snapshot(environment.snapshot())
@@ -139,6 +141,11 @@ class Episode:
 
         self._environment, taken = await self._call("step", step)
         return taken
+
+    def _settle(self) -> Callable[[Any], Any]:
+        """Awaits coroutines in the worker's loop, where they may share what `load` returned."""
+        loop = asyncio.get_running_loop()
+        return partial(settled, loop=loop, limit_s=self._rules.limit_s)
 
     async def _call(self, name: str, call: Callable[[], Result]) -> Result:
         """The result of `call`, which is tried again where the environment allows it."""

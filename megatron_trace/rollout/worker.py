@@ -64,7 +64,11 @@ class Worker:
         sample = self._new_environment()
         settings = self._config.environment
         self._rules = CallRules(
-            settings.name, sample.retryable, settings.retries, settings.step_timeout_s
+            settings.name,
+            sample.retryable,
+            settings.retries,
+            settings.step_timeout_s,
+            asyncio.Semaphore(settings.calls),
         )
         environment_s = time.perf_counter() - begin
         codec = load_codec(self._model_path, settings.chat_template)

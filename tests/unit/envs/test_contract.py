@@ -1,5 +1,6 @@
 """The contract test notices what an environment may not do."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -80,3 +81,18 @@ def test_what_breaks_it_is_named(kind: type[Environment], message: str) -> None:
 def test_the_actions_must_end_the_episode() -> None:
     with pytest.raises(AssertionError, match="the last action, and only that one"):
         check(Counting, "a", "b")
+
+
+class Waiting(Counting):
+    """Its methods are coroutines."""
+
+    async def reset(self, task: Any) -> Any:
+        return super().reset(task)
+
+    async def step(self, action: str) -> Any:
+        await asyncio.sleep(0)
+        return super().step(action)
+
+
+def test_coroutines_are_awaited() -> None:
+    check(Waiting, "a", "b", "end")

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -190,3 +190,49 @@ def test_an_episode_that_cannot_begin_is_a_failure(
 ) -> None:
     with pytest.raises(EpisodeFailed, match=text):
         begin(environment, longest, prompt)
+
+
+class Async(Environment):
+    """Its methods are coroutines, and note the thread in which they run."""
+
+    waits_s = 0.0
+    threads: ClassVar[list[threading.Thread]] = []
+
+    async def reset(self, task: Any) -> Any:
+        self.threads.append(threading.current_thread())
+        return [{"role": "user", "content": "go"}]
+
+    async def step(self, action: str) -> Any:
+        self.threads.append(threading.current_thread())
+        await asyncio.sleep(self.waits_s)
+        return StepResult("seen", done=False, reward=0.0, malformed=False)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, snapshot: Any) -> None:
+        pass
+
+
+def play(waits_s: float) -> Step:
+    def make() -> Environment:
+        made = Async(None, 9)
+        made.waits_s = waits_s
+        return made
+
+    async def both() -> Step:
+        one = Episode(make, CallRules("async", limit_s=0.2), "geo-7")
+        await one.begin(TASK, lambda messages, tools: [1], 10)
+        return await one.step({}, "act", encode)
+
+    return asyncio.run(both())
+
+
+def test_coroutines_run_in_the_workers_loop() -> None:
+    assert play(0.0).observation_ids == encode("seen")
+    assert set(Async.threads) == {threading.main_thread()}
+
+
+def test_a_coroutine_that_takes_too_long_is_called_off() -> None:
+    with pytest.raises(EpisodeFailed, match="TimeoutError"):
+        play(5.0)
