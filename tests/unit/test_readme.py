@@ -7,7 +7,7 @@ import pytest
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.config import AdvantageConfig, AllocationConfig, EnvironmentConfig
-from megatron_trace.envs import StepResult, make_environments
+from megatron_trace.envs import Reply, StepResult, ToolCall, make_environments
 from megatron_trace.learning import make_estimator
 from megatron_trace.tree import ROOT
 from tests.unit.allocation.outcomes import half, sample_step
@@ -46,19 +46,29 @@ def test_the_estimator_prefers_the_shorter_of_two_successes(snippets: Path) -> N
     assert advantages == pytest.approx([0, 1, 1, -1, -1, -1, -1], abs=1e-4)
 
 
-def test_the_environment_forks_and_ends_with_the_right_number(snippets: Path) -> None:
-    settings = EnvironmentConfig(name=str(snippets / "guess.py"), max_turns=3)
+def guess(number: object) -> Reply:
+    return Reply("", calls=(ToolCall("guess", {"number": number}, "call_0"),))
+
+
+def test_the_environment_answers_guesses_and_forks(snippets: Path) -> None:
+    settings = EnvironmentConfig(name=str(snippets / "guess.py"), max_turns=4)
     new_episode = make_environments(settings)
     first, second = new_episode(), new_episode()
     first.reset({"id": "a", "number": 42})
-    assert first.step("50\n") == StepResult("lower\n", False, 0.0, False)
+    assert told(first.step(guess(50))) == "lower"
     second.restore(first.snapshot())
-    assert first.step("42\n") == StepResult("", True, 1.0, False)
-    assert second.step("25\n").observation == "higher\n"
-    assert second.step("30\n") == StepResult("", True, 0.0, False)
+    assert told(first.step(guess(42))) == "right"
+    assert first.step(Reply("42")).reward == 1.0
+    assert told(second.step(guess(25))) == "higher"
+    assert second.step(Reply("30")).reward == 0.0
 
 
-def test_an_action_that_is_no_number_is_malformed(snippets: Path) -> None:
+def test_a_guess_that_is_no_number_is_malformed(snippets: Path) -> None:
     episode = make_environments(EnvironmentConfig(name=str(snippets / "guess.py"), max_turns=3))()
     episode.reset({"id": "a", "number": 42})
-    assert episode.step("forty-two\n") == StepResult("", True, 0.0, True)
+    assert episode.step(guess("forty-two")).malformed
+
+
+def told(result: StepResult) -> str:
+    (message,) = result.observation
+    return message["content"]  # type: ignore[index]
