@@ -22,7 +22,9 @@ def check_shards(config: Config) -> None:
             # A user's environment may read files of any kind.
             data_paths(pattern) if name.startswith("data.") else shard_paths(pattern)
         except FileNotFoundError as error:
-            remedy = f"{error}; correct the path, or make the files (docs/environments/task_data.md)"
+            remedy = (
+                f"{error}; correct the path, or make the files (docs/environments/task_data.md)"
+            )
             raise SettingError(name, pattern, remedy) from None
         except BadData as error:
             raise SettingError(name, pattern, str(error)) from None

@@ -363,7 +363,13 @@ class EvaluationConfig:
         "steps between evaluations; the first and last policy are always evaluated; 0: never",
         at_least=0,
     )
-    tasks: int = setting(128, "tasks taken from each held-out set, one rollout each", at_least=1)
+    tasks: int = setting(128, "tasks taken from each held-out set", at_least=1)
+    rollouts: int = setting(
+        1,
+        "rollouts of each of these tasks: success is their mean (avg@k); above 1 pass@k is "
+        "reported too",
+        at_least=1,
+    )
 
 
 @dataclass

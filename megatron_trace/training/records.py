@@ -56,7 +56,9 @@ def record_evaluation(session: Session, fleet: Fleet, heldout: Mapping[str, Task
     if not heldout or not due or step in session.evaluated:
         return
     begin = time.perf_counter()
-    row = {"step": step} | evaluate(fleet, heldout, session, session.config.stop.failed)
+    row = {"step": step} | evaluate(
+        fleet, heldout, session, session.config.evaluation.rollouts, session.config.stop.failed
+    )
     for line in row.pop("events"):
         session.note(line)
     row["time/evaluation"] = time.perf_counter() - begin

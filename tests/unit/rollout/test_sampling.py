@@ -113,6 +113,22 @@ def test_evaluation_counts_each_set_and_all_tasks() -> None:
     assert row["evaluation_standard_error"] == pytest.approx(np.std([0, 1, 0, 1]) / 2)
 
 
+def test_evaluation_of_several_rollouts_gives_their_mean_and_pass_at_k() -> None:
+    tasks = [{"id": f"t{number}", "v": 0.5} for number in range(200)]
+    row = evaluate(CoinFleet(), {"coins": tasks}, Silent(), rollouts=4)
+    assert row["evaluation_tasks"] == 200
+    assert row["evaluation"]["mean"] == 0.5
+    # Two of four coins are heads.
+    assert row["evaluation_pass"] == {"pass@2": pytest.approx(5 / 6), "pass@4": 1.0}
+    # The first of them are the rollouts of an evaluation with one.
+    fleet, fleet_4 = CoinFleet(), CoinFleet()
+    evaluate(fleet, {"coins": tasks}, Silent())
+    evaluate(fleet_4, {"coins": tasks}, Silent(), rollouts=4)
+    names = [request.name for request in fleet_4.requests]
+    assert [request.name for request in fleet.requests] == names[::4]
+    assert len(set(names)) == 800
+
+
 class FailingFleet(CoinFleet):
     """Fails a share of the tasks, and of the rollouts."""
 
@@ -199,7 +215,7 @@ def test_the_first_failures_are_told_one_by_one() -> None:
 def test_evaluation_leaves_out_what_failed_and_counts_it() -> None:
     tasks = [{"id": f"t{number}", "v": 0.5} for number in range(40)]
     heldout = {"a": tasks[:20], "b": tasks[20:]}
-    row = evaluate(FailingFleet(tasks=0.2, rollouts=0.2), heldout, Silent(), 0.9)
+    row = evaluate(FailingFleet(tasks=0.2, rollouts=0.2), heldout, Silent(), most_failed=0.9)
     assert 0 < row["evaluation_failed"] == 40 - row["evaluation_tasks"]
     assert set(row["evaluation"]) == {"a", "b", "mean"} and row["events"]
     assert all(0.2 < success < 0.8 for success in row["evaluation"].values())
