@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import convert_gguf_to_hf
+import pytest
 
 
 def error(monkeypatch: Any, *arguments: object) -> str:
