@@ -31,11 +31,14 @@ def check_shards(config: Config) -> None:
 
 
 def file_patterns(config: Config) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of the patterns, of the environment's too."""
+    """Dotted names and values of the patterns, of the environment's too; without those that another
+    setting stands for.
+    """
     environment = config.environment
     options = ENVIRONMENTS.settings(environment.name, environment.options)
+    values = {one.name: one.value for one in options}
     for one in [*all_settings(config), *options]:
-        if not one.files:
+        if not one.files or (not one.value and values.get(one.or_else)):
             continue
         if isinstance(one.value, dict):
             yield from ((f"{one.name}.{key}", pattern) for key, pattern in one.value.items())

@@ -65,6 +65,8 @@ def setting(
     one_of: Collection[str] = (),
     reason: str = "",
     files: bool = False,
+    or_else: str = "",
+    free: bool = False,
 ) -> Any:
     """A dataclass field with its meaning and its bounds.
 
@@ -73,9 +75,15 @@ def setting(
     Args:
         files: the value is a pattern of files that must exist. It says where they are, not what
             they are: a continued run may find them elsewhere.
+        or_else: name of another setting of the same class; where that is set, these files may be
+            left out.
+        free: an option of an environment that says where or how something is done, not what: a
+            continued run may have another value.
     """
     bounds = Bounds(above, at_least, below, at_most, one_of, reason)
-    metadata = {"meaning": meaning, "bounds": bounds, "files": files}
+    metadata = {
+        "meaning": meaning, "bounds": bounds, "files": files, "or_else": or_else, "free": free
+    }  # fmt: skip
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -111,6 +119,17 @@ class NamedSetting:
     def files(self) -> bool:
         """Whether the value is a pattern of files that must exist; see `setting`."""
         return self.field.metadata.get("files", False)
+
+    @property
+    def or_else(self) -> str:
+        """Dotted name of the setting that may stand for these files, or ""; see `setting`."""
+        other = self.field.metadata.get("or_else", "")
+        return other and self.name.removesuffix(self.field.name) + other
+
+    @property
+    def free(self) -> bool:
+        """Whether a continued run may have another value; see `setting`."""
+        return self.files or self.field.metadata.get("free", False)
 
     def type_words(self) -> str:
         """What a value must be, such as "of type int", or "one of bf16, fp8" for an enum."""

@@ -17,9 +17,11 @@ class Failed:
 
     Attributes:
         why: for the policy.
+        error: what was raised.
     """
 
     why: str
+    error: BaseException
 
 
 class LeftBehind(Failed):
@@ -40,15 +42,17 @@ def called(call: Callable[[], Any], limit_s: float) -> Any:
             outcome.append(call())
         except BaseException as error:
             text = " ".join(str(error).split())[:ERROR_CHARS]
-            outcome.append(
-                Failed(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-            )
+            name = type(error).__name__
+            outcome.append(Failed(f"{name}: {text}" if text else name, error))
 
     thread = threading.Thread(target=run, name="tool", daemon=True)
     thread.start()
     thread.join(limit_s)
     # A result that comes in this moment may count; one that is not there cannot.
-    return outcome[0] if outcome else LeftBehind(f"no result within {limit_s:g} seconds")
+    if outcome:
+        return outcome[0]
+    why = f"no result within {limit_s:g} seconds"
+    return LeftBehind(why, TimeoutError(why))
 
 
 def shown(result: Any, most_chars: int) -> str:

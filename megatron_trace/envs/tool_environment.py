@@ -12,7 +12,7 @@ from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.chat_environment import ChatEnvironment
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.envs.schemas import arguments_fault, schema_of
-from megatron_trace.envs.tool_calls import LeftBehind, called, shown
+from megatron_trace.envs.tool_calls import Failed, LeftBehind, called, shown
 from megatron_trace.models.messages import Reply, Tool, ToolCall
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -30,9 +30,10 @@ class ToolEnvironment(ChatEnvironment):
     """The policy calls tools until it answers: a turn without a call is its answer.
 
     A subclass writes `start`, `score`, and one method for every tool, below `@tool`. A tool may be
-    a coroutine; it has a loop of its own. What changes
-    in an episode is in `self.state`, and nowhere else. A tool that raises, that takes too long, or whose result
-    is huge ends nothing: the policy is told.
+    a coroutine; it has a loop of its own. What changes in an episode is in `self.state`, and nowhere
+    else. A tool that raises, that takes too long, or whose result is huge ends nothing: the policy is
+    told. What is in `retryable` is no fault of the policy, and is not told: the step is tried again,
+    and then the rollout fails. TimeoutError there stands for a tool that takes too long.
 
     Attributes:
         task: what `start` was given. It must not be changed.
@@ -67,9 +68,15 @@ class ToolEnvironment(ChatEnvironment):
         """Start on `task`; returns the first messages, or the user's first words."""
         raise NotImplementedError
 
-    def score(self, answer: str) -> float | Mapping[str, float]:
-        """The reward of an answer, in [0, 1]; or its parts by name, whose sum is the reward."""
+    def score(self, answer: str) -> float | Mapping[str, float] | StepResult:
+        """The reward of an answer, in [0, 1]; or its parts by name, whose sum is the reward; or the
+        whole result, whose parts need not sum up to its reward.
+        """
         raise NotImplementedError
+
+    def use(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call a tool. A subclass whose tools are no methods defines it, and sets `tools`."""
+        return getattr(self, name)(**arguments)
 
     def reset(self, task: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Start on `task`."""
@@ -108,8 +115,14 @@ class ToolEnvironment(ChatEnvironment):
 
     def _end(self, answer: str) -> StepResult:
         scored = self.score(answer)
-        parts = dict(scored) if isinstance(scored, Mapping) else {}
-        reward = sum(parts.values()) if isinstance(scored, Mapping) else scored
+        parts: dict[str, float] = {}
+        if isinstance(scored, StepResult):
+            reward, parts = scored.reward, dict(scored.parts)
+        elif isinstance(scored, Mapping):
+            parts = dict(scored)
+            reward = sum(parts.values())
+        else:
+            reward = scored
         if penalty := self.options.malformed_penalty * self.malformed_calls:
             parts["malformed_penalty"] = -penalty
             reward = max(0.0, reward - penalty)
@@ -131,9 +144,11 @@ class ToolEnvironment(ChatEnvironment):
         episode = copy(self)
         episode.state = deepcopy(self.state)
         result = called(
-            lambda: settled(getattr(episode, call.name)(**call.arguments)),
+            lambda: settled(episode.use(call.name, call.arguments)),
             self.options.tool_timeout_s,
         )
+        if isinstance(result, Failed) and isinstance(result.error, self.retryable):
+            raise result.error
         if not isinstance(result, LeftBehind):
             self.state = episode.state
         return result

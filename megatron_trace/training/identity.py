@@ -41,10 +41,10 @@ def identity(
         contents: what the files hold that settings name: tasks, corpus, weights.
     """
     free = ("model.", *FREE)
-    files = _file_options(config)
+    options = _free_options(config)
     values = {}
     for name, value in flat_settings(config).items():
-        if not name.startswith(free) and name not in files:
+        if not name.startswith(free) and name not in options:
             values[name] = _file_content(value) if name in PLUGINS else value
     # Null means the strategy's own. A later version may give the strategy another.
     named = advantage_settings(config.allocation, config.learning.advantage).name
@@ -62,11 +62,11 @@ def _file_content(name: str | None) -> str | None:
     return f"{Path(name).name} with SHA-256 {digest}"
 
 
-def _file_options(config: Config) -> list[str]:
-    """Options of the environment that only say where files are."""
+def _free_options(config: Config) -> list[str]:
+    """Options of the environment that only say where something is, or how it is done."""
     environment = config.environment
     options = ENVIRONMENTS.settings(environment.name, environment.options)
-    return [one.name for one in options if one.files]
+    return [one.name for one in options if one.free]
 
 
 def check_same(checkpoint: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -242,3 +242,15 @@ def test_a_corpus_may_be_json_lines(tmp_path, config) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"title": "Lyon", "text": "A city ."}\n')
     config.environment.options["search_qa"]["corpus"] = f"{tmp_path}/corpus.jsonl"
     door.load_environment(config)
+
+
+def test_no_corpus_is_needed_beside_a_retriever(tmp_path, config) -> None:
+    config.data.train, config.data.heldout = f"{tmp_path}/corpus-0.tar", {}
+    options = config.environment.options["search_qa"]
+    options["corpus"] = ""
+    with pytest.raises(SettingError, match=r"search_qa\.corpus = '': must name data files"):
+        check_shards(config)
+    options["retriever"] = f"{tmp_path}/index"
+    check_shards(config)
+    with pytest.raises(SettingError, match=r"search_qa\.retriever = '.*/index': .*holds no index"):
+        door.load_environment(config)

@@ -12,12 +12,9 @@ import pytest
 from megatron_trace.config import EnvironmentConfig, SettingError
 from megatron_trace.data.tasks import write_shards
 from megatron_trace.envs import Environment, make_environments
-from megatron_trace.envs.builtin.search_qa import (
-    SEARCH_R1_INSTRUCTION,
-    SearchIndex,
-    exact_match,
-    normalize_answer,
-)
+from megatron_trace.envs.answer_scores import exact_match, normalize_answer
+from megatron_trace.envs.builtin.search_qa import SEARCH_R1_INSTRUCTION
+from megatron_trace.envs.retrieval.bm25 import SearchIndex
 from megatron_trace.files.problems import BadData
 
 DOCUMENTS = [

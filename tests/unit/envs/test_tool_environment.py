@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_trace.config import EnvironmentConfig, SettingError
-from megatron_trace.envs import ENVIRONMENTS, Reply, ToolCall, ToolEnvironment, tool
+from megatron_trace.envs import ENVIRONMENTS, Reply, StepResult, ToolCall, ToolEnvironment, tool
 from megatron_trace.envs.contract import check_contract
 from megatron_trace.envs.results import checked_result
 from megatron_trace.envs.schemas import schema_of
@@ -125,6 +125,35 @@ def test_a_tool_that_takes_too_long_is_left_behind() -> None:
     assert told(episode, call("odd", kind="hang")) == [limit]
     time.sleep(1.2)
     assert episode.state["notes"] == []
+
+
+class Patient(Desk):
+    """What it calls retryable is no fault of the policy."""
+
+    retryable = (KeyError, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raised"), [("raise", "gone"), ("hang", r"no result within 0\.1 seconds")]
+)
+def test_what_is_retryable_is_not_told_but_raised(kind: str, raised: str) -> None:
+    episode = Patient(Patient.Options(tool_timeout_s=0.1), 9)
+    episode.reset(TASK)
+    with pytest.raises(Patient.retryable, match=raised):
+        episode.step(Reply("", calls=(call("odd", kind=kind),)))
+    assert told(episode, call("odd", kind="exit")) == ["Error: SystemExit: 3."]
+
+
+def test_a_score_may_have_parts_that_are_not_its_reward() -> None:
+    class Judged(Desk):
+        def score(self, answer: str) -> StepResult:
+            return StepResult("", done=True, reward=0.5, malformed=False, parts={"length": 40.0})
+
+    episode = Judged(Judged.Options(malformed_penalty=0.25), 9)
+    episode.reset(TASK)
+    episode.step(Reply("", calls=(call("buy"),)))
+    end = checked_result(episode.step(Reply("yes")), chat=True)
+    assert end.reward == 0.25 and end.parts == {"length": 40.0, "malformed_penalty": -0.25}
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,21 @@ def test_a_plug_in_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path)
         check_same(Path("c"), here, identity_with("there", "# another strategy"))
 
 
+def test_a_run_may_find_its_retriever_elsewhere_but_not_search_otherwise() -> None:
+    def identity_with(place: str, *more: str) -> dict[str, Any]:
+        option = "environment.options.search_qa"
+        places = [f"{option}.retriever={place}", f"{option}.retriever_timeout_s={len(place)}"]
+        return identity(with_settings(*places, *more), MODEL, CONTENTS)
+
+    here = identity_with("http://node-1:8000/retrieve")
+    check_same(Path("c"), here, identity_with("http://node-27:8000/retrieve"))
+    with pytest.raises(OtherRun, match="search_qa.score"):
+        other = identity_with(
+            "http://node-1:8000/retrieve", "environment.options.search_qa.score=f1"
+        )
+        check_same(Path("c"), here, other)
+
+
 @pytest.mark.parametrize(
     ("settings", "model", "contents", "named"),
     [
