@@ -1,0 +1,73 @@
+"""Text games: commands in, answers out, continued by the commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import build_text_games
+import pytest
+
+from megatron_trace.config import EnvironmentConfig
+from megatron_trace.envs import Reply, make_environments
+from megatron_trace.envs.contract import check_contract
+
+MAKE = make_environments(EnvironmentConfig("text_game", 9))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: Any) -> Path:
+    out = tmp_path_factory.mktemp("games")
+    arguments = ["--count", "1", "--heldout", "1", "--quest", "3", "--rooms", "2"]
+    assert build_text_games.main(["--out", str(out), *arguments]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def task(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "train.jsonl").read_text())
+
+
+def test_the_walkthrough_wins_and_the_contract_is_kept(task: dict[str, Any]) -> None:
+    MAKE().check_task(task)
+    commands = [Reply(command) for command in task["walkthrough"]]
+    assert len(commands) > 1
+    check_contract(MAKE, task, [Reply("look"), Reply("sing"), *commands])
+    episode = MAKE()
+    system, first = episode.reset(task)
+    assert system["role"] == "system" and task["objective"] in first["content"]
+    results = [episode.step(command) for command in commands]
+    assert [result.done for result in results] == [False] * (len(commands) - 1) + [True]
+    assert results[-1].reward == 1.0
+    assert not str(results[0].observation).endswith(">")
+
+
+def test_a_game_that_is_not_won_is_worth_nothing(task: dict[str, Any]) -> None:
+    episode = make_environments(EnvironmentConfig("text_game", 2))()
+    episode.reset(task)
+    assert not episode.step(Reply("look")).done
+    assert episode.step(Reply("look")).done
+    episode.reset(task)
+    assert episode.step(Reply("")).malformed
+
+
+def test_what_is_made_already_is_kept(folder: Path, task: dict[str, Any]) -> None:
+    made = Path(task["game"]).stat().st_mtime_ns
+    arguments = ["--count", "1", "--heldout", "1", "--quest", "3", "--rooms", "2"]
+    build_text_games.main(["--out", str(folder), *arguments])
+    assert Path(task["game"]).stat().st_mtime_ns == made
+    assert json.loads((folder / "train.jsonl").read_text()) == task
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"game": 3}, "game must be the path of a .z8 file, not 3"),
+        ({"game": "none.z8"}, "no such game: none.z8"),
+        ({"sha256": "00"}, "is another game than the task's"),
+    ],
+)
+def test_a_task_without_its_game_is_refused(
+    task: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MAKE().check_task(task | change)
