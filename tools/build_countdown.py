@@ -66,8 +66,8 @@ def targets_of(
 ) -> dict[int, float]:
     """A few targets of each level with their random values."""
     by_level: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for target, value in sorted(all_values(numbers).items()):
-        if lowest <= target <= highest and target not in numbers:
+    for target, value in sorted(all_values(numbers, highest).items()):
+        if target >= lowest and target not in numbers:
             by_level[level_of(value)].append((target, value))
     chosen: dict[int, float] = {}
     for found in by_level.values():

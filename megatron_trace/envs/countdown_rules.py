@@ -148,21 +148,26 @@ def _last_value(pair: Numbers, target: int, operations: int) -> float:
     return results.count(target) / len(results)
 
 
-def all_values(numbers: Sequence[int]) -> dict[int, float]:
-    """`random_value` of every target that can be reached with all operations that are wanted."""
-    known: dict[Numbers, dict[int, float]] = {}
+def all_values(numbers: Sequence[int], highest: int) -> dict[int, float]:
+    """`random_value` of every target up to `highest` that can be reached, with enough operations."""
+    return _all_values(tuple(sorted(numbers)), highest, {})
 
-    def values(left: Numbers) -> dict[int, float]:
-        if left in known:
-            return known[left]
-        totals: dict[int, float] = defaultdict(float)
-        count = 0
-        for _, _, following in moves(left):
-            count += 1
-            for target, value in values(following).items():
-                totals[target] += value
-        found = {target: total / count for target, total in totals.items()}
-        known[left] = found | dict.fromkeys(left, 1.0)
-        return known[left]
 
-    return values(tuple(sorted(numbers)))
+def _all_values(
+    numbers: Numbers, highest: int, known: dict[Numbers, dict[int, float]]
+) -> dict[int, float]:
+    """`all_values`; `known` remembers those of states of three numbers or more."""
+    if numbers in known:
+        return known[numbers]
+    totals: dict[int, float] = defaultdict(float)
+    count = 0
+    for _, result, left in moves(numbers):
+        count += 1
+        following = _all_values(left, highest, known) if len(left) > 1 else {result: 1.0}
+        for target, value in following.items():
+            totals[target] += value
+    found = {target: total / count for target, total in totals.items() if target <= highest}
+    found |= {number: 1.0 for number in numbers if number <= highest}
+    if len(numbers) > 2:
+        known[numbers] = found
+    return found
