@@ -35,9 +35,7 @@ LARGEST = 1_000_000
 
 _TAG = re.compile(r"</?op>")
 # No number that can be reached has more digits: a product of 6 numbers of 1,000,000 has 37.
-_ACTION = re.compile(
-    r".*?<op>\s*([0-9]{1,40})\s*([-+*/])\s*([0-9]{1,40})\s*</op>\s*", re.DOTALL
-)
+_ACTION = re.compile(r".*?<op>\s*([0-9]{1,40})\s*([-+*/])\s*([0-9]{1,40})\s*</op>\s*", re.DOTALL)
 
 
 def parse(text: str) -> Operation | None:
