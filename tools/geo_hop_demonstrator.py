@@ -8,11 +8,15 @@ alone, as in a rollout.
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from cloning_tokenizer import Segment
 
 from megatron_trace.data.tasks import Task
 from megatron_trace.envs.builtin.search_qa import SearchQA
+
+VOCABULARY = 2_048
+TAGS = ["<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>"]
 
 MAX_TURNS = 6
 """Turns of an episode, as in the CPU configuration."""
@@ -31,15 +35,6 @@ def geo_hop_episodes(folder: Path) -> Callable[[], SearchQA]:
         corpus=str(folder / "corpus-*.tar"), top_k=1, max_observation_chars=300, instruction=""
     )
     return SearchQA.maker(options, MAX_TURNS)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A text that is tokenized alone: the question, an action or an observation."""
-
-    kind: str
-    text: str
-    learn: bool
 
 
 class Demonstrator:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cloning_tokenizer import prompt_ids
 from geo_hop_demonstrator import geo_hop_episodes
-from geo_hop_tokenizer import prompt_ids
 
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.envs.builtin.search_qa import SearchQA

@@ -22,8 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from geo_hop_cloning import Episode, batches, new_model, save, train
+from cloning import Episode, Size, batches, new_model, save, train
+from cloning_tokenizer import encode, train_tokenizer, without_tags
 from geo_hop_demonstrator import (
+    TAGS,
+    VOCABULARY,
     Demonstrator,
     geo_hop_episodes,
     names_from_titles,
@@ -31,12 +34,14 @@ from geo_hop_demonstrator import (
     rename,
 )
 from geo_hop_evaluation import evaluate
-from geo_hop_tokenizer import encode, tokenizer_texts, train_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from megatron_trace.data.tasks import Task, load_tasks
 from megatron_trace.envs.builtin.search_qa import SearchQA
 from megatron_trace.files.atomic import write_text
+
+SIZE = Size(hidden=256, layers=4)
+"""3.7 M parameters."""
 
 HOP_WEIGHTS = {"competent": (0.2, 0.35, 0.3, 0.15), "noisy": (0.2, 0.25, 0.3, 0.25)}
 """Share of tasks with 1, 2, 3 and 4 hops among the demonstrations of a phase."""
@@ -159,9 +164,10 @@ def make_policy(args: argparse.Namespace) -> None:
         if not (folder / "config.json").exists():
             if number == 1:
                 demonstrator = Demonstrator(shown.make, shown.world, noise=0.0)
-                texts = tokenizer_texts(demonstrator, shown.tasks, args.seed)
-                tokenizer = train_tokenizer(texts)
-                model = new_model(args.seed)
+                rng = random.Random(f"{args.seed}/tokenizer")
+                played = (demonstrator.play(task, rng) for task in shown.tasks)
+                tokenizer = train_tokenizer(without_tags(played, TAGS), TAGS, VOCABULARY)
+                model = new_model(tokenizer, SIZE, args.seed)
             clone("competent" if number == 1 else f"competent/{number}", "competent", 0.0, plan)
             save(model, tokenizer, folder)
         # Every round starts from the saved float16 weights, whether it was trained now or before.

@@ -6,9 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import cloning_tokenizer as tokenization
 import geo_hop_demonstrator as demonstrator
 import geo_hop_evaluation as evaluation
-import geo_hop_tokenizer as tokenization
 import pytest
 
 from megatron_trace.check.load import load_config
@@ -91,10 +91,10 @@ def test_renaming_is_consistent_and_leaves_no_real_name(play, world, tasks) -> N
 
 
 def test_the_shipped_tokenizer_has_whole_tags_and_two_unused_tokens(shipped) -> None:
-    assert len(shipped) == tokenization.VOCABULARY
+    assert len(shipped) == demonstrator.VOCABULARY
     assert shipped.convert_tokens_to_ids(tokenization.UNUSED) == [2_046, 2_047]
     assert shipped.eos_token == "<|im_end|>" and shipped.pad_token == "<|endoftext|>"
-    for tag in tokenization.TAGS:
+    for tag in demonstrator.TAGS:
         ids = shipped.encode(tag, add_special_tokens=False)
         assert len(ids) == 1 and shipped.decode(ids, skip_special_tokens=True) == tag
 
@@ -164,7 +164,7 @@ def test_a_shipped_policy_is_small_and_loads_in_float32(folder) -> None:
     assert (
         config["dtype"] == "float32"
         and config["tie_word_embeddings"]
-        and config["vocab_size"] == tokenization.VOCABULARY
+        and config["vocab_size"] == demonstrator.VOCABULARY
     )
 
 

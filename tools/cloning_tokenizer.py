@@ -1,18 +1,15 @@
-"""The tokenizer of GeoHop's start policy, and how an episode becomes token ids. Used by
-make_start_policy.py.
+"""The tokenizer of a small start policy, and how a demonstration becomes token ids.
+
+Used by make_start_policy.py and make_countdown_policy.py.
 """
 
-import random
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from geo_hop_demonstrator import Demonstrator, Segment
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from megatron_trace.data.tasks import Task
-
-VOCABULARY = 2_048
-TAGS = ["<search>", "</search>", "<information>", "</information>", "<answer>", "</answer>"]
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 UNUSED = ["<|predictor_0|>", "<|predictor_1|>"]
 """The last two tokens. They occur in no text and fill the vocabulary up."""
@@ -24,9 +21,28 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE of 2,048 tokens; the last eleven are tags, control tokens and unused
-    ones.
+@dataclass(frozen=True)
+class Segment:
+    """A text that is tokenized alone: the question, an action or an observation.
+
+    Attributes:
+        kind: `question`, `action` or `observation`.
+        learn: whether the policy learns to say it.
+    """
+
+    kind: str
+    text: str
+    learn: bool
+
+
+def train_tokenizer(
+    texts: Iterable[str], tags: Sequence[str], vocabulary: int
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE; its last tokens are `tags`, control tokens and two unused ones.
+
+    Args:
+        texts: without tags.
+        vocabulary: number of tokens in all.
 
     Raises:
         ValueError: `texts` are too few to fill the vocabulary.
@@ -35,16 +51,16 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(TAGS) - len(CONTROL) - len(UNUSED),
+        vocab_size=vocabulary - len(tags) - len(CONTROL) - len(UNUSED),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
     # Tags are ordinary tokens: the environment reads them after decoding with skip_special_tokens.
-    bpe.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    bpe.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
     bpe.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL + UNUSED])
-    if bpe.get_vocab_size() != VOCABULARY or bpe.token_to_id(UNUSED[-1]) != VOCABULARY - 1:
-        raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens instead of {VOCABULARY}")
+    if bpe.get_vocab_size() != vocabulary or bpe.token_to_id(UNUSED[-1]) != vocabulary - 1:
+        raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens instead of {vocabulary}")
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
@@ -55,15 +71,10 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def tokenizer_texts(demonstrator: Demonstrator, tasks: list[Task], seed: int) -> list[str]:
-    """The texts of one demonstration of every task, without tags: what the tokenizer is trained on."""
-    rng = random.Random(f"{seed}/tokenizer")
-    tag = re.compile("|".join(map(re.escape, TAGS)))
-    texts = []
-    for task in tasks:
-        for segment in demonstrator.play(task, rng):
-            texts.append(tag.sub("", segment.text))
-    return texts
+def without_tags(demonstrations: Iterable[list[Segment]], tags: Sequence[str]) -> list[str]:
+    """The texts of demonstrations without tags: what a tokenizer is trained on."""
+    tag = re.compile("|".join(map(re.escape, tags)))
+    return [tag.sub("", segment.text) for one in demonstrations for segment in one]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:

@@ -1,16 +1,16 @@
-"""Behaviour cloning of GeoHop's start policy: the model, its batches, its training and its folder.
+"""Behaviour cloning of a small start policy: the model, its batches, its training and its folder.
 
-Used by make_start_policy.py.
+Used by make_start_policy.py and make_countdown_policy.py.
 """
 
 import json
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from geo_hop_tokenizer import UNUSED, VOCABULARY
 from rich.progress import track
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -29,22 +29,35 @@ LAST_RATE = 0.02
 """Share of the peak learning rate at the end of the cosine."""
 
 
-def new_model(seed: int) -> Qwen3ForCausalLM:
-    """A Qwen3 of 3.7 M parameters with tied embeddings, in float32."""
+@dataclass(frozen=True)
+class Size:
+    """How large a model is.
+
+    Attributes:
+        hidden: numbers that stand for a token.
+        layers: its layers.
+    """
+
+    hidden: int
+    layers: int
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, size: Size, seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 with tied embeddings for the vocabulary of `tokenizer`, in float32."""
     torch.manual_seed(seed)
     config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        intermediate_size=3 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.hidden // 32,
+        num_key_value_heads=size.hidden // 64,
         head_dim=32,
         max_position_embeddings=1_024,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
-        eos_token_id=VOCABULARY - len(UNUSED) - 2,
-        pad_token_id=VOCABULARY - len(UNUSED) - 1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         dtype=torch.float32,
     )

@@ -1,0 +1,118 @@
+"""Make Countdown's start policy: a small Qwen3 that clones a solver which errs at times.
+
+    python tools/build_countdown.py --out data/countdown --seed 0
+    python tools/make_countdown_policy.py --data data/countdown --seed 0 \\
+        --out examples/countdown/start_policy
+
+In each turn the demonstrator does an operation after which the target can still be reached, or, at
+the rate `--noise`, any legal one. So the policy learns the format and some of the arithmetic, and
+reinforcement learning has something left to do.
+"""
+
+import argparse
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from cloning import Episode, Size, batches, new_model, save, train
+from cloning_tokenizer import Segment, encode, train_tokenizer, without_tags
+
+from megatron_trace.data.tasks import Task, load_tasks
+from megatron_trace.envs.builtin.countdown import Countdown
+from megatron_trace.envs.countdown_rules import Operation, after, legal_operations, random_value
+
+SIZE = Size(hidden=128, layers=4)
+"""0.9 M parameters."""
+
+VOCABULARY = 512
+TAGS = ["<op>", "</op>", "<numbers>", "</numbers>", "<error>", "</error>"]
+
+MAX_TURNS = 5
+"""Of an episode, as in the CPU configuration."""
+
+TOKENIZER_EPISODES = 4_000
+
+
+def winning(numbers: list[int], target: int) -> list[Operation]:
+    """The legal operations after which the target can still be reached."""
+    ways = []
+    for operation in legal_operations(numbers):
+        left = after(operation, numbers)
+        if random_value(left, target, len(left) - 1) > 0:
+            ways.append(operation)
+    return ways
+
+
+def play(task: Task, noise: float, rng: random.Random) -> Iterator[Segment]:
+    """One demonstration.
+
+    Args:
+        noise: how often a turn's operation is any legal one.
+    """
+    episode = Countdown(Countdown.Options(instruction=""), MAX_TURNS)
+    (prompt,) = episode.reset(task)
+    yield Segment("question", prompt["content"], learn=False)
+    while True:
+        numbers = episode.snapshot()["numbers"]
+        legal = legal_operations(numbers)
+        ways = legal if rng.random() < noise else winning(numbers, task["target"]) or legal
+        action = written(rng.choice(ways), rng)
+        yield Segment("action", action, learn=True)
+        result = episode.step(action)
+        if result.done:
+            return
+        yield Segment("observation", str(result.observation), learn=False)
+
+
+def written(operation: Operation, rng: random.Random) -> str:
+    """The action of an operation; a sum or a product in either order."""
+    left, sign, right = operation
+    if sign in "+*" and rng.random() < 0.5:
+        left, right = right, left
+    # The space makes a number the same token here as in a prompt.
+    return f"<op> {left} {sign} {right}</op>"
+
+
+def make_policy(args: argparse.Namespace) -> None:
+    """Train the tokenizer and the policy."""
+    rng = random.Random(f"{args.seed}/demonstrations")
+    tasks = [task for pattern in args.tasks for task in load_tasks(str(args.data / pattern))]
+
+    def demonstration() -> list[Segment]:
+        return list(play(rng.choice(tasks), args.noise, rng))
+
+    shown = (demonstration() for _ in range(TOKENIZER_EPISODES))
+    tokenizer = train_tokenizer(without_tags(shown, TAGS), TAGS, VOCABULARY)
+    model = new_model(tokenizer, SIZE, args.seed)
+    draw: Callable[[], Episode] = lambda: encode(tokenizer, demonstration())  # noqa: E731
+    train(model, batches(draw, args.tokens_per_batch, rng), args.steps, args.peak, "clone")
+    save(model, tokenizer, args.out)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data/countdown"))
+    parser.add_argument("--tasks", nargs="+", default=["train_3-*.tar", "train_4-*.tar"])
+    parser.add_argument("--out", type=Path, default=Path("examples/countdown/start_policy"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=float, default=0.3)
+    parser.add_argument("--steps", type=int, default=1_000)
+    parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
+    parser.add_argument("--tokens-per-batch", type=int, default=4_096)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    # A folder of the same purpose is replaced; another one is not ours to remove.
+    if os.path.lexists(args.out) and not (args.out / "config.json").exists():
+        parser.error(f"--out {args.out} exists and holds no model; it is not replaced")
+    return args
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    make_policy(arguments)
