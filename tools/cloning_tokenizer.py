@@ -21,6 +21,21 @@ CHAT_TEMPLATE = (
 )
 
 
+QWEN3_TAGS = [
+    "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+]  # fmt: skip
+QWEN3_TEMPLATE = CHAT_TEMPLATE.replace(
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n",
+    "{% if message['role'] == 'tool' %}"
+    "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}<|im_start|>user{% endif %}"
+    "{{ '\n' }}<tool_response>\n{{ message['content'] }}\n</tool_response>"
+    "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
+    "{% else %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}",
+)
+"""Tools' answers as Qwen3 writes them. How it tells of tools, the package renderers knows."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A text that is tokenized alone: the question, an action or an observation.
@@ -35,8 +50,18 @@ class Segment:
     learn: bool
 
 
+def train_chat_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with Qwen3's tokens for thoughts and tools; see `train_tokenizer`."""
+    tag = re.compile("|".join(map(re.escape, QWEN3_TAGS)))
+    plain = (tag.sub("", text) for text in texts)
+    return train_tokenizer(plain, QWEN3_TAGS, vocabulary, QWEN3_TEMPLATE)
+
+
 def train_tokenizer(
-    texts: Iterable[str], tags: Sequence[str], vocabulary: int
+    texts: Iterable[str],
+    tags: Sequence[str],
+    vocabulary: int,
+    chat_template: str = CHAT_TEMPLATE,
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE; its last tokens are `tags`, control tokens and two unused ones.
 
@@ -65,7 +90,7 @@ def train_tokenizer(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
         clean_up_tokenization_spaces=False,
         model_max_length=1_024,
     )

@@ -1,6 +1,7 @@
 """The agent's loop over turns: token ids in, token ids out."""
 
 import hashlib
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
@@ -75,11 +76,14 @@ async def sample_rollout(
     state, terminal = request.state, False
     while not terminal:
         room = limits.max_history_tokens - len(history)
+        asked = time.perf_counter()
         generation = await generate(
             history,
             max_tokens=min(limits.max_turn_tokens, room),
             seed=turn_seed(run_seed, request.name, len(rollout.turns)),
         )
+        sampled_at = time.perf_counter()
+        rollout.engine_s += sampled_at - asked
         _account(rollout, generation, prompt_tokens=len(history))
         turn = _unfinished_turn(generation)
         if not generation.truncated:
@@ -93,6 +97,7 @@ async def sample_rollout(
             except EpisodeFailed as error:
                 rollout.failure = error.failure
                 return rollout
+            rollout.environment_s += time.perf_counter() - sampled_at
             _apply(turn, step, room)
             state = turn.state or {}
         rollout.turns.append(turn)

@@ -52,6 +52,8 @@ class StepCost:
         cached_tokens: those of them that the prefix cache served.
         known_tokens: those that some call of the step had computed before: the cache could have
             served them.
+        engine_s, environment_s: seconds in which rollouts waited for the engine and for the
+            environment, over all rollouts.
         predictor: metrics of the predictions.
         attempts: what was tried, and what of it failed in the environment.
     """
@@ -60,6 +62,8 @@ class StepCost:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     known_tokens: int = 0
+    engine_s: float = 0.0
+    environment_s: float = 0.0
     predictor: dict[str, float] = field(default_factory=dict)
     attempts: Attempts = field(default_factory=Attempts)
 
@@ -218,3 +222,5 @@ class StepSampling:
             self._allocation.failed(tree, anchor)
         self._cost.prompt_tokens += rollout.prompt_tokens
         self._cost.cached_tokens += rollout.cached_tokens
+        self._cost.engine_s += rollout.engine_s
+        self._cost.environment_s += rollout.environment_s

@@ -52,6 +52,8 @@ class SampledRollout:
         anchor_prediction: predicted success probability of the anchor's history.
         cached_tokens: prompt tokens, over all turns, that the prefix cache served.
         prompt_tokens: prompt tokens over all turns.
+        engine_s, environment_s: seconds in which it waited for the engine, and for the environment
+            with its place among the calls that run at a time.
         failure: the environment's error that ended the rollout before its terminal turn.
     """
 
@@ -60,3 +62,5 @@ class SampledRollout:
     cached_tokens: int
     prompt_tokens: int
     failure: Failure | None = None
+    engine_s: float = 0.0
+    environment_s: float = 0.0

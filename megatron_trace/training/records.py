@@ -41,6 +41,8 @@ def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) ->
         row["rollouts_per_s"] = (row["bare_rollouts"] + row["continuations"]) / seconds
         row["prefix_cache_share"] = cost.cached_tokens / max(cost.prompt_tokens, 1)
         row["prefix_cache_hits"] = cost.cached_tokens / max(cost.known_tokens, 1)
+    if waited := cost.engine_s + cost.environment_s:
+        row["environment_share"] = cost.environment_s / waited
     return row
 
 
