@@ -238,7 +238,7 @@ def test_a_run_may_find_its_retriever_elsewhere_but_not_search_otherwise() -> No
 
     here = identity_with("http://node-1:8000/retrieve")
     check_same(Path("c"), here, identity_with("http://node-27:8000/retrieve"))
-    with pytest.raises(OtherRun, match="search_qa.score"):
+    with pytest.raises(OtherRun, match=r"search_qa\.score"):
         other = identity_with(
             "http://node-1:8000/retrieve", "environment.options.search_qa.score=f1"
         )
