@@ -47,7 +47,8 @@ class SearchIndex:
         """
         by_title: dict[str, list[int]] = defaultdict(list)
         for number, passage in enumerate(passages):
-            by_title[normalize_answer(passage.title)].append(number)
+            if passage.title:
+                by_title[normalize_answer(passage.title)].append(number)
         bm25 = bm25s.BM25()
         texts = [f"{title} {text}" for title, text in passages]
         tokens = bm25s.tokenize(texts, stopwords=None, show_progress=False)

@@ -117,10 +117,11 @@ class SearchServer:
         """Status and body of the answer."""
         limit = self._limits.timeout_s
         end = time.monotonic() + limit
+        # Without `retries` the library follows no redirection either.
         try:
             with self._pool.request(
                 "POST", self.url, body=body, headers={"Content-Type": "application/json"},
-                timeout=limit, retries=False, redirect=False, preload_content=False,
+                timeout=limit, retries=False, preload_content=False,
             ) as response:  # fmt: skip
                 content = bytearray()
                 while chunk := response.read1(2**16):

@@ -7,7 +7,7 @@ opens it. So the processes of a node share it through the page cache.
 | --- | --- |
 | `index.json` | format, number of passages, source |
 | `passages.jsonl`, `offsets.npy` | a line `[title, text]` for each passage; where each begins |
-| `title_hashes.npy`, `title_passages.npy` | sorted hashes of the normalised titles; whose they are |
+| `title_hashes.npy`, `title_passages.npy` | hashes of the normalised titles, sorted; whose they are |
 | the rest | the index of bm25s |
 """
 
@@ -70,20 +70,22 @@ def build_index(
 
 def write_passages(folder: Path, passages: Iterable[Passage]) -> Iterator[str]:
     """Write the passages and their titles' hashes; yields title and text of each, to be indexed."""
-    offsets, hashes = array("q", [0]), array("Q")
+    offsets, hashes, owners = array("q", [0]), array("Q"), array("q")
     with open(folder / PASSAGES, "wb") as file:
         for passage in passages:
             line = json.dumps(passage, ensure_ascii=False).encode(errors="replace")
             file.write(line + b"\n")
+            if passage.title:
+                hashes.append(title_hash(normalize_answer(passage.title)))
+                owners.append(len(offsets) - 1)
             offsets.append(offsets[-1] + len(line) + 1)
-            hashes.append(title_hash(normalize_answer(passage.title)))
             yield f"{passage.title} {passage.text}"
     np.save(folder / OFFSETS, np.asarray(offsets, dtype=np.int64))
     of_title = np.asarray(hashes, dtype=np.uint64)
     # Stable: passages with the same title keep their order.
     order = np.argsort(of_title, kind="stable")
     np.save(folder / TITLE_HASHES, of_title[order])
-    np.save(folder / TITLE_PASSAGES, order.astype(np.int64))
+    np.save(folder / TITLE_PASSAGES, np.asarray(owners, dtype=np.int64)[order])
 
 
 def open_index(folder: Path) -> tuple["StoredPassages", bm25s.BM25, Titled]:
@@ -96,15 +98,18 @@ def open_index(folder: Path) -> tuple["StoredPassages", bm25s.BM25, Titled]:
         BadData: the folder holds no index, one of another format, or a damaged one.
     """
     about = read_about(folder)
+    if "dense" in about:
+        raise BadData(f"{folder}: holds vectors; serve it with tools/serve_retriever.py")
     try:
         passages = StoredPassages(folder)
         hashes, owners = (_mapped(folder / name) for name in (TITLE_HASHES, TITLE_PASSAGES))
         bm25 = bm25s.BM25.load(folder, mmap=True)
-        sizes = {len(passages), len(hashes), len(owners), bm25.scores["num_docs"]}
+        sizes = {len(passages), bm25.scores["num_docs"]}
         if sizes != {about["passages"]}:
             raise ValueError(f"its files hold {sorted(sizes)} passages, not {about['passages']}")
-        if len(bm25.scores["data"]) != len(bm25.scores["indices"]):
-            raise ValueError("its scores and its passages do not fit together")
+        scores = bm25.scores
+        if len(hashes) != len(owners) or len(scores["data"]) != len(scores["indices"]):
+            raise ValueError("its files do not fit together")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"{folder}: a damaged index ({_one_line(error)}); {REMEDY}") from None
 

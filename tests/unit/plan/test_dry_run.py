@@ -23,8 +23,9 @@ def no_folders(monkeypatch, tmp_path):
     monkeypatch.setattr(f"{__name__}.load_config", load)
 
 
-def test_a_cluster_configuration_passes_on_a_laptop(capsys) -> None:
-    assert dry_run(load_config("configs/qwen3_14b.yaml")) == 0
+@pytest.mark.parametrize("name", ["qwen3_14b", "qwen3_14b_search"])
+def test_a_cluster_configuration_passes_on_a_laptop(capsys, name) -> None:
+    assert dry_run(load_config(f"configs/{name}.yaml")) == 0
     said = capsys.readouterr().out
     assert "not so on this machine: model.path" in said
     assert "hf download Qwen/Qwen3-14B --local-dir models/Qwen3-14B" in said

@@ -55,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, body = self.server.answer(request, number)
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/elsewhere")
             self.end_headers()
             for byte in range(len(body)) if self.server.drip_s else ():
                 self.wfile.write(body[byte : byte + 1])

@@ -51,7 +51,18 @@ def test_every_passage_comes_back_as_it_was(folder: Path) -> None:
     assert list(index.passages) == PASSAGES
     # Titles are compared without articles and punctuation, and keep the order of the corpus.
     assert index.search("paris", 2) == (PASSAGES[1], PASSAGES[2])
-    assert index.search("", 9) == (PASSAGES[3],)
+    found = index.search("paris", 9)
+    assert found[:2] == (PASSAGES[1], PASSAGES[2]) and len(set(found)) == len(found)
+    # What has no title is not found by a query of which nothing is left.
+    assert index.search("the", 9)[0] != PASSAGES[3] and index.search("", 9) == ()
+
+
+def test_passages_of_one_title_keep_their_order(tmp_path: Path) -> None:
+    corpus = [Passage("Paris" if n % 3 else f"Town {n}", f"piece {n}") for n in range(300)]
+    build_index(tmp_path / "folder", corpus, "")
+    assert list(SearchIndex.from_folder(tmp_path / "folder").search("paris", 200)) == [
+        passage for passage in corpus if passage.title == "Paris"
+    ]
 
 
 def test_scores_never_rise(folder: Path) -> None:
@@ -92,6 +103,21 @@ def test_an_index_that_is_not_whole_is_one_line(
     with pytest.raises(BadData, match=r"tools/serve_retriever\.py --build-only") as caught:
         SearchIndex.from_folder(tmp_path / "folder")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_files_of_two_indexes_do_not_fit_together(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "folder")
+    (tmp_path / "folder" / "index.json").write_text(json.dumps({"format": 1, "passages": 5}))
+    with pytest.raises(BadData, match=r"its files hold \[4\] passages, not 5"):
+        SearchIndex.from_folder(tmp_path / "folder")
+
+
+def test_an_index_of_vectors_is_not_opened(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "folder")
+    about = {"format": 1, "passages": 4, "dense": {}}
+    (tmp_path / "folder" / "index.json").write_text(json.dumps(about))
+    with pytest.raises(BadData, match="holds vectors; serve it"):
+        SearchIndex.from_folder(tmp_path / "folder")
 
 
 def test_another_format_is_refused(folder: Path, tmp_path: Path) -> None:

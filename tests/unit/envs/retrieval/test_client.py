@@ -162,6 +162,7 @@ def test_what_was_answered_is_not_asked_again_but_for_nothing(tmp_path: Any) -> 
         assert len(server.asked) == 2
         server.answer = lambda *_: (200, hits())
         assert shared.search("c", 1) == shared.search("c", 1) == ()
+        assert cache.get(server.url, "c", 1) is None
     assert len(server.asked) == 4
 
 
