@@ -20,7 +20,7 @@ from typing import Any
 
 from megatron_trace.data.tasks import write_shards
 from megatron_trace.envs.bfcl.package import NAME, VERSION, NotInstalled
-from megatron_trace.envs.bfcl.tasks import CATEGORIES, is_multi_turn, read_category
+from megatron_trace.envs.bfcl.tasks import CATEGORIES, docs_at_first, is_multi_turn, read_category
 from megatron_trace.files.atomic import write_text
 
 HELD_OUT_OF = 4
@@ -60,7 +60,7 @@ def _marks(task: Task) -> Iterator[str]:
         yield f"multi-turn task {number}"
         return
     yield "question " + json.dumps(task["question"], sort_keys=True).lower()
-    for doc in task["function"]:
+    for doc in docs_at_first(task):
         yield "function " + json.dumps(doc, sort_keys=True)
 
 

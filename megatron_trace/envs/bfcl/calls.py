@@ -25,7 +25,7 @@ def parsed(text: str) -> tuple[str, str, list[Any], dict[str, Any]]:
         SyntaxError: it is no Python.
         ValueError: it is another expression than one call with literal arguments.
     """
-    call = ast.parse(text, mode="eval").body
+    call = ast.parse(text, "<string>", "eval").body
     if not isinstance(call, ast.Call):
         raise ValueError("it is no call of a function")
     function = call.func

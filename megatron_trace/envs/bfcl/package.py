@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 NAME, VERSION = "bfcl-eval", "2026.3.23"
@@ -105,14 +105,14 @@ def multi_turn_checker(execute: Callable[..., Any]) -> Callable[..., dict[str, A
     module = importlib.import_module(f"{MULTI_TURN}.multi_turn_checker")
     names = {**vars(module), "execute_multi_turn_func_call": execute}
     # The function's code with other globals. So no episode sees another's `execute`.
-    return type(multi_turn_checker)(module.multi_turn_checker.__code__, names)
+    return FunctionType(module.multi_turn_checker.__code__, names)
 
 
 @cache
 def ast_checker() -> Callable[..., dict[str, Any]]:
     """BFCL's own `ast_checker`, for Python; `POLICY` is a model that gets `_` for `.` in names."""
     with _importing, _without_handlers():
-        checker = importlib.import_module(AST_CHECKER)
+        checker: Any = importlib.import_module(AST_CHECKER)
     # `_without_handlers` changes nothing where somebody has imported the checker before.
     checker.MODEL_CONFIG_MAPPING = {**checker.MODEL_CONFIG_MAPPING, **_models()}
     return checker.ast_checker

@@ -5,6 +5,7 @@ from typing import Any
 
 from megatron_trace.envs.bfcl import package
 from megatron_trace.envs.bfcl.simulation import Simulation
+from megatron_trace.envs.bfcl.tasks import docs_at_first
 from megatron_trace.models.messages import ToolCall
 
 Answers = Sequence[Sequence[Sequence[str]]]
@@ -55,9 +56,8 @@ def is_right(task: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
     answers, language = task["ground_truth"], package.python_language()
     check = package.ast_checker()
     try:
-        return check(task["function"], decoded, answers, language, category, package.POLICY)[
-            "valid"
-        ]
+        found = check(docs_at_first(task), decoded, answers, language, category, package.POLICY)
     # BFCL's comparison fails on values that are nested in other ways than the answer's.
     except (AttributeError, TypeError, KeyError, IndexError, RecursionError):
         return False
+    return found["valid"]

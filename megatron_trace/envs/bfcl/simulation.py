@@ -12,6 +12,7 @@ import mpmath
 from megatron_trace.envs.bfcl import package
 from megatron_trace.envs.bfcl.calls import parsed
 from megatron_trace.envs.bfcl.sizes import check_size
+from megatron_trace.envs.bfcl.tasks import initial_config
 
 _one_at_a_time = Lock()
 """Some APIs keep what they return in a global of their module, or set mpmath's global precision. A
@@ -37,9 +38,10 @@ class Simulation:
         self._names: dict[str, str] = {}
         # A method of two APIs belongs to the last one, as in BFCL.
         self._owners: dict[str, str] = {}
+        config = initial_config(task)
         for api in task["involved_classes"]:
             name = re.sub(r"\W", "_", f"{owner}_{task['id']}_{api}_instance")
-            self.instances[api] = package.new_api(api, task["initial_config"], long_context)
+            self.instances[api] = package.new_api(api, config, long_context)
             self._names[name] = api
             self._owners |= {doc["name"]: name for doc in package.docs_of(api)}
 

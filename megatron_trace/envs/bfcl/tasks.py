@@ -1,5 +1,6 @@
 """BFCL's tasks: read from the package's data, and checked."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ SINGLE_TURN = (
 )  # fmt: skip
 CATEGORIES = (*MULTI_TURN, *SINGLE_TURN)
 
-KEPT = ("id", "question", "function", "initial_config", "involved_classes", "missed_function")
-"""What is kept of BFCL's entries. Of `path`, which tells the answer, nothing reads."""
+KEPT = ("id", "question", "involved_classes", "missed_function")
+"""What is kept of BFCL's entries as it is."""
+
+AS_TEXT = ("function", "initial_config")
+"""What is kept as JSON text. The policy sees the order of keys, which shards and snapshots sort."""
 
 
 def read_category(category: str) -> list[dict[str, Any]]:
@@ -27,9 +31,7 @@ def read_category(category: str) -> list[dict[str, Any]]:
         NotInstalled: the package is missing.
     """
     entries = package.read_lines(f"BFCL_v4_{category}.json")
-    tasks = [{key: entry[key] for key in KEPT if key in entry} for entry in entries]
-    for task in tasks:
-        task["category"] = category
+    tasks = [_task(entry, category) for entry in entries]
     if "relevance" not in category:
         answers = package.read_lines(f"possible_answer/BFCL_v4_{category}.json")
         for task, answer in zip(tasks, answers, strict=True):
@@ -38,17 +40,35 @@ def read_category(category: str) -> list[dict[str, Any]]:
     return tasks
 
 
+def _task(entry: Mapping[str, Any], category: str) -> dict[str, Any]:
+    texts = {key: json.dumps(entry[key], ensure_ascii=False) for key in AS_TEXT if key in entry}
+    return {"category": category, **{key: entry[key] for key in KEPT if key in entry}, **texts}
+
+
 def is_multi_turn(task: Mapping[str, Any]) -> bool:
     """Whether a task's category is a multi-turn one."""
     return task["category"] in MULTI_TURN
 
 
 def docs_at_first(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Docs of the functions that the prompt tells of: all but those that are added later."""
+    """Docs of the functions that the prompt tells of: all but those that are added later.
+
+    Raises:
+        ValueError: `function` is no JSON list.
+    """
     if not is_multi_turn(task):
-        return task["function"]
+        return _parsed(task, "function", list)
     later = {name for names in task.get("missed_function", {}).values() for name in names}
     return [doc for doc in _all_docs(task) if doc["name"] not in later]
+
+
+def initial_config(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name of an API -> the state in which it begins.
+
+    Raises:
+        ValueError: `initial_config` is no JSON object.
+    """
+    return _parsed(task, "initial_config", dict)
 
 
 def added_docs(task: Mapping[str, Any], turn: int) -> list[Mapping[str, Any]]:
@@ -75,8 +95,6 @@ def check_shape(task: Mapping[str, Any]) -> None:
         _check_list(task, "ground_truth")
     if is_multi_turn(task):
         _check_multi_turn(task)
-    elif not isinstance(task.get("function"), list):
-        raise ValueError("function must be a list of the functions' docs")
     tools_of(docs_at_first(task))
 
 
@@ -87,8 +105,7 @@ def _check_multi_turn(task: Mapping[str, Any]) -> None:
         raise ValueError(
             f"involved_classes must be of {', '.join(known)}, and {unknown[0]!r} is not"
         )
-    if not isinstance(task.get("initial_config"), Mapping):
-        raise ValueError("has no initial_config, the state in which the APIs begin")
+    initial_config(task)
     turns, answered = len(task["question"]), len(task["ground_truth"])
     if turns != answered:
         raise ValueError(f"has {turns} turns of the user, and ground_truth has {answered}")
@@ -101,6 +118,18 @@ def _check_list(task: Mapping[str, Any], key: str) -> None:
     value = task.get(key)
     if not isinstance(value, list) or not value:
         raise ValueError(f"{key} must be a list, not empty" if key in task else f"has no {key}")
+
+
+def _parsed(task: Mapping[str, Any], key: str, kind: type) -> Any:
+    text = task.get(key)
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        word = "list" if kind is list else "object"
+        raise ValueError(f"{key} must be the text of a JSON {word}, not {repr(text)[:80]}")
+    return value
 
 
 def _all_docs(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -39,7 +39,9 @@ class FunctionCalling(ChatEnvironment):
             "the reward of several turns is the share of them that are right, from the first on",
         )
         result_chars: int = setting(
-            20_000, "a call's result is cut to this many characters", at_least=1
+            40_000,
+            "a call's result is cut to this many characters; no result of the data has more",
+            at_least=1,
         )
 
     def __init__(self, options: Options, max_turns: int, shared: Any = None) -> None:
