@@ -78,11 +78,11 @@ def docs_of(api: str) -> Sequence[Mapping[str, Any]]:
 
 
 def new_api(api: str, config: Mapping[str, Any], long_context: bool) -> Any:
-    """A new instance of an API in the state that `config` describes, of which it owns a copy."""
+    """A new instance of an API, in the state that `config` describes, which it may change."""
     constants = _constants("executable_backend_config")
     instance = getattr(importlib.import_module(constants.CLASS_FILE_PATH_MAPPING[api]), api)()
     if api not in constants.STATELESS_CLASSES:
-        instance._load_scenario(deepcopy(config.get(api, {})), long_context=long_context)
+        instance._load_scenario(config.get(api, {}), long_context=long_context)
     # What a long context adds are objects of the module, which calls would change for all.
     return deepcopy(instance) if long_context else instance
 

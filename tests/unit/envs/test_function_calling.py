@@ -153,6 +153,16 @@ def test_names_with_dots_are_called_with_underscores() -> None:
     assert not any("." in name for name in names)
 
 
+def test_later_steps_do_not_change_a_snapshot() -> None:
+    episode = begun(some("multi_turn_base", 1)[0])
+    episode.step(call("ls"))
+    snapshot = episode.snapshot()
+    text = json.dumps(snapshot)
+    for reply in (call("pwd"), DONE, call("pwd")):
+        episode.step(reply)
+    assert json.dumps(snapshot) == text
+
+
 def test_arguments_of_a_reply_are_not_changed() -> None:
     episode = begun(some("multi_turn_base", 120)[1])
     reply = call("place_order", tags=["a"])

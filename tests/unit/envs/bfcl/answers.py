@@ -1,13 +1,12 @@
 """Answers to BFCL's tasks: its ground truth, and what may go wrong in one, as replies."""
 
-import ast
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
-from megatron_trace.envs.bfcl import package
 from megatron_trace.envs.bfcl.tasks import read_category
+from megatron_trace.envs.bfcl.truth import truth_calls
 from megatron_trace.envs.builtin.function_calling import FunctionCalling
 from megatron_trace.models.messages import Reply, ToolCall
 
@@ -25,22 +24,10 @@ def some(category: str, every: int) -> list[dict[str, Any]]:
 
 def truth(task: dict[str, Any], together: bool = True) -> Turns:
     """The ground truth, each turn in one step or each call in one."""
-    turns = [[_call(text, task) for text in turn] for turn in task["ground_truth"]]
+    turns = [[{call.name: call.arguments} for call in calls] for calls in truth_calls(task)]
     if together:
         return [[calls] if calls else [] for calls in turns]
     return [[[call] for call in calls] for calls in turns]
-
-
-def _call(text: str, task: dict[str, Any]) -> Call:
-    node = ast.parse(text, mode="eval").body
-    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    docs = [doc for api in task["involved_classes"] for doc in package.docs_of(api)]
-    (doc,) = [doc for doc in docs if doc["name"] == node.func.id]
-    values = {
-        name: ast.literal_eval(value)
-        for name, value in zip(doc["parameters"]["properties"], node.args, strict=False)
-    }
-    return {node.func.id: values | {str(w.arg): ast.literal_eval(w.value) for w in node.keywords}}
 
 
 def possible(task: dict[str, Any]) -> list[Call]:

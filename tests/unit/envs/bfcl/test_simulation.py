@@ -1,5 +1,6 @@
 """The simulated APIs: an episode's own, and nothing that the policy writes is evaluated."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_a_long_context_does_not_share_what_it_adds() -> None:
     for card in one.credit_card_list.values():
         card["balance"] = -1
     assert all(card["balance"] != -1 for card in other.credit_card_list.values())
+
+
+def test_calls_of_two_episodes_never_run_at_the_same_time() -> None:
+    running: list[int] = []
+
+    def add(**_: Any) -> str:
+        running.append(1)
+        time.sleep(0.02)
+        seen = len(running)
+        running.pop()
+        return str(seen)
+
+    simulations = [Simulation(FILES, "policy") for _ in range(4)]
+    for simulation in simulations:
+        simulation.instances["MathAPI"].add = add
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda one: one.call("add(a=1,b=2)"), simulations)) == {"1"}
 
 
 def test_many_threads_see_what_one_alone_sees() -> None:
