@@ -4,8 +4,13 @@ import re
 import pytest
 
 NODES = {
-    "qwen3_0_6b": 1, "qwen3_8b": 1, "qwen3_14b": 2, "qwen3_14b_search": 2, "qwen3_30b_a3b": 3
-}  # fmt: skip
+    "qwen3_0_6b": 1,
+    "qwen3_8b": 1,
+    "qwen3_14b": 2,
+    "qwen3_14b_bfcl": 2,
+    "qwen3_14b_search": 2,
+    "qwen3_30b_a3b": 3,
+}
 
 
 @pytest.fixture
