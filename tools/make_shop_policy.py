@@ -86,7 +86,8 @@ def demonstration(
         result = episode.step(renderer.reply(ids, sampled))
         following: list[int] = []
         if not result.done:
-            following = renderer.next_ids(ids, sampled, list(result.observation)) or []
+            assert not isinstance(result.observation, str), "a shop answers with messages"
+            following = renderer.next_ids(ids, sampled, result.observation) or []
         ids = ids + sampled + following
         learn += [True] * len(sampled) + [False] * len(following)
     return ids, learn
