@@ -15,7 +15,7 @@ TRUTH = f"{package.POLICY}_ground_truth"
 
 
 def turns_right(task: Mapping[str, Any], answers: Answers) -> int:
-    """The number of the user's turns, from the first one on, that BFCL's multi-turn checker accepts.
+    """The number of the user's turns, from the first one on, that BFCL's checker accepts.
 
     The checker makes the calls of policy and ground truth side by side. After every turn the state
     of the APIs must be the same, and what the ground truth's calls returned must be among what the
