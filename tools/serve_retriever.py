@@ -43,7 +43,7 @@ class Index(Protocol):
         """All of them, by number."""
         ...
 
-    def hits(self, query: str, top_k: int) -> list[tuple[int, float]]:
+    def hits(self, query: str, top_k: int, /) -> Sequence[tuple[int, float]]:
         """Number and score of at most `top_k` passages, best first."""
         ...
 

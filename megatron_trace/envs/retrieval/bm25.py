@@ -14,7 +14,7 @@ from megatron_trace.files.problems import BadData, refuse
 from megatron_trace.files.rows import read_rows
 
 REMEMBERED = 65_536
-"""Searches whose passages are kept in memory."""
+"""Searches whose hits are kept in memory."""
 
 
 class SearchIndex:
@@ -35,8 +35,9 @@ class SearchIndex:
         """
         self.passages = passages
         self._bm25, self._with_title = bm25, with_title
-        # Rollouts of the same task ask the same questions, again in every step.
-        self.search = lru_cache(maxsize=REMEMBERED)(self._search)
+        # Rollouts of the same task ask the same questions, again in every step. Numbers are kept, not
+        # texts: those of a mapped index would fill the memory that it saves.
+        self.hits = lru_cache(maxsize=REMEMBERED)(self._hits)
 
     @classmethod
     def of_passages(cls, passages: Sequence[Passage]) -> "SearchIndex":
@@ -87,11 +88,11 @@ class SearchIndex:
         """
         return cls(*open_index(Path(folder)))
 
-    def _search(self, query: str, top_k: int) -> tuple[Passage, ...]:
+    def search(self, query: str, top_k: int) -> tuple[Passage, ...]:
         """At most `top_k` passages, best first. A hit has the title or at least a word of `query`."""
         return tuple(self.passages[number] for number, _ in self.hits(query, top_k))
 
-    def hits(self, query: str, top_k: int) -> list[tuple[int, float]]:
+    def _hits(self, query: str, top_k: int) -> tuple[tuple[int, float], ...]:
         """Number and score of the passages that `search` finds.
 
         A passage whose title is the query has at least the score of the best.
@@ -99,7 +100,7 @@ class SearchIndex:
         # BM25 alone may rank a document that repeats a name above the document with that title.
         titled = list(self._with_title(normalize_answer(query))[:top_k])
         if len(titled) == top_k:
-            return [(number, 0.0) for number in titled]
+            return tuple((number, 0.0) for number in titled)
         tokens = bm25s.tokenize([query], stopwords=None, return_ids=False, show_progress=False)
         k = min(top_k, len(self.passages))
         found, scores = self._bm25.retrieve(tokens, k=k, show_progress=False)
@@ -110,4 +111,4 @@ class SearchIndex:
         ]
         best = max((score for _, score in ranked), default=0.0)
         others = [hit for hit in ranked if hit[0] not in titled]
-        return [*((number, best) for number in titled), *others][:top_k]
+        return (*((number, best) for number in titled), *others)[:top_k]
