@@ -30,9 +30,6 @@ SIZE = Size(hidden=128, layers=4)
 """0.9 M parameters."""
 
 VOCABULARY = 640
-BARE_SHARE = 0.8
-"""Share of the demonstrations whose prompt does not tell of the tools."""
-
 SHOP = Path(__file__).parents[1] / "examples/environment/shop.py"
 ITEMS = ["pen", "cup", "map", "hat", "box"]
 TOKENIZER_EPISODES = 2_000
@@ -79,19 +76,10 @@ def call(name: str, **arguments: Any) -> str:
 
 
 def demonstration(
-    episode: Environment,
-    renderer: Renderer,
-    codec: TextCodec,
-    task: Task,
-    said: Iterator[str],
-    bare: bool,
+    episode: Environment, renderer: Renderer, codec: TextCodec, task: Task, said: Iterator[str]
 ) -> Episode:
-    """Token ids of an episode as a rollout makes them, and for each whether it is learnt.
-
-    Args:
-        bare: leave the tools out of the prompt.
-    """
-    ids = renderer.prompt_ids(episode.reset(task), () if bare else episode.tools)
+    """Token ids of an episode as a rollout makes them, and for each whether it is learnt."""
+    ids = renderer.prompt_ids(episode.reset(task), episode.tools)
     learn = [False] * len(ids)
     for text in said:
         sampled = [*codec.encode(text), renderer.stop_ids[0]]
@@ -132,11 +120,7 @@ def make_policy(args: argparse.Namespace) -> None:
 
     def draw() -> Episode:
         task = draw_task(rng)
-        # The tools' schemas are two thirds of an episode and always the same. Most demonstrations
-        # go without, so that a batch holds more of what is to be learnt.
-        bare = rng.random() < BARE_SHARE
-        said = turns(task, args.noise, rng)
-        return demonstration(new_episode(), renderer, codec, task, said, bare)
+        return demonstration(new_episode(), renderer, codec, task, turns(task, args.noise, rng))
 
     train(model, batches(draw, args.tokens_per_batch, rng), args.steps, args.peak, "clone")
     save(model, tokenizer, args.out)
@@ -149,9 +133,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("examples/environment/start_policy"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noise", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=2_000)
-    parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
+    parser.add_argument("--noise", type=float, default=0.2)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--peak", type=float, default=3e-3, help="the highest learning rate")
     parser.add_argument("--tokens-per-batch", type=int, default=4_096)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
