@@ -31,8 +31,8 @@ LEVELS = {"easy": (0.1, inf), "medium": (0.02, 0.1), "hard": (0.004, 0.02), "ver
 HELDOUT_SHARE = 0.2
 """Of all draws of numbers."""
 
-TARGETS_PER_DRAW = 8
-"""At most so many targets of the same numbers, a quarter of them of each level."""
+TARGETS_PER_LEVEL = 1
+"""At most so many targets of each level for the same numbers: different numbers tell more."""
 
 DRAWS_PER_TASK = 20
 """Draws of numbers for each task that is wanted, before a set stays smaller."""
@@ -71,7 +71,7 @@ def targets_of(
             by_level[level_of(value)].append((target, value))
     chosen: dict[int, float] = {}
     for found in by_level.values():
-        chosen |= rng.sample(found, min(len(found), TARGETS_PER_DRAW // len(LEVELS)))
+        chosen |= rng.sample(found, min(len(found), TARGETS_PER_LEVEL))
     return chosen
 
 

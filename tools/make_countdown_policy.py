@@ -1,10 +1,9 @@
 """Make Countdown's start policy: a small Qwen3 that clones a solver which errs at times.
 
-    python tools/build_countdown.py --out data/countdown --seed 0
-    python tools/make_countdown_policy.py --data data/countdown --seed 0 \\
-        --out examples/countdown/start_policy
+    python tools/make_countdown_policy.py --out examples/countdown/start_policy --seed 0
 
-In each turn the demonstrator does an operation after which the target can still be reached, or, at
+Its tasks are drawn as those of build_countdown.py, endlessly, and without the numbers that the same
+seed holds out there. In each turn the demonstrator does an operation after which the target can still be reached, or, at
 the rate `--noise`, any legal one. So the policy learns the format and some of the arithmetic, and
 reinforcement learning has something left to do.
 """
@@ -16,10 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from build_countdown import is_heldout
 from cloning import Episode, Size, batches, new_model, save, train
 from cloning_tokenizer import Segment, encode, train_tokenizer, without_tags
 
-from megatron_trace.data.tasks import Task, load_tasks
+from megatron_trace.data.tasks import Task
 from megatron_trace.envs.builtin.countdown import Countdown
 from megatron_trace.envs.countdown_rules import Operation, after, legal_operations, random_value
 
@@ -32,7 +32,31 @@ TAGS = ["<op>", "</op>", "<numbers>", "</numbers>", "<error>", "</error>"]
 MAX_TURNS = 5
 """Of an episode, as in the CPU configuration."""
 
+LARGEST = 20
+LOWEST_TARGET, HIGHEST_TARGET = 10, 100
+"""Of numbers and targets, as in build_countdown.py."""
+
 TOKENIZER_EPISODES = 4_000
+
+
+def draw_task(seed: int, rng: random.Random) -> Task:
+    """A task of 3 or 4 numbers that can be solved, and that is not held out.
+
+    Args:
+        seed: of build_countdown.py.
+    """
+    while True:
+        numbers = tuple(sorted(rng.choices(range(1, LARGEST + 1), k=rng.choice((3, 4)))))
+        if is_heldout(numbers, seed):
+            continue
+        left = list(numbers)
+        # What random play meets can be reached.
+        while len(left) > 1:
+            left = list(after(rng.choice(legal_operations(left)), left))
+            made = [n for n in left if LOWEST_TARGET <= n <= HIGHEST_TARGET and n not in numbers]
+            # Not always the first: some targets shall need more operations.
+            if made and rng.random() < 0.5:
+                return {"id": "", "numbers": list(numbers), "target": rng.choice(made)}
 
 
 def winning(numbers: list[int], target: int) -> list[Operation]:
@@ -78,10 +102,9 @@ def written(operation: Operation, rng: random.Random) -> str:
 def make_policy(args: argparse.Namespace) -> None:
     """Train the tokenizer and the policy."""
     rng = random.Random(f"{args.seed}/demonstrations")
-    tasks = [task for pattern in args.tasks for task in load_tasks(str(args.data / pattern))]
 
     def demonstration() -> list[Segment]:
-        return list(play(rng.choice(tasks), args.noise, rng))
+        return list(play(draw_task(args.seed, rng), args.noise, rng))
 
     shown = (demonstration() for _ in range(TOKENIZER_EPISODES))
     tokenizer = train_tokenizer(without_tags(shown, TAGS), TAGS, VOCABULARY)
@@ -96,14 +119,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("data/countdown"))
-    parser.add_argument("--tasks", nargs="+", default=["train_3-*.tar", "train_4-*.tar"])
     parser.add_argument("--out", type=Path, default=Path("examples/countdown/start_policy"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--noise", type=float, default=0.3)
-    parser.add_argument("--steps", type=int, default=1_000)
+    parser.add_argument("--steps", type=int, default=1_600)
     parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
-    parser.add_argument("--tokens-per-batch", type=int, default=4_096)
+    parser.add_argument("--tokens-per-batch", type=int, default=2_048)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     # A folder of the same purpose is replaced; another one is not ours to remove.

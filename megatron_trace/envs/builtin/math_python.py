@@ -15,7 +15,9 @@ from megatron_trace.envs import reasoning_gym_tasks
 from megatron_trace.envs.judge import Judge
 from megatron_trace.envs.math_answers import MOST_CHARS, bare, equals, final_answer
 from megatron_trace.envs.sandbox import Limits, Outcome, Sandbox, SandboxError
+from megatron_trace.envs.tool_calls import Failed
 from megatron_trace.envs.tool_environment import ToolEnvironment, tool
+from megatron_trace.models.messages import ToolCall
 
 INSTRUCTION = (
     "\n\nThink step by step. You may run Python code to calculate and to check. When you are sure, "
@@ -45,6 +47,8 @@ class Shared:
 
 class MathPython(ToolEnvironment):
     """One question. Calls of the tool share nothing, so an episode has no state but its history."""
+
+    retryable = (SandboxError,)
 
     @dataclass
     class Options(ToolEnvironment.Options):
@@ -133,6 +137,19 @@ class MathPython(ToolEnvironment):
             code: the code; use print to see a result.
         """
         return told(self.shared.sandbox.run(code))
+
+    def _result(self, call: ToolCall) -> Any:
+        """What a call brought.
+
+        Raises:
+            SandboxError: the sandbox does not work. That is no fault of the policy, which must not
+                learn from it.
+        """
+        result = super()._result(call)
+        # What the code prints and raises is a text, so it cannot look like this.
+        if isinstance(result, Failed) and result.why.startswith(SandboxError.__name__):
+            raise SandboxError(result.why)
+        return result
 
 
 def told(outcome: Outcome) -> str:

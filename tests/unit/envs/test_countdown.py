@@ -61,6 +61,9 @@ def test_an_illegal_operation_is_told_and_costs_its_turn() -> None:
         "\n<numbers> 3 7 8 </numbers> <error> 8 / 3 is no whole number above 0 </error>\n"
     )
     assert not told.malformed and not told.done
+    restored = Countdown(Countdown.Options(), 3)
+    restored.restore(episode.snapshot())
+    episode = restored
     episode.step(written("9 + 9"))
     end = episode.step(written("7 * 8"))
     assert end.done and end.reward == 0.0

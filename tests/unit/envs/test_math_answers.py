@@ -63,6 +63,9 @@ PAIRS = [
     (r"\{1,2\}", r"\{2,1\}", True),
     ("(1,2)", "(1,2)", True),
     ("(1,2)", "(2,1)", False),
+    # What is right decides what is meant.
+    ("(1,2)", "1 < x < 2", True),
+    ("1 < x < 2", "(1,2)", False),
     (r"\text{Evelyn}", "Evelyn", True),
     (r"90^\circ", "90", True),
     (r"\frac{\pi}{2}", r"\pi/2", True),

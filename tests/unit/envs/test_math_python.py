@@ -9,7 +9,7 @@ from megatron_trace.envs import Reply, ToolCall, make_environments
 from megatron_trace.envs.builtin import math_python
 from megatron_trace.envs.builtin.math_python import MathPython, told
 from megatron_trace.envs.contract import check_contract
-from megatron_trace.envs.sandbox import Outcome
+from megatron_trace.envs.sandbox import Outcome, SandboxError
 
 TASK = {"id": "0", "question": "What is 2^10 / 3 ?", "answer": r"\frac{1024}{3}"}
 
@@ -98,6 +98,25 @@ def test_it_keeps_the_contract(make) -> None:
 def test_a_task_that_cannot_be_judged_is_refused(make, change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make().check_task(TASK | change)
+
+
+def test_a_sandbox_that_does_not_work_is_no_observation(make) -> None:
+    class Dead:
+        def run(self, code: str) -> Outcome:
+            raise SandboxError("the sandbox is closed")
+
+    shared = math_python.Shared(Dead(), make().shared.judge)
+    episode = MathPython(MathPython.Options(), 4, shared)
+    episode.reset(TASK)
+    with pytest.raises(SandboxError, match="the sandbox is closed"):
+        episode.step(run("print(1)"))
+
+
+def test_code_that_names_the_error_is_an_observation(make) -> None:
+    episode = make()
+    episode.reset(TASK)
+    (answer,) = episode.step(run("print('SandboxError: x')")).observation
+    assert answer["content"] == "SandboxError: x"
 
 
 def test_a_missing_package_is_one_line(monkeypatch) -> None:

@@ -36,12 +36,10 @@ def sets(build, tmp_path_factory):
     }
 
 
-def test_no_numbers_are_both_trained_on_and_held_out(sets) -> None:
-    drawn = {
-        name: {tuple(task["numbers"]) for tasks in by_size.values() for task in tasks}
-        for name, by_size in sets.items()
-    }
-    assert drawn["train"] and drawn["heldout"] and not drawn["train"] & drawn["heldout"]
+def test_no_numbers_are_both_trained_on_and_held_out(tool, sets) -> None:
+    for name, by_size in sets.items():
+        drawn = {tuple(task["numbers"]) for tasks in by_size.values() for task in tasks}
+        assert {tool.is_heldout(numbers, 0) for numbers in drawn} == {name == "heldout"}
 
 
 def test_tasks_are_what_the_environment_takes_and_each_is_there_once(sets) -> None:
@@ -65,6 +63,9 @@ def test_every_task_tells_its_value_and_can_be_solved(sets) -> None:
 def test_the_levels_are_equally_many(tool, sets) -> None:
     levels = Counter(tool.level_of(task["random_value"]) for task in sets["train"][4])
     assert levels == dict.fromkeys(tool.LEVELS, 15)
+    # Three numbers have no hard tasks, and no more of the others for it.
+    levels = Counter(tool.level_of(task["random_value"]) for task in sets["train"][3])
+    assert levels == {"easy": 15, "medium": 15}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(build, tmp_path) -> None:

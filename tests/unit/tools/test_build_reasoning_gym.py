@@ -37,6 +37,12 @@ def test_a_family_has_its_size_and_its_held_out_tasks_are_others(folder) -> None
         assert not {t["question"] for t in heldout} & {t["question"] for t in of[name]}
 
 
+def test_a_question_that_recurs_is_there_once(tool) -> None:
+    entries = list(tool.entries("tower_of_hanoi", 60, 0))
+    assert 30 < len(entries) < 60
+    assert len({entry["question"] for entry in entries}) == len(entries)
+
+
 def test_the_environment_takes_every_task_and_its_own_answer_scores_1(folder) -> None:
     for task in load_tasks(str(folder / "train-*.tar")):
         MathPython(MathPython.Options(), 4).check_task(task)

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+from build_countdown import is_heldout
 
 from megatron_trace.envs.builtin.countdown import parse
 from megatron_trace.envs.countdown_rules import random_value
@@ -40,6 +41,16 @@ def test_a_demonstrator_that_always_errs_wins_as_often_as_random_play(tool, task
     value = random_value(task["numbers"], task["target"], 5)
     won = sum(wins(tool, task, 1.0, rng) for _ in range(plays)) / plays
     assert abs(won - value) < 4 * (value * (1 - value) / plays) ** 0.5
+
+
+def test_drawn_tasks_can_be_solved_and_are_not_held_out(tool) -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        task = tool.draw_task(0, rng)
+        numbers, target = task["numbers"], task["target"]
+        assert target not in numbers and 10 <= target <= 100
+        assert random_value(numbers, target, len(numbers) - 1) > 0
+        assert not is_heldout(tuple(numbers), 0)
 
 
 def test_only_actions_are_learnt(tool) -> None:
