@@ -3,9 +3,9 @@
     python tools/make_countdown_policy.py --out examples/countdown/start_policy --seed 0
 
 Its tasks are drawn as those of build_countdown.py, endlessly, and without the numbers that the same
-seed holds out there. In each turn the demonstrator does an operation after which the target can still be reached, or, at
-the rate `--noise`, any legal one. So the policy learns the format and some of the arithmetic, and
-reinforcement learning has something left to do.
+seed holds out there. In each turn the demonstrator does an operation after which the target can
+still be reached, or, at the rate `--noise`, any legal one. So the policy learns the format and some
+of the arithmetic, and reinforcement learning has something left to do.
 """
 
 import argparse
