@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from megatron_trace.envs.environment import StepResult
+from megatron_trace.envs import Environment, StepResult
 from tests.system.program import finish
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -25,11 +25,10 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers canno
 STOP = ("</search>", "</answer>")
 
 
-class LetterEnvironment:
+class LetterEnvironment(Environment):
     """Every turn but the last brings the number of turns; tasks are told apart by their letter."""
 
     stop = STOP
-    retryable = ()
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
