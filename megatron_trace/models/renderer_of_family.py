@@ -37,6 +37,12 @@ class FamilyRenderer:
 
         try:
             default = config_from_name(name)
+        except ValueError:
+            some = ", ".join(FAMILIES)
+            raise ValueError(
+                f"no such family; set auto, template, {some}, or another of the package renderers"
+            ) from None
+        try:
             # Thoughts stay in the history, as everything that was sampled does.
             config = type(default)(thinking_retention="all")
             self._renderer = create_renderer(

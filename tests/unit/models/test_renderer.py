@@ -45,7 +45,7 @@ def test_auto_takes_the_family_that_writes_what_the_template_writes() -> None:
 @pytest.mark.parametrize(
     ("family", "options", "name", "message"),
     [
-        ("qwen3", {}, "qwen4", "qwen4"),
+        ("qwen3", {}, "qwen4", "no such family; set auto, template, qwen3, llama-3"),
         ("qwen2", {}, "qwen3", "<tool_call>"),
         ("qwen3", {"deep": True}, "qwen3", "deep"),
     ],
