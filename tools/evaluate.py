@@ -43,6 +43,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ALL = "all"
 
+WIDTH = 110
+"""Characters of the table, in a narrower terminal too."""
+
 
 def scores(items: Sequence[Item], rollouts: int) -> dict[str, Any]:
     """What the items of one benchmark came to.
@@ -99,7 +102,9 @@ def table_of(found: dict[str, dict[str, Any]]) -> Table:
     """A row for each benchmark."""
     names = list(dict.fromkeys(name for one in found.values() for name in one))
     shown = [name for name in names if name not in ("low", "high")]
-    table = Table("benchmark", *(_title(name) for name in shown))
+    table = Table(box=None, pad_edge=False)
+    for title in ("benchmark", *(_title(name) for name in shown)):
+        table.add_column(title, no_wrap=True)
     for benchmark, one in found.items():
         table.add_row(benchmark, *(_cell(name, one) for name in shown))
     return table
@@ -170,7 +175,8 @@ def run(config: Config, rollouts: int, out: Path) -> None:
     if len(found) > 1:
         found[ALL] = scores(items, rollouts)
     write_text(out / "scores.json", json.dumps(found, indent=1) + "\n")
-    console.print(table_of(found))
+    # A file or a pipe has no width, for which rich takes 80 characters and cuts numbers.
+    Console(width=max(console.width, WIDTH)).print(table_of(found))
     console.print(f"{out / 'items.jsonl'}\n{out / 'scores.json'}")
 
 
