@@ -32,7 +32,7 @@ HELDOUT_SHARE = 0.2
 """Of all draws of numbers."""
 
 TARGETS_PER_LEVEL = 1
-"""At most so many targets of each level for the same numbers: different numbers tell more."""
+"""At most this number of targets of each level for the same numbers: different numbers tell more."""
 
 DRAWS_PER_TASK = 20
 """Draws of numbers for each task that is wanted, before a set stays smaller."""

@@ -3,8 +3,10 @@
 Used by make_start_policy.py and make_countdown_policy.py.
 """
 
+import argparse
 import json
 import math
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +42,33 @@ class Size:
 
     hidden: int
     layers: int
+
+
+def arguments(
+    description: str | None, out: Path, noise: float, steps: int, peak: float, tokens: int
+) -> argparse.Namespace:
+    """The command line of a tool that makes a start policy; the arguments are its defaults.
+
+    Args:
+        description: the tool's docstring.
+        peak: the highest learning rate.
+        tokens: of a batch.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=float, default=noise)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--peak", type=float, default=peak, help="the highest learning rate")
+    parser.add_argument("--tokens-per-batch", type=int, default=tokens)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    # A folder of the same purpose is replaced; another one is not ours to remove.
+    if os.path.lexists(args.out) and not (args.out / "config.json").exists():
+        parser.error(f"--out {args.out} exists and holds no model; it is not replaced")
+    return args
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, size: Size, seed: int) -> Qwen3ForCausalLM:

@@ -24,16 +24,23 @@ CHAT_TEMPLATE = (
 QWEN3_TAGS = [
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
 ]  # fmt: skip
-QWEN3_TEMPLATE = CHAT_TEMPLATE.replace(
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n",
-    "{% if message['role'] == 'tool' %}"
-    "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}<|im_start|>user{% endif %}"
-    "{{ '\n' }}<tool_response>\n{{ message['content'] }}\n</tool_response>"
-    "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
-    "{% else %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}",
-)
-"""Tools' answers as Qwen3 writes them. How it tells of tools, the package renderers knows."""
+
+
+def with_tool_answers(template: str) -> str:
+    """A template as CHAT_TEMPLATE that writes tools' answers as Qwen3 does.
+
+    How Qwen3 tells of tools, the package renderers knows.
+    """
+    message = "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    return template.replace(
+        message,
+        "{% if message['role'] == 'tool' %}"
+        "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}"
+        "<|im_start|>user{% endif %}"
+        "{{ '\n' }}<tool_response>\n{{ message['content'] }}\n</tool_response>"
+        "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
+        f"{{% else %}}{message}{{% endif %}}",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def train_chat_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTok
     """A tokenizer with Qwen3's tokens for thoughts and tools; see `train_tokenizer`."""
     tag = re.compile("|".join(map(re.escape, QWEN3_TAGS)))
     plain = (tag.sub("", text) for text in texts)
-    return train_tokenizer(plain, QWEN3_TAGS, vocabulary, QWEN3_TEMPLATE)
+    return train_tokenizer(plain, QWEN3_TAGS, vocabulary, with_tool_answers(CHAT_TEMPLATE))
 
 
 def train_tokenizer(

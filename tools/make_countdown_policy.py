@@ -9,14 +9,13 @@ of the arithmetic, and reinforcement learning has something left to do.
 """
 
 import argparse
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from build_countdown import is_heldout
-from cloning import Episode, Size, batches, new_model, save, train
+from cloning import Episode, Size, arguments, batches, new_model, save, train
 from cloning_tokenizer import Segment, encode, train_tokenizer, without_tags
 
 from megatron_trace.data.tasks import Task
@@ -114,26 +113,14 @@ def make_policy(args: argparse.Namespace) -> None:
     save(model, tokenizer, args.out)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("examples/countdown/start_policy"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noise", type=float, default=0.3)
-    parser.add_argument("--steps", type=int, default=1_600)
-    parser.add_argument("--peak", type=float, default=2e-3, help="the highest learning rate")
-    parser.add_argument("--tokens-per-batch", type=int, default=2_048)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    # A folder of the same purpose is replaced; another one is not ours to remove.
-    if os.path.lexists(args.out) and not (args.out / "config.json").exists():
-        parser.error(f"--out {args.out} exists and holds no model; it is not replaced")
-    return args
-
-
 if __name__ == "__main__":
-    arguments = parse()
-    torch.set_num_threads(arguments.threads)
-    make_policy(arguments)
+    args = arguments(
+        __doc__,
+        Path("examples/countdown/start_policy"),
+        noise=0.3,
+        steps=1_600,
+        peak=2e-3,
+        tokens=2_048,
+    )
+    torch.set_num_threads(args.threads)
+    make_policy(args)

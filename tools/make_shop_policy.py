@@ -9,14 +9,13 @@ and reinforcement learning has something left to do.
 
 import argparse
 import json
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from cloning import Episode, Size, batches, new_model, save, train
+from cloning import Episode, Size, arguments, batches, new_model, save, train
 from cloning_tokenizer import train_chat_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -126,26 +125,14 @@ def make_policy(args: argparse.Namespace) -> None:
     save(model, tokenizer, args.out)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("examples/environment/start_policy"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noise", type=float, default=0.2)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--peak", type=float, default=3e-3, help="the highest learning rate")
-    parser.add_argument("--tokens-per-batch", type=int, default=4_096)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    # A folder of the same purpose is replaced; another one is not ours to remove.
-    if os.path.lexists(args.out) and not (args.out / "config.json").exists():
-        parser.error(f"--out {args.out} exists and holds no model; it is not replaced")
-    return args
-
-
 if __name__ == "__main__":
-    arguments = parse()
-    torch.set_num_threads(arguments.threads)
-    make_policy(arguments)
+    args = arguments(
+        __doc__,
+        Path("examples/environment/start_policy"),
+        noise=0.2,
+        steps=800,
+        peak=3e-3,
+        tokens=4_096,
+    )
+    torch.set_num_threads(args.threads)
+    make_policy(args)

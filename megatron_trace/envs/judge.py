@@ -19,7 +19,7 @@ WALL_S = 300.0
 """Seconds after which a judgement is given up, on a machine however busy."""
 
 CALLS = 2_000
-"""After so many judgements a process is replaced: sympy's caches grow."""
+"""After this number of judgements a process is replaced: sympy's caches grow."""
 
 
 class Judge:

@@ -13,7 +13,7 @@ MALFORMED_SHARE = 0.15
 
 
 def random_action(episode: Environment, task: Mapping[str, Any], rng: random.Random) -> Any:
-    """An action that goes on: calls of tools, or words of the task before a stop string."""
+    """An action for the next turn: calls of tools, or words of the task before a stop string."""
     words = words_of(task)
     if episode.chat:
         calls = [

@@ -130,7 +130,7 @@ class MathPython(ToolEnvironment):
 
     @tool
     def python(self, code: str) -> str:
-        """Run Python code and read what it prints. Every call starts anew: nothing of an earlier
+        """Run Python code and read what it prints. Every call has a fresh state: nothing of an earlier
         call is known. numpy and sympy can be imported. There is no network.
 
         Args:

@@ -128,7 +128,7 @@ class SearchServer:
                     content += chunk
                     if len(content) > MOST_BYTES:
                         raise RetrieverFailed(f"answers with more than {MOST_BYTES:,} bytes")
-                    # The library's limit begins anew with whatever arrives.
+                    # The library starts its limit again with whatever arrives.
                     if time.monotonic() > end:
                         raise RetrieverFailed(f"has not answered within {limit:g} s")
                 return response.status, bytes(content)

@@ -109,7 +109,7 @@ def _passage_of_hit(hit: Any) -> Passage:
     if not isinstance(text, str) or not isinstance(title, str):
         raise ValueError(f"a document is {_shown(document)}, which has no text and no contents")
     if not title.strip() and not text.strip():
-        raise ValueError("holds a document without a word")
+        raise ValueError("holds a document that has no word")
     # A lone surrogate is no text that a tokenizer takes.
     return Passage(_unicode(title), _unicode(text))
 

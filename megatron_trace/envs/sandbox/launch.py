@@ -117,7 +117,7 @@ def start(limits: Limits, isolation: Isolation) -> Server:
     ours.settimeout(START_S)
     try:
         ready = ours.recv(16)
-        cause = "" if ready else server.last_words() or "it ended without a word"
+        cause = "" if ready else server.last_words() or "it ended and wrote nothing"
     except OSError:
         cause = f"its interpreter has not started within {START_S:g} s"
     if cause:

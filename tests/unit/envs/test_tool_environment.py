@@ -1,4 +1,4 @@
-"""Tools as methods: whatever a call does, the policy is told, and the episode goes on."""
+"""Tools as methods: whatever a call does, the policy is told, and the episode continues."""
 
 import json
 import time

@@ -1,5 +1,6 @@
 """Small tokenizers of several families, for tests."""
 
+from cloning_tokenizer import QWEN3_TAGS, with_tool_answers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -12,24 +13,12 @@ CHATML = (
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
     "{% endif %}"
 )
-# What Qwen3 writes around a tool's answer; answers that follow each other share a message.
-QWEN3 = CHATML.replace(
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n",
-    "{% if message['role'] == 'tool' %}"
-    "{% if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}<|im_start|>user{% endif %}"
-    "{{ '\n' }}<tool_response>\n{{ message['content'] }}\n</tool_response>"
-    "{% if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}<|im_end|>\n{% endif %}"
-    "{% else %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}",
-)
+QWEN3 = with_tool_answers(CHATML)
 LLAMA3 = (
     "<|begin_of_text|>{% for message in messages %}<|start_header_id|>{{ message['role'] }}"
     "<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-QWEN3_TAGS = [
-    "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
-]  # fmt: skip
 FAMILIES = {
     "qwen2": (CHATML, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], []),
     "qwen3": (QWEN3, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], QWEN3_TAGS),

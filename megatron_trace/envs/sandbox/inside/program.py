@@ -32,7 +32,7 @@ def run(code: bytes) -> NoReturn:
 
 def _run(code: bytes) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # Python seeds it anew in every copy of a process. The same code must bring the same result.
+    # Python gives it a new seed in every copy of a process. The same code must bring the same result.
     random.seed(0)
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main

@@ -69,7 +69,7 @@ def test_nothing_found_is_an_answer_and_too_much_is_cut() -> None:
         (b'{"result": [["text"]]}', "a hit is 'text', which is no document"),
         (b'{"result": [[{"document": {"title": "T"}}]]}', "has no text and no contents"),
         (b'{"result": [[{"document": {"text": 7}}]]}', "has no text and no contents"),
-        (b'{"result": [[{"document": {"text": " "}}]]}', "holds a document without a word"),
+        (b'{"result": [[{"document": {"text": " "}}]]}', "holds a document that has no word"),
         ((500, b"oh"), "answers with status 500: 'oh'"),
         ((302, b""), "answers with status 302"),
     ],
