@@ -1,9 +1,9 @@
 """The system calls that a policy's code may make, as a seccomp filter. All others are refused.
 
-A list of what is allowed, not of what is dangerous: a later kernel's new call is refused without
-anybody having heard of it. What is missing, and why:
+A list of what is allowed, not of what is dangerous: a call that a later kernel adds is refused
+too. What is missing, and why:
 
-- `clone`, `clone3`, `fork`, `vfork`, `execve`: one process of one thread, for ever. So there are no
+- `clone`, `clone3`, `fork`, `vfork`, `execve`: there is one process of one thread. So there are no
   fork bombs and no children that outlive a call, and the limit of memory is the call's own.
 - `kill` and its kin, `ptrace`, `process_vm_*`, `pidfd_*`, `setpriority`, `sched_set*`: nothing that
   names another process. `prlimit64` may name none but the caller.
