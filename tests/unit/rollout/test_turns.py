@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_trace.envs import ToolEnvironment, tool
+from megatron_trace.envs import Reply, StepResult, ToolEnvironment, tool
 from megatron_trace.rollout.agent import Limits, sample_rollout
 from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.episode import CallRules, Episode
@@ -77,9 +77,16 @@ class Engine:
         return Generation(ids, [-0.5] * len(ids), [7] * len(ids), 0.5, False, 0)
 
 
-def talk(*says: list[int]) -> tuple[SampledRollout, Engine]:
+class Patient(Talk):
+    """Answers whatever it hears."""
+
+    def step(self, action: Reply) -> StepResult:
+        return StepResult("Go on.", done=False, reward=0.0, malformed=False)
+
+
+def talk(*says: list[int], kind: type[Talk] = Talk) -> tuple[SampledRollout, Engine]:
     turns = make_turns(CODEC, chat=True, stop=(), renderer="auto")
-    episode = Episode(lambda: Talk(Talk.Options(), 9), CallRules(), "task")
+    episode = Episode(lambda: kind(kind.Options(), 9), CallRules(), "task")
 
     async def play() -> tuple[SampledRollout, Engine]:
         prompt, state = await episode.begin({"id": "0"}, turns.prompt_ids, 1_000)
@@ -106,7 +113,9 @@ def test_a_chat_is_learned_from_the_very_tokens_that_were_sampled(noise: list[li
     assert rollout.turns[-1].terminal and rollout.turns[-1].reward == 1.0
 
 
-def test_a_thought_without_an_end_ends_the_rollout_as_malformed() -> None:
-    rollout, _ = talk([*CODEC.encode("<think>hm"), STOP_ID])
+@pytest.mark.parametrize("kind", [Talk, Patient])
+def test_a_thought_without_an_end_ends_the_rollout_as_malformed(kind: type[Talk]) -> None:
+    """Nothing can follow it, whatever the environment says."""
+    rollout, _ = talk([*CODEC.encode("<think>hm"), STOP_ID], kind=kind)
     (turn,) = rollout.turns
     assert turn.terminal and turn.malformed and turn.reward == 0
