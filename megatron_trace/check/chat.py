@@ -8,6 +8,7 @@ from megatron_trace.config import Config, SettingError
 from megatron_trace.envs import Environment
 from megatron_trace.models import chat
 from megatron_trace.models.chat import TextCodec
+from megatron_trace.models.thoughts import NoThoughts
 from megatron_trace.rollout.episode import described
 from megatron_trace.rollout.turns import Turns, make_turns
 
@@ -38,10 +39,13 @@ def load_turns(config: Config, codec: TextCodec, environment: Environment) -> Tu
     """How the environment's turns are written for this model.
 
     Raises:
-        SettingError: `environment.renderer` does not fit the model.
+        SettingError: `environment.renderer` does not fit the model, or its thoughts cannot be
+            stripped.
     """
-    renderer = config.environment.renderer
+    renderer, thoughts = config.environment.renderer, config.environment.thoughts
     try:
-        return make_turns(codec, environment.chat, environment.stop, renderer)
+        return make_turns(codec, environment.chat, environment.stop, renderer, thoughts)
+    except NoThoughts as error:
+        raise SettingError("environment.thoughts", thoughts.value, str(error)) from None
     except ValueError as error:
         raise SettingError("environment.renderer", renderer, str(error)) from None

@@ -12,6 +12,7 @@ from megatron_trace.config.choices import (
     Precision,
     Ratio,
     Recompute,
+    Thoughts,
     WeightBackend,
 )
 from megatron_trace.config.error import SettingError
@@ -73,6 +74,7 @@ __all__ = [
     "RunConfig",
     "SettingError",
     "StopConfig",
+    "Thoughts",
     "WeightBackend",
     "all_settings",
     "check_bounds",

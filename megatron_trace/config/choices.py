@@ -42,6 +42,13 @@ class Pack(Enum):
     rows = "rows"
 
 
+class Thoughts(Enum):
+    """What later prompts of a chat have of a turn's thought."""
+
+    keep = "keep"
+    strip = "strip"
+
+
 class Decay(Enum):
     """How the learning rates fall after warm-up."""
 

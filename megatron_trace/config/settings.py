@@ -9,6 +9,7 @@ from megatron_trace.config.choices import (
     FP8Recipe,
     Precision,
     Recompute,
+    Thoughts,
     WeightBackend,
 )
 from megatron_trace.config.learning import LearningConfig
@@ -197,10 +198,21 @@ class EnvironmentConfig:
         "(qwen3, llama-3, ...); template: the model's chat template; auto: the family that writes "
         "what the template writes, else the template",
     )
+    thoughts: Thoughts = setting(
+        Thoughts.keep,
+        "what later prompts of a chat have of a turn's thought (<think> … </think>): keep all of it "
+        "or strip it; stripped, a rollout is several sequences for the trainer",
+    )
     step_timeout_s: float | None = setting(
         600.0,
         "seconds that a step of the environment may take, or its reset; then the rollout fails; "
         "null: no limit",
+        above=0,
+    )
+    task_timeout_s: float | None = setting(
+        None,
+        "seconds that the reset and all steps of a rollout may take together, without sampling; then "
+        "the rollout fails; null: no limit",
         above=0,
     )
     calls: int = setting(

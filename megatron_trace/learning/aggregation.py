@@ -14,8 +14,8 @@ def row_weights(
 ) -> NDArray[np.float64]:
     """Weight of each learned token of every row in the loss of the update on rows `selected`.
 
-    The loss is Σ_t weight·loss_t. A row's learned tokens are those that one rollout sampled: a
-    sequence. With N such tokens in R sequences, the weight of a token in a sequence of n tokens is
+    The loss is Σ_t weight·loss_t. The learned tokens that one rollout sampled are a sequence; it may
+    have several rows. With N such tokens in R sequences, the weight of a token in a sequence of n tokens is
 
     - token: 1/N, the mean over tokens (DAPO, arXiv 2503.14476, eq. 8);
     - sequence: 1/(R·n), the mean over sequences of their token means (GRPO, arXiv 2402.03300, eq.
@@ -32,14 +32,17 @@ def row_weights(
     """
     # The weights divide by the counts of the whole update, before rows are dealt to ranks and
     # micro-batches. So gradients need only be summed, and do not depend on the layout.
-    lengths = np.zeros(len(rows))
+    learned = np.zeros(len(rows))
     for index in selected:
-        lengths[index] = 0 if rows[index].filtered else rows[index].learn.sum()
-    learns = lengths > 0
-    weights, sequences = np.zeros(len(rows)), learns.sum()
+        learned[index] = 0 if rows[index].filtered else rows[index].learn.sum()
+    learns = learned > 0
+    _, rollout = np.unique([row.rollout for row in rows], return_inverse=True)
+    of_rollout = np.bincount(rollout, learned)
+    lengths, sequences = of_rollout[rollout], (of_rollout > 0).sum()
+    weights = np.zeros(len(rows))
     match settings.aggregation:
         case Aggregation.token:
-            weights[learns] = 1.0 / max(lengths.sum(), 1.0)
+            weights[learns] = 1.0 / max(learned.sum(), 1.0)
         case Aggregation.sequence:
             weights[learns] = 1.0 / (sequences * lengths[learns])
         case Aggregation.dr_grpo:

@@ -6,7 +6,7 @@ staleness; old and current differ by the updates between them.
 
 All tensors hold one value for each of the n learned tokens of a micro-batch, [n]; `sequence` [n]
 numbers the sequence of each token, out of `sequences`. A sequence is what one rollout sampled
-itself; a group is a sequence or a turn of one.
+itself, in one history; a group is a sequence or a turn of one.
 """
 
 import torch

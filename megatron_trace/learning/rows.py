@@ -1,6 +1,6 @@
 """Training rows: trees as token sequences, in which a shared token is learned from once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,16 @@ COLUMNS: dict[str, type[np.generic]] = {
     "turn": np.int64,
 }
 
+Columns = dict[str, list]
+"""The arrays of a row, as lists."""
+
 
 @dataclass
 class Row:
-    """One root-to-leaf path of a tree. Every array has shape [length]; entry t belongs to token t.
+    """One history of a rollout, from its first token on. Entry t of every array is token t's.
+
+    It is a root-to-leaf path of the tree, unless a turn began a new history (`Turn.new_history`).
+    Then a rollout has several rows. Every array has shape [length].
 
     Attributes:
         tokens: token ids, int64.
@@ -40,6 +46,7 @@ class Row:
             predicts.
         target: the predictor's target at t, the backed-up success rate; 0 where not `predict`.
         turn: index of token t's turn in its tree.
+        rollout: number of its rollout, counted over all trees.
         tree: number of the row's tree.
         filtered: the tree has no contrast and its tokens have no weight in the loss; they are only
             measured.
@@ -52,6 +59,7 @@ class Row:
     predict: NDArray[np.bool_]
     target: NDArray[np.float32]
     turn: NDArray[np.int64]
+    rollout: int
     tree: int = 0
     filtered: bool = False
 
@@ -59,7 +67,9 @@ class Row:
 def rows_from_tree(
     tree: RolloutTree, settings: AdvantageConfig | None = None, *, longest: int | None = None
 ) -> list[Row]:
-    """One row per leaf of `tree`; together they learn from each sampled token and each anchor once.
+    """The rows of `tree`; together they learn from each sampled token and each anchor once.
+
+    There is one for each leaf, and one more for each turn that began a new history.
 
     Args:
         settings: how advantages and targets are computed; None: the defaults. With `filter_groups`
@@ -84,8 +94,10 @@ def rows_from_trees(
     settings = settings or AdvantageConfig()
     estimate = make_estimator(settings)
     rows: list[Row] = []
+    rollouts = 0
     for number, tree in enumerate(trees):
-        rows += _rows(tree, number, settings, estimate, longest)
+        rows += _rows(tree, number, rollouts, settings, estimate, longest)
+        rollouts += len(tree.rollouts)
     return rows
 
 
@@ -100,6 +112,7 @@ def success_rates(tree: RolloutTree, settings: AdvantageConfig) -> NDArray[np.fl
 def _rows(
     tree: RolloutTree,
     number: int,
+    first_rollout: int,
     settings: AdvantageConfig,
     estimate: Estimator,
     longest: int | None,
@@ -115,44 +128,65 @@ def _rows(
     seen: set[int] = set()
     rows = []
     for leaf in tree.leaves():
-        columns: dict[str, list] = {name: [] for name in COLUMNS}
-        for index in tree.path(leaf):
-            fresh = index not in seen
-            seen.add(index)
-            columns["turn"] += [index] * _length(tree.turns[index])
-            _append(columns, tree.turns[index], fresh, advantages[index], success[index])
-        arrays: dict[str, Any] = {
-            name: np.array(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()
-        }
-        rows.append(Row(**arrays, tree=number, filtered=filtered))
+        rollout = first_rollout + tree.turns[leaf].rollout
+        for columns in _histories(tree, leaf, seen, advantages, success):
+            arrays: dict[str, Any] = {
+                name: np.array(columns[name], dtype=dtype) for name, dtype in COLUMNS.items()
+            }
+            rows.append(Row(**arrays, rollout=rollout, tree=number, filtered=filtered))
     return rows
 
 
-def _length(turn: Turn) -> int:
-    return len(turn.action_ids) + len(turn.observation_ids)
-
-
-def _append(
-    columns: dict[str, list], turn: Turn, fresh: bool, advantage: float, success: float
-) -> None:
-    """Append a turn's tokens to a row.
+def _histories(
+    tree: RolloutTree,
+    leaf: int,
+    seen: set[int],
+    advantages: NDArray[np.floating],
+    success: NDArray[np.floating],
+) -> Iterator[Columns]:
+    """The columns of the rows on the way to `leaf`.
 
     Args:
-        fresh: no earlier row of the tree has the turn.
+        seen: turns that earlier rows have; those on the way are added.
     """
-    actions, observations = len(turn.action_ids), len(turn.observation_ids)
-    no_observation = [0.0] * observations
-    no_action = [0.0] * actions
-    columns["tokens"] += turn.action_ids + turn.observation_ids
-    columns["learn"] += [fresh] * actions + [False] * observations
-    columns["advantage"] += ([advantage] * actions if fresh else no_action) + no_observation
-    columns["sampler_logprob"] += (turn.logprobs if fresh else no_action) + no_observation
-    # The history up to the last token of a turn is an anchor, unless the rollout ends there.
-    anchor = fresh and not turn.terminal
-    # A turn without tokens ends where the turn before it does, which is an anchor already.
-    if tokens := actions + observations:
-        columns["predict"] += [False] * (tokens - 1) + [anchor]
-        columns["target"] += [0.0] * (tokens - 1) + [success if anchor else 0.0]
+    columns: Columns = {name: [] for name in COLUMNS}
+    for index in tree.path(leaf):
+        turn, fresh = tree.turns[index], index not in seen
+        seen.add(index)
+        _append_action(columns, turn, index, fresh, advantages[index])
+        if turn.new_history is not None:
+            # A beginning of which another row has learned already would teach nothing.
+            if any(columns["learn"]) or any(columns["predict"]):
+                yield columns
+            columns = {name: [] for name in COLUMNS}
+            _append_given(columns, turn.new_history, index)
+        else:
+            _append_given(columns, turn.observation_ids, index)
+        # The history up to the last token of a turn is an anchor, unless the rollout ends there. A
+        # turn without tokens ends where the turn before it does, which is an anchor already.
+        if fresh and not turn.terminal and columns["turn"][-1:] == [index]:
+            columns["predict"][-1], columns["target"][-1] = True, success[index]
+    yield columns
+
+
+def _append_action(columns: Columns, turn: Turn, index: int, fresh: bool, advantage: float) -> None:
+    """Append what was sampled in the turn `index`; learned from if no earlier row has it."""
+    count = len(turn.action_ids)
+    _append_given(columns, turn.action_ids, index)
+    if count and fresh:
+        columns["learn"][-count:] = [True] * count
+        columns["advantage"][-count:] = [advantage] * count
+        columns["sampler_logprob"][-count:] = turn.logprobs
+
+
+def _append_given(columns: Columns, tokens: Sequence[int], index: int) -> None:
+    """Append tokens of the turn `index` from which nothing is learned."""
+    columns["tokens"] += tokens
+    columns["turn"] += [index] * len(tokens)
+    for name in ("learn", "predict"):
+        columns[name] += [False] * len(tokens)
+    for name in ("advantage", "sampler_logprob", "target"):
+        columns[name] += [0.0] * len(tokens)
 
 
 def _shaped(tree: RolloutTree, settings: AdvantageConfig, longest: int | None) -> RolloutTree:

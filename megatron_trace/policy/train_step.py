@@ -90,5 +90,5 @@ class TrainStep:
         seen = [(result.batch, result.hidden) for result in own]
         width = self.chunks[-1].config.hidden_size
         hidden = states_in_order(rows, seen, width, self.parallel.device)
-        device = self.parallel.device
-        predictor.learn(hidden, targets(rows).to(device), roots(rows).to(device), len(rows))
+        device, rollouts = self.parallel.device, len({row.rollout for row in rows})
+        predictor.learn(hidden, targets(rows).to(device), roots(rows).to(device), rollouts)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -92,16 +92,16 @@ async def sample_rollout(
                 step = await episode.step(
                     state,
                     turns.action(history, sampled),
-                    partial(turns.observation_ids, history, sampled, enough=room),
+                    partial(turns.following, history, sampled, enough=room),
                 )
             except EpisodeFailed as error:
                 rollout.failure = error.failure
                 return rollout
             rollout.environment_s += time.perf_counter() - sampled_at
-            _apply(turn, step, room)
+            turn = _answered(turn, step, history, limits.max_history_tokens)
             state = turn.state or {}
         rollout.turns.append(turn)
-        history = [*history, *turn.action_ids, *turn.observation_ids]
+        history = turn.history_after(history)
         terminal = turn.terminal
     return rollout
 
@@ -118,7 +118,7 @@ def _account(rollout: SampledRollout, generation: Generation, prompt_tokens: int
 
 
 def _unfinished_turn(generation: Generation) -> Turn:
-    """The sampled action as a turn that ends the episode; `_apply` says otherwise."""
+    """The sampled action as a turn that ends the episode; `_answered` says otherwise."""
     return Turn(
         parent=-1,
         action_ids=generation.token_ids,
@@ -131,20 +131,22 @@ def _unfinished_turn(generation: Generation) -> Turn:
     )
 
 
-def _apply(turn: Turn, step: Step, room: int) -> None:
-    """Write what an action brought into its turn.
-
-    Args:
-        room: tokens by which the history may still grow, those of the action included.
-    """
+def _answered(turn: Turn, step: Step, history: list[int], longest: int) -> Turn:
+    """The turn, sampled after `history`, with what its action brought."""
     result = step.result
     if result.done:
-        turn.reward, turn.malformed = result.reward, result.malformed
-        turn.parts = dict(result.parts)
-        return
-    if step.observation_ids is None:
-        return
+        return replace(
+            turn, reward=result.reward, malformed=result.malformed, parts=dict(result.parts)
+        )
+    if step.following is None:
+        return turn
+    goes_on = replace(
+        turn,
+        terminal=False,
+        malformed=result.malformed,
+        observation_ids=step.following.observation_ids,
+        new_history=step.following.new_history,
+        state=step.snapshot,
+    )
     # Equal would fill the history to its limit, with no token left for the next action.
-    if len(turn.action_ids) + len(step.observation_ids) < room:
-        turn.terminal, turn.malformed = False, result.malformed
-        turn.observation_ids, turn.state = step.observation_ids, step.snapshot
+    return goes_on if len(goes_on.history_after(history)) < longest else turn

@@ -44,20 +44,33 @@ class ComputedHistories:
             Prompt tokens, over all calls, that were computed before the call. The last token of a
             prompt never counts: the engine needs its pass for the next token's distribution.
         """
-        path, own = list(history_ids), 0
+        served, path, own = 0, list(history_ids), 0
         calls: list[tuple[int, int]] = []
         for turn in turns:
             calls.append((len(path), own))
-            path += turn.action_ids
             # The token sampled last has been in no pass yet.
-            own = len(path) - 1
-            path += turn.observation_ids
+            own = len(path) + len(turn.action_ids) - 1
+            if turn.new_history is not None:
+                served += self._served([*path, *turn.action_ids], calls, own)
+                calls, own = [], 0
+            path = turn.history_after(path)
         if failed:
             calls.append((len(path), own))
+        return served + self._served(path, calls, own)
+
+    def _served(self, path: list[int], calls: list[tuple[int, int]], own: int) -> int:
+        """What `account` returns of calls whose prompts are beginnings of `path`.
+
+        Args:
+            calls: length of each prompt, and how much of it was computed by the call before.
+            own: how much of `path` the last call computed.
+        """
+        if not calls:
+            return 0
         known = self.longest(path)
         last_prompt, _ = calls[-1]
         self.add(path[: max(last_prompt, own)])
-        return sum(min(max(known, own), prompt - 1) for prompt, own in calls)
+        return sum(min(max(known, computed), prompt - 1) for prompt, computed in calls)
 
 
 def _in_order(token_ids: Sequence[int]) -> bytes:

@@ -5,6 +5,7 @@ a checked result or in `EpisodeFailed`, whatever the environment does.
 import asyncio
 import copy
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from megatron_trace.envs.results import (
 )
 from megatron_trace.models.messages import Tool
 from megatron_trace.rollout.failures import EpisodeFailed, Failure
-from megatron_trace.rollout.turns import Observation
+from megatron_trace.rollout.turns import Following, Observation
 
 Result = TypeVar("Result")
 
@@ -43,6 +44,7 @@ class CallRules:
         retryable: exceptions after which a call may be tried again; `Environment.retryable`.
         retries: how often (`environment.retries`).
         limit_s: time limit of a call (`environment.step_timeout_s`); None: none.
+        all_s: time limit of an episode's calls together (`environment.task_timeout_s`); None: none.
         slots: what a call holds while it runs (`environment.calls` of them).
     """
 
@@ -50,6 +52,7 @@ class CallRules:
     retryable: tuple[type[BaseException], ...] = ()
     retries: int = 0
     limit_s: float | None = None
+    all_s: float | None = None
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(32))
 
 
@@ -58,14 +61,20 @@ class Step:
     """What an action brought, checked.
 
     Attributes:
-        observation_ids: token ids of the observation; empty at the end of the episode; None if
-            nothing can follow the action.
+        following: None at the end of the episode, and if nothing can follow the action.
         snapshot: after the action; None at the end.
     """
 
     result: StepResult
-    observation_ids: list[int] | None = field(default_factory=list)
+    following: Following | None = None
     snapshot: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a call raised."""
+
+    error: BaseException
 
 
 class Episode:
@@ -79,6 +88,7 @@ class Episode:
         """
         self._make, self._rules, self._task = make, rules, task
         self._environment: Environment | None = None
+        self._spent_s = 0.0
 
     async def begin(
         self,
@@ -115,13 +125,13 @@ class Episode:
         self,
         state: Mapping[str, Any],
         action: Any,
-        encode: Callable[[Observation], list[int] | None],
+        following: Callable[[Observation], Following | None],
     ) -> Step:
         """Take an action.
 
         Args:
             state: the snapshot before it.
-            encode: token ids of an observation.
+            following: what follows the action and an observation.
         """
         # A step that fails leaves nothing behind: the next try restores `state` in a new object.
         current, self._environment = self._environment, None
@@ -137,7 +147,7 @@ class Episode:
             if result.done:
                 return environment, Step(result)
             snapshot = checked_snapshot(environment.snapshot())
-            return environment, Step(result, encode(result.observation), snapshot)
+            return environment, Step(result, following(result.observation), snapshot)
 
         self._environment, taken = await self._call("step", step)
         return taken
@@ -154,13 +164,25 @@ class Episode:
             if attempt:
                 await asyncio.sleep(RETRY_WAIT_S * 2 ** (attempt - 1))
             async with rules.slots:
-                result = await in_thread(call, rules.limit_s)
+                result = await self._in_thread(call)
             if not isinstance(result, Raised):
                 return result
             if not isinstance(result.error, rules.retryable):
                 break
         assert isinstance(result, Raised)
         raise EpisodeFailed(self._failure(name, result.error))
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result | Raised:
+        """Run `call` within its own limit and what is left of the episode's."""
+        rules, begin = self._rules, time.monotonic()
+        limit_s, setting = rules.limit_s, f"environment.step_timeout_s = {rules.limit_s}"
+        if rules.all_s is not None:
+            left_s = max(rules.all_s - self._spent_s, 0.0)
+            if limit_s is None or left_s < limit_s:
+                limit_s, setting = left_s, f"environment.task_timeout_s = {rules.all_s}"
+        result = await in_thread(call, limit_s, setting)
+        self._spent_s += time.monotonic() - begin
+        return result
 
     def _failure(self, name: str, error: BaseException) -> Failure:
         bad = isinstance(error, BadResult)
@@ -170,18 +192,16 @@ class Episode:
         return Failure(_printable(f"{where}: {text}"), _printable(trace))
 
 
-@dataclass(frozen=True)
-class Raised:
-    """What a call raised."""
-
-    error: BaseException
-
-
-async def in_thread(call: Callable[[], Result], limit_s: float | None) -> Result | Raised:
+async def in_thread(
+    call: Callable[[], Result], limit_s: float | None, setting: str
+) -> Result | Raised:
     """Run `call` in a new thread; returns its result, or what it raised.
 
     A call that takes longer than `limit_s` counts as one that raised TimeoutError. No thread can be
     ended from outside: it is left behind, and nobody looks at its result.
+
+    Args:
+        setting: which sets the limit, and its value.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Result | Raised] = loop.create_future()
@@ -206,8 +226,7 @@ async def in_thread(call: Callable[[], Result], limit_s: float | None) -> Result
     try:
         return await asyncio.wait_for(outcome, limit_s)
     except TimeoutError:
-        limit = f"environment.step_timeout_s = {limit_s:g}"
-        return Raised(TimeoutError(f"no answer within {limit}"))
+        return Raised(TimeoutError(f"no answer within {setting}"))
 
 
 def described(error: BaseException) -> str:

@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from megatron_trace.config import Thoughts
 from megatron_trace.models.chat import TextCodec
 from megatron_trace.models.messages import Message, Reply, Tool
 from megatron_trace.models.renderer import Renderer, make_renderer
+from megatron_trace.models.thoughts import (
+    NoThoughts,
+    ThoughtMarks,
+    thought_marks,
+    without_thought,
+)
 
 Observation = str | Sequence[Message]
 
@@ -27,6 +34,19 @@ class Stop:
 
     ids: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Following:
+    """What follows a turn.
+
+    Attributes:
+        observation_ids: token ids of the observation.
+        new_history: `Turn.new_history`.
+    """
+
+    observation_ids: list[int]
+    new_history: list[int] | None = None
 
 
 class Turns(Protocol):
@@ -46,10 +66,10 @@ class Turns(Protocol):
         """What `Environment.step` is given for the sampled token ids."""
         ...
 
-    def observation_ids(
+    def following(
         self, history_ids: list[int], sampled_ids: list[int], observed: Observation, enough: int
-    ) -> list[int] | None:
-        """Token ids of an observation.
+    ) -> Following | None:
+        """What follows a turn that the environment answered.
 
         Args:
             history_ids: everything before the sampled tokens.
@@ -96,20 +116,25 @@ class TextTurns:
                 ends.append(found + len(ending))
         return text[: min(ends)] if ends else text
 
-    def observation_ids(
+    def following(
         self, history_ids: list[int], sampled_ids: list[int], observed: Observation, enough: int
-    ) -> list[int]:
-        """Token ids of an observation, none of them a control token."""
+    ) -> Following:
+        """The observation, none of its tokens a control token."""
         assert isinstance(observed, str), "checked_result lets nothing else through"
-        return self._codec.encode(observed, enough)
+        return Following(self._codec.encode(observed, enough))
 
 
 class ChatTurns:
     """Messages in, messages out, as the model's family writes them."""
 
-    def __init__(self, renderer: Renderer) -> None:
-        """`renderer` knows the family."""
-        self._renderer = renderer
+    def __init__(self, renderer: Renderer, stripped: ThoughtMarks | None = None) -> None:
+        """
+        Args:
+            renderer: knows the family.
+            stripped: what begins and ends a thought that later prompts do not have; None: they have
+                all thoughts.
+        """
+        self._renderer, self._stripped = renderer, stripped
         self.stop = Stop(renderer.stop_ids)
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
@@ -120,26 +145,34 @@ class ChatTurns:
         """What the sampled token ids say."""
         return self._renderer.reply(history_ids, sampled_ids)
 
-    def observation_ids(
+    def following(
         self, history_ids: list[int], sampled_ids: list[int], observed: Observation, enough: int
-    ) -> list[int] | None:
-        """Token ids of new messages, up to the policy's next turn."""
+    ) -> Following | None:
+        """The new messages, up to the policy's next turn; without the turn's thought, if so set."""
         assert not isinstance(observed, str), "checked_result makes messages of it"
-        return self._renderer.next_ids(history_ids, sampled_ids, observed)
+        new = self._renderer.next_ids(history_ids, sampled_ids, observed)
+        if new is None:
+            return None
+        stripped = self._stripped and without_thought(history_ids, sampled_ids, self._stripped)
+        return Following(new, [*stripped, *new] if stripped else None)
 
 
 def make_turns(
-    codec: TextCodec, chat: bool, stop: Sequence[str], renderer: str
+    codec: TextCodec, chat: bool, stop: Sequence[str], renderer: str, thoughts: Thoughts
 ) -> TextTurns | ChatTurns:
     """How the turns of an environment are written.
 
     Args:
         chat, stop: `Environment.chat` and `Environment.stop`.
-        renderer: `environment.renderer`.
+        renderer, thoughts: `environment.renderer` and `environment.thoughts`.
 
     Raises:
         ValueError: the model cannot be rendered as `renderer` says.
+        NoThoughts: the thoughts of this model, or environment, cannot be stripped.
     """
+    strip = thoughts is Thoughts.strip
     if chat:
-        return ChatTurns(make_renderer(codec, renderer))
+        return ChatTurns(make_renderer(codec, renderer), thought_marks(codec) if strip else None)
+    if strip:
+        raise NoThoughts("only chats have thoughts that can be stripped; set keep")
     return TextTurns(codec, stop)

@@ -68,11 +68,14 @@ class Worker:
             sample.retryable,
             settings.retries,
             settings.step_timeout_s,
+            settings.task_timeout_s,
             asyncio.Semaphore(settings.calls),
         )
         environment_s = time.perf_counter() - begin
         codec = load_codec(self._model_path, settings.chat_template)
-        self._turns = make_turns(codec, sample.chat, sample.stop, settings.renderer)
+        self._turns = make_turns(
+            codec, sample.chat, sample.stop, settings.renderer, settings.thoughts
+        )
         self._engine = self._start_engine(
             self._config, self._model_path, self._turns.stop, self._gpu, self._requires
         )

@@ -17,7 +17,7 @@ FREE = (
     *LOCATIONS,
     "run.name", "run.directory", "run.steps", "run.save_trees", "run.loggers",
     "parallel.", "recompute.", "evaluation.", "checkpoint.", "stop.",
-    "environment.step_timeout_s", "environment.retries",
+    "environment.step_timeout_s", "environment.task_timeout_s", "environment.retries",
     "rollout.workers", "rollout.tensor_parallel", "rollout.concurrency", "rollout.memory", "rollout.cpu_cache_gib",
     "rollout.block_size", "rollout.eager", "rollout.weight_backend", "rollout.max_restarts", "rollout.ray_address",
     "learning.batching.micro_batch_tokens", "learning.batching.pack", "learning.batching.merge",

@@ -39,6 +39,8 @@ class Turn:
         logprobs: log-probability of each sampled token, from the engine that sampled it.
         versions: policy version of each sampled token.
         observation_ids: token ids that the environment appended; empty on a terminal turn.
+        new_history: the whole history after the turn, where it is no extension of the one before
+            (`environment.thoughts = strip`); None: it is.
         prediction: predicted success probability of the history that ends here; None on terminal
             turns, and before anything was sampled after the turn.
         terminal: the episode ended with this turn.
@@ -64,6 +66,13 @@ class Turn:
     state: dict[str, Any] | None = None
     entropies: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
+    new_history: list[int] | None = None
+
+    def history_after(self, history: Sequence[int]) -> list[int]:
+        """Token ids after the turn, which was sampled after `history`."""
+        if self.new_history is not None:
+            return list(self.new_history)
+        return [*history, *self.action_ids, *self.observation_ids]
 
 
 @dataclass
@@ -120,8 +129,7 @@ class RolloutTree:
         """All token ids up to the end of `anchor`: the very ids that were sampled and observed."""
         history: list[int] = []
         for index in self.path(anchor):
-            history += self.turns[index].action_ids
-            history += self.turns[index].observation_ids
+            history = self.turns[index].history_after(history)
         return history
 
     def children(self) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Tiny random policies, made on the spot, and an environment whose answer is a letter."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from megatron_trace.envs import Environment, StepResult
+from megatron_trace.envs import Environment, Reply, StepResult
 from tests.system.program import finish
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
@@ -63,7 +63,21 @@ def letter_environments() -> Callable[[], LetterEnvironment]:
     return LetterEnvironment
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+class LetterChat(LetterEnvironment):
+    """The same as a chat."""
+
+    chat = True
+    stop = ()
+
+    def step(self, action: Reply) -> StepResult:
+        return super().step(action.text + action.thought)
+
+
+def letter_chats() -> Callable[[], LetterChat]:
+    return LetterChat
+
+
+def make_tokenizer(added: Sequence[str] = STOP) -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(
         models.BPE(vocab={char: index for index, char in enumerate(alphabet)}, merges=[])
@@ -71,7 +85,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens(["</search>", "</answer>"])
+    tokenizer.add_tokens(list(added))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>"
     )
@@ -88,10 +102,11 @@ def make_policy(
     tied: bool,
     vocabulary: int = 512,
     family: type[PreTrainedConfig] = Qwen3Config,
+    added: Sequence[str] = STOP,
     **special: Any,
 ) -> Path:
     """A random policy, a Qwen3 unless `family` says otherwise, whose stop tokens are likely enough
-    to end turns.
+    to end turns. Its tokenizer has the tokens `added`.
     """
     torch.manual_seed(0)
     sizes = {
@@ -106,7 +121,7 @@ def make_policy(
     }
     config = family(vocab_size=vocabulary, tie_word_embeddings=tied, **sizes | special)
     model = AutoModelForCausalLM.from_config(config)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(added)
     config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)

@@ -3,7 +3,8 @@ version.
 
 usage: coupled.py OUT.json MODEL section.name=value ... Rank 0 writes, for every policy version, the
 mean |Δ| between sampler and trainer of the log-probabilities of the sampled tokens and of the
-predictions, and how much the predictions vary, as a list of dicts.
+predictions, how much the predictions vary, and how many turns began a new history, as a list of
+dicts. With environment.thoughts=strip the environment is a chat.
 """
 
 import json
@@ -15,7 +16,7 @@ from torch import distributed
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.load import load_config
-from megatron_trace.config import Config
+from megatron_trace.config import Config, Thoughts
 from megatron_trace.learning import rows_from_trees
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
@@ -23,7 +24,7 @@ from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.sampling import sample_trees
 from megatron_trace.training.trainer import Trainer
 from megatron_trace.tree import RolloutTree
-from tests.system.conftest import letter_environments
+from tests.system.conftest import letter_chats, letter_environments
 
 VERSIONS = 4
 TASKS = [{"id": letter, "letter": letter} for letter in "abcdefgh"]
@@ -64,6 +65,7 @@ def compare(group: RankGroup, trees: list[RolloutTree]) -> dict[str, float]:
         ),
         "prediction_spread": float(np.std(trainer_predictions)),
         "tokens": int(learn.sum()),
+        "new_histories": sum(turn.new_history is not None for tree in trees for turn in tree.turns),
     }
 
 
@@ -72,7 +74,9 @@ def main(out: Path, config: Config) -> None:
     if not group.leader:
         group.follow()
         return
-    fleet = Fleet(config, config.model.path, environments=letter_environments)
+    thinks = config.environment.thoughts is Thoughts.strip
+    environments = letter_chats if thinks else letter_environments
+    fleet = Fleet(config, config.model.path, environments=environments)
     allocator, trainer, seen = Allocator(config.allocation), Trainer(config, group), []
     for version in range(VERSIONS):
         trainer.push(fleet, version)

@@ -83,6 +83,7 @@ def make_rows(vocabulary: int) -> list[Row]:
                     predict=predict,
                     target=np.where(predict, target, 0),
                     turn=turn,
+                    rollout=len(rows),
                     tree=number,
                 )
             )

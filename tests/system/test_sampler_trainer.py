@@ -99,11 +99,25 @@ def test_sampler_and_trainer_agree_on_every_version(
 ) -> None:
     # Odd, so no layout divides the vocabulary.
     model = make_policy(tmp_path / "model", tied=tied, vocabulary=261, family=family, **special)
+    compare(tmp_path, model, layout)
+
+
+@pytest.mark.slow
+def test_they_agree_where_thoughts_are_stripped_from_later_prompts(tmp_path) -> None:
+    tags = ("<think>", "</think>")
+    model = make_policy(tmp_path / "model", tied=True, vocabulary=261, added=tags)
+    settings = ("environment.thoughts=strip", "rollout.max_turn_tokens=80")
+    versions = compare(tmp_path, model, *settings)
+    assert all(seen["new_histories"] > 5 for seen in versions)
+
+
+def compare(tmp_path: Path, model: Path, *settings: str) -> list[dict[str, float]]:
+    """What `coupled.py` sees of every version, in which sampler and trainer agree."""
     out = tmp_path / "seen.json"
     add_predictor(model)
     torchrun = [Path(sys.executable).with_name("torchrun"), "--nproc-per-node", "2"]
     result = subprocess.run(
-        [*torchrun, "tests/system/coupled.py", str(out), str(model), *SETTINGS, layout],
+        [*torchrun, "tests/system/coupled.py", str(out), str(model), *SETTINGS, *settings],
         cwd=ROOT,
         env=os.environ
         | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
@@ -120,3 +134,4 @@ def test_sampler_and_trainer_agree_on_every_version(
         assert seen["prediction_gap"] < 1e-4
     # Predictions that all are the same would agree by accident.
     assert max(seen["prediction_spread"] for seen in versions) > 0.01
+    return versions

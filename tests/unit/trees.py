@@ -62,6 +62,18 @@ def grown_trees(draw: st.DrawFn) -> RolloutTree:
 
 
 @st.composite
+def renewed_trees(draw: st.DrawFn) -> RolloutTree:
+    """Trees as `grown_trees`, in which some turns begin a new history."""
+    tree = draw(grown_trees())
+    for turn in tree.turns[1:]:
+        if not turn.terminal and draw(st.booleans()):
+            # What a thought leaves of a turn: the last sampled token, and what was observed.
+            before = tree.history_ids(turn.parent)
+            turn.new_history = [*before, *turn.action_ids[1:], *turn.observation_ids]
+    return tree
+
+
+@st.composite
 def alike_trees(draw: st.DrawFn) -> RolloutTree:
     """Trees as `grown_trees`, whose rollouts often begin alike."""
     rewards = st.sampled_from([0.0, 1.0, 0.25])

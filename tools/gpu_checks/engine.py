@@ -100,6 +100,7 @@ def rows_of(given: Sequence[Sample]) -> list[Row]:
                 predict=place == len(sample.prompt) - 1,
                 target=np.zeros(len(tokens), dtype=np.float32),
                 turn=learn.astype(np.int64),
+                rollout=number,
                 tree=number,
             )
         )

@@ -75,6 +75,7 @@ def make_rows(vocabulary: int, lengths: Sequence[int], seed: int = 0) -> list[Ro
                 predict=predict,
                 target=np.where(predict, 0.8, 0).astype(np.float32),
                 turn=np.cumsum(predict) - predict,
+                rollout=len(rows),
                 tree=len(rows),
             )
         )

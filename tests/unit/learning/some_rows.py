@@ -1,11 +1,15 @@
 """Rows for the tests of packing: of given tokens, and random trees of them."""
 
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 from hypothesis import strategies as st
 
 from megatron_trace.learning.rows import Row
+
+ROLLOUTS = count()
+"""Every row is of another rollout."""
 
 
 def row_of(tokens: Sequence[int], *, tree: int = 0, seed: int = 0) -> Row:
@@ -23,6 +27,7 @@ def row_of(tokens: Sequence[int], *, tree: int = 0, seed: int = 0) -> Row:
         target=np.where(predict, floats[2], 0),
         # Rows of one tree that begin with equal tokens have their first turn in common.
         turn=np.where(np.arange(length) < 1, 0, 1 + seed),
+        rollout=next(ROLLOUTS),
         tree=tree,
     )
 

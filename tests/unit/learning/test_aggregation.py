@@ -10,13 +10,15 @@ from megatron_trace.learning.aggregation import row_weights, teaches_policy
 from megatron_trace.learning.rows import Row
 
 
-def row_of(learned: int, advantage: float = 1.0, filtered: bool = False) -> Row:
+def row_of(learned: int, rollout: int = 0, advantage: float = 1.0, filtered: bool = False) -> Row:
     """A row of a prompt token and `learned` sampled ones."""
     learn = np.array([False] + [True] * learned)
     zeros = np.zeros(learned + 1, dtype=np.float32)
     values = np.where(learn, np.float32(advantage), np.float32(0.0))
     turn = np.zeros(learned + 1, dtype=np.int64)
-    return Row(np.arange(learned + 1), learn, values, zeros, ~learn, zeros, turn, 0, filtered)
+    return Row(
+        np.arange(learned + 1), learn, values, zeros, ~learn, zeros, turn, rollout, 0, filtered
+    )
 
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
@@ -30,7 +32,7 @@ def update_loss(losses: list[np.ndarray], weights: np.ndarray) -> float:
 
 @given(LENGTHS, st.data())
 def test_the_weights_make_the_means_of_the_papers(lengths: list[int], data: st.DataObject) -> None:
-    rows = [row_of(length) for length in lengths]
+    rows = [row_of(length, number) for number, length in enumerate(lengths)]
     selected = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True))
     random = np.random.default_rng(sum(lengths))
     losses = [random.normal(size=length) for length in lengths]
@@ -49,7 +51,7 @@ def test_the_weights_make_the_means_of_the_papers(lengths: list[int], data: st.D
 
 
 def test_rows_that_are_not_selected_or_filtered_count_in_no_mean() -> None:
-    rows = [row_of(2), row_of(0), row_of(3), row_of(5), row_of(4, filtered=True)]
+    rows = [row_of(2, 0), row_of(0, 1), row_of(3, 2), row_of(5, 3), row_of(4, 4, filtered=True)]
     np.testing.assert_allclose(
         row_weights(rows, [3, 0, 1, 4], LossConfig()), [1 / 7, 0, 0, 1 / 7, 0]
     )
@@ -60,9 +62,18 @@ def test_rows_that_are_not_selected_or_filtered_count_in_no_mean() -> None:
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)
+def test_a_rollout_in_several_rows_weighs_as_in_one(aggregation: Aggregation) -> None:
+    settings = LossConfig(aggregation=aggregation, dr_grpo_tokens=12)
+    one = row_weights([row_of(6, 0), row_of(3, 1)], [0, 1], settings)
+    rows = [row_of(2, 0), row_of(0, 0), row_of(4, 0), row_of(3, 1)]
+    several = row_weights(rows, range(4), settings)
+    np.testing.assert_allclose(several, [one[0], 0.0, one[0], one[1]])
+
+
+@pytest.mark.parametrize("aggregation", Aggregation)
 def test_an_update_without_learned_tokens_has_finite_weights(aggregation: Aggregation) -> None:
     learning = LossConfig(aggregation=aggregation, dr_grpo_tokens=4)
-    assert row_weights([row_of(0), row_of(0)], [0, 1], learning).tolist() == [0.0, 0.0]
+    assert row_weights([row_of(0, 0), row_of(0, 1)], [0, 1], learning).tolist() == [0.0, 0.0]
 
 
 def test_dr_grpo_without_its_constant_is_refused() -> None:

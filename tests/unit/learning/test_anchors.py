@@ -20,7 +20,7 @@ def row(anchors: list[int], target: float, length: int = 6) -> Row:
     nothing = np.zeros(length, dtype=bool)
     right = np.where(predict, target + np.arange(length), 0).astype(np.float32)
     turn = np.zeros(length, dtype=np.int64)
-    return Row(np.arange(length), nothing, zeros, zeros, predict, right, turn)
+    return Row(np.arange(length), nothing, zeros, zeros, predict, right, turn, 0)
 
 
 ROWS = [row([1, 3], 10), row([], 20), row([0, 2, 5], 30), row([4], 40)]

@@ -6,11 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_trace.config import AdvantageConfig, Backup
-from megatron_trace.learning import ESTIMATORS, make_estimator, rows_from_tree
+from megatron_trace.learning import ESTIMATORS, make_estimator, rows_from_tree, rows_from_trees
 from megatron_trace.learning.rows import COLUMNS
 from megatron_trace.tree import ROOT, RolloutTree, effective_ratio, leaf_statistics
 from megatron_trace.tree.backup import sampled_statistics
-from tests.unit.trees import alike_trees, bare_tree, chain, empty_tree, grown_trees, turn
+from tests.unit.trees import (
+    alike_trees,
+    bare_tree,
+    chain,
+    empty_tree,
+    grown_trees,
+    renewed_trees,
+    turn,
+)
 
 
 @given(grown_trees())
@@ -26,6 +34,37 @@ def test_each_sampled_token_and_each_anchor_is_learned_from_once(tree: RolloutTr
     rows = rows_from_tree(tree)
     assert sum(row.learn.sum() for row in rows) == sum(len(turn.action_ids) for turn in tree.turns)
     assert sum(row.predict.sum() for row in rows) == sum(not turn.terminal for turn in tree.turns)
+
+
+@given(renewed_trees())
+def test_a_turn_is_learned_after_the_very_history_it_was_sampled_after(tree: RolloutTree) -> None:
+    learned, predicted = [], []
+    success = leaf_statistics(tree)[1]
+    rollouts = [tree.turns[leaf].rollout for leaf in tree.leaves()]
+    for row in rows_from_tree(tree):
+        assert row.learn.any() or row.predict.any()
+        assert row.rollout in rollouts
+        for index in np.unique(row.turn[row.learn]):
+            places = np.flatnonzero(row.learn & (row.turn == index))
+            assert row.tokens[: places[0]].tolist() == tree.history_ids(tree.turns[index].parent)
+            assert row.tokens[places].tolist() == tree.turns[index].action_ids
+            learned.append(index)
+        for place in np.flatnonzero(row.predict):
+            index = row.turn[place]
+            assert row.tokens[: place + 1].tolist() == tree.history_ids(index)
+            assert row.target[place] == np.float32(success[index])
+            predicted.append(index)
+    assert sorted(learned) == list(range(1, len(tree.turns)))
+    assert sorted(predicted) == [n for n, turn in enumerate(tree.turns) if not turn.terminal]
+
+
+def test_rollouts_are_counted_over_all_trees() -> None:
+    renewed = bare_tree([1.0, 0.0], turns=3)
+    for one in renewed.turns[1:]:
+        if not one.terminal:
+            one.new_history = [9, *one.observation_ids]
+    rows = rows_from_trees([bare_tree([1.0, 0.0]), renewed])
+    assert [row.rollout for row in rows] == [0, 1, 2, 2, 2, 3, 3, 3]
 
 
 @given(grown_trees(), st.data())

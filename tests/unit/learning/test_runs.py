@@ -10,7 +10,7 @@ from megatron_trace.learning.rows import Row, rows_from_trees
 from megatron_trace.learning.runs import Run, paths, trees_of
 from megatron_trace.tree import RolloutTree
 from tests.unit.learning.some_rows import row_of, token_trees
-from tests.unit.trees import grown_trees
+from tests.unit.trees import grown_trees, renewed_trees
 
 
 def sequence_of(rows: list[Row], runs: list[Run]) -> tuple[np.ndarray, list[int]]:
@@ -47,6 +47,16 @@ def test_without_merging_rows_share_the_turns_of_their_tree(trees: list[RolloutT
         turns = [len(turn.action_ids) + len(turn.observation_ids) for turn in tree.turns]
         reached = {turn for leaf in tree.leaves() for turn in tree.path(leaf)}
         assert sum(run.tokens for run in runs) == sum(turns[turn] for turn in reached)
+        tokens, starts = sequence_of(rows, runs)
+        for run, path in zip(runs, paths(starts, [run.shared for run in runs]), strict=True):
+            np.testing.assert_array_equal(tokens[path], rows[run.row].tokens)
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@given(trees=st.lists(renewed_trees(), min_size=1, max_size=3))
+def test_rows_of_several_histories_are_packed_too(trees: list[RolloutTree], merge: bool) -> None:
+    rows = rows_from_trees(trees)
+    for runs in trees_of(rows, range(len(rows)), Pack.tree, merge=merge):
         tokens, starts = sequence_of(rows, runs)
         for run, path in zip(runs, paths(starts, [run.shared for run in runs]), strict=True):
             np.testing.assert_array_equal(tokens[path], rows[run.row].tokens)

@@ -2,6 +2,8 @@
 update.
 """
 
+from itertools import count
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,10 @@ from megatron_trace.learning.step_plan import StepPlan, plan_step, split_updates
 PACKING = Packing(capacity=64)
 
 
+ROLLOUTS = count()
+"""Every row is of another rollout."""
+
+
 def row(length: int, advantage: float, tree: int = 0) -> Row:
     learn = np.arange(length) > 0
     nothing = np.zeros(length, dtype=np.float32)
@@ -27,6 +33,7 @@ def row(length: int, advantage: float, tree: int = 0) -> Row:
         predict=np.zeros(length, dtype=bool),
         target=nothing,
         turn=np.zeros(length, dtype=np.int64),
+        rollout=next(ROLLOUTS),
         tree=tree,
     )
 

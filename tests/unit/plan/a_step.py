@@ -31,6 +31,7 @@ def rows() -> list[Row]:
             sampler_logprob=np.full(length, -1.0, np.float32),
             target=np.zeros(length, np.float32),
             turn=np.zeros(length, np.int64),
+            rollout=number,
             tree=number,
         )
         for number in range(count)
@@ -51,6 +52,7 @@ def trees() -> list[Row]:
             sampler_logprob=np.full(length, -1.0, np.float32),
             target=np.zeros(length, np.float32),
             turn=np.repeat([0, number], [trunk, branch]),
+            rollout=number,
             tree=0,
         )
         for number in range(1, branches + 1)

@@ -8,16 +8,17 @@ from megatron_trace.tree import Turn
 
 # Few tokens, so that histories often begin alike; the large one has all four bytes.
 TOKENS = st.lists(st.sampled_from([1, 2, 2**31 + 5]), min_size=1, max_size=4)
-ROLLOUTS = st.tuples(TOKENS, st.lists(st.tuples(TOKENS, TOKENS), min_size=1, max_size=3))
+# A turn is an action, an observation and, if it begins one, a new history.
+ROLLOUTS = st.tuples(
+    TOKENS, st.lists(st.tuples(TOKENS, TOKENS, st.none() | TOKENS), min_size=1, max_size=3)
+)
 
 
-def turns_of(pairs: list[tuple[list[int], list[int]]]) -> list[Turn]:
-    """Turns of (action, observation); the last is terminal and has no observation."""
-    last = len(pairs) - 1
-    return [
-        Turn(-1, action, [], [], [] if index == last else observation)
-        for index, (action, observation) in enumerate(pairs)
-    ]
+def turns_of(parts: list[tuple[list[int], list[int], list[int] | None]]) -> list[Turn]:
+    """Turns of these parts; the last is terminal and has no observation."""
+    turns = [Turn(-1, action, [], [], seen, new_history=new) for action, seen, new in parts]
+    turns[-1].observation_ids, turns[-1].new_history = [], None
+    return turns
 
 
 def common(first: list[int], second: list[int]) -> int:
@@ -40,13 +41,13 @@ def test_the_longest_computed_beginning_is_the_best_over_all_sequences(sequences
 @given(st.lists(ROLLOUTS, max_size=5))
 def test_a_call_could_be_served_what_any_call_before_it_computed(rollouts) -> None:
     computed, calls = ComputedHistories(), []
-    for history, pairs in rollouts:
-        turns, prompt, expected = turns_of(pairs), list(history), 0
+    for history, parts in rollouts:
+        turns, prompt, expected = turns_of(parts), list(history), 0
         for turn in turns:
             known = max((common(call, prompt) for call in calls), default=0)
             expected += min(known, len(prompt) - 1)
             calls.append(prompt + turn.action_ids[:-1])
-            prompt = prompt + turn.action_ids + turn.observation_ids
+            prompt = turn.history_after(prompt)
         assert computed.account(history, turns, failed=False) == expected
 
 

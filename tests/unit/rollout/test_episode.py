@@ -1,6 +1,7 @@
 """Whatever an environment does, its episode ends in a checked result or in a failure."""
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
@@ -128,8 +129,22 @@ def test_a_step_that_hangs_fails_and_the_next_ones_do_not_wait_for_it() -> None:
     *failed, taken = asyncio.run(all_steps())
     assert time.monotonic() - begin < 5
     assert all("environment.step_timeout_s = 0.05" in str(error) for error in failed)
-    assert taken.observation_ids == encode("seen")
+    assert taken.following == encode("seen")
     release.set()
+
+
+def test_all_calls_of_an_episode_have_a_limit_together() -> None:
+    slow = Odd(lambda: time.sleep(0.15), times=9)
+    one = Episode(slow, CallRules("odd", limit_s=5.0, all_s=0.4), "geo-7")
+
+    async def steps() -> None:
+        for _ in range(5):
+            with contextlib.suppress(EpisodeFailed):
+                await one.step({}, "act", encode)
+        await one.step({}, "act", encode)
+
+    with pytest.raises(EpisodeFailed, match=r"within environment\.task_timeout_s = 0\.4"):
+        asyncio.run(steps())
 
 
 def test_what_the_environment_calls_retryable_is_tried_again_from_the_same_state(
@@ -138,7 +153,7 @@ def test_what_the_environment_calls_retryable_is_tried_again_from_the_same_state
     monkeypatch.setattr(episode_module, "RETRY_WAIT_S", 0.0)
     environment = Odd(raising(TimeoutError("busy")), times=2)
     taken = step(environment, retryable=(TimeoutError,), retries=2)
-    assert taken.observation_ids == encode("seen") and taken.snapshot == {"left": -1}
+    assert taken.following == encode("seen") and taken.snapshot == {"left": -1}
     assert environment.restored == [{"before": 1}] * 3
 
 
@@ -229,7 +244,7 @@ def play(waits_s: float) -> Step:
 
 
 def test_coroutines_run_in_the_workers_loop() -> None:
-    assert play(0.0).observation_ids == encode("seen")
+    assert play(0.0).following == encode("seen")
     assert set(Async.threads) == {threading.main_thread()}
 
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron_trace.config import Thoughts
 from megatron_trace.envs import Reply, StepResult, ToolEnvironment, tool
+from megatron_trace.models.thoughts import NoThoughts
 from megatron_trace.rollout.agent import Limits, sample_rollout
 from megatron_trace.rollout.engine import Generation
 from megatron_trace.rollout.episode import CallRules, Episode
@@ -84,8 +86,10 @@ class Patient(Talk):
         return StepResult("Go on.", done=False, reward=0.0, malformed=False)
 
 
-def talk(*says: list[int], kind: type[Talk] = Talk) -> tuple[SampledRollout, Engine]:
-    turns = make_turns(CODEC, chat=True, stop=(), renderer="auto")
+def talk(
+    *says: list[int], kind: type[Talk] = Talk, thoughts: Thoughts = Thoughts.keep
+) -> tuple[SampledRollout, Engine]:
+    turns = make_turns(CODEC, chat=True, stop=(), renderer="auto", thoughts=thoughts)
     episode = Episode(lambda: kind(kind.Options(), 9), CallRules(), "task")
 
     async def play() -> tuple[SampledRollout, Engine]:
@@ -119,3 +123,49 @@ def test_a_thought_without_an_end_ends_the_rollout_as_malformed(kind: type[Talk]
     rollout, _ = talk([*CODEC.encode("<think>hm"), STOP_ID], kind=kind)
     (turn,) = rollout.turns
     assert turn.terminal and turn.malformed and turn.reward == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(thoughts=st.lists(st.none() | st.lists(st.integers(0, 255), max_size=9), max_size=4))
+def test_stripped_thoughts_are_in_no_later_prompt(thoughts: list[list[int] | None]) -> None:
+    """The thoughts are no text that a tokenizer would give back as it was; None: none at all."""
+    call, begin, end = CODEC.encode(LOOK), CODEC.encode("<think>"), CODEC.encode("</think>\n\n")
+    says = [
+        [*call, STOP_ID] if ids is None else [*begin, *ids, *end, *call, STOP_ID]
+        for ids in thoughts
+    ]
+    last = [*begin, 65, *end, *CODEC.encode("yes"), STOP_ID]
+    rollout, engine = talk(*says, last, thoughts=Thoughts.strip)
+    assert [turn.action_ids for turn in rollout.turns] == [*says, last]
+    without, _ = talk(*([*call, STOP_ID] for _ in says), last)
+    prompt = engine.prompts[0]
+    for turn, plain, given_ids in zip(
+        rollout.turns, without.turns, [*engine.prompts[1:], None], strict=True
+    ):
+        # The history is the one of a policy that never thought aloud.
+        prompt = plain.history_after(prompt)
+        if given_ids is not None:
+            assert given_ids == prompt
+            assert (turn.new_history is not None) == (begin[0] in turn.action_ids)
+    assert rollout.turns[-1].reward == 1.0
+
+
+def test_a_long_thought_that_is_stripped_leaves_room_for_the_next_turn() -> None:
+    call, begin, end = CODEC.encode(LOOK), CODEC.encode("<think>"), CODEC.encode("</think>\n\n")
+    thinks = [*begin, *([65] * 5_000), *end, *call, STOP_ID]
+    answers = [*CODEC.encode("yes"), STOP_ID]
+    stripped, _ = talk(thinks, thinks, answers, thoughts=Thoughts.strip)
+    assert stripped.turns[-1].reward == 1.0
+    kept, _ = talk(thinks, thinks, answers)
+    assert len(kept.turns) == 2 and kept.turns[-1].malformed
+
+
+@pytest.mark.parametrize(
+    ("family", "chat", "message"),
+    [("llama3", True, "no tokens <think> and </think>"), ("qwen3", False, "only chats have")],
+)
+def test_thoughts_that_cannot_be_stripped_are_refused(
+    family: str, chat: bool, message: str
+) -> None:
+    with pytest.raises(NoThoughts, match=message):
+        make_turns(make_codec(family), chat, (), "auto", Thoughts.strip)

@@ -1,6 +1,7 @@
 """What tools/bench_train.py counts: operations, tokens, memory, and the trees it makes up."""
 
 from dataclasses import astuple
+from itertools import count
 from typing import Any
 
 import bench_memory
@@ -26,6 +27,10 @@ HF: dict[str, Any] = {
 }
 
 
+ROLLOUTS = count()
+"""Every row is of another rollout."""
+
+
 def row(length: int, learned: int = 0, advantage: float = 0.0, tree: int = 0) -> Row:
     learn = np.arange(length) >= length - learned
     return Row(
@@ -36,6 +41,7 @@ def row(length: int, learned: int = 0, advantage: float = 0.0, tree: int = 0) ->
         predict=np.zeros(length, dtype=np.bool_),
         target=np.zeros(length, dtype=np.float32),
         turn=np.zeros(length, dtype=np.int64),
+        rollout=next(ROLLOUTS),
         tree=tree,
     )
 
