@@ -12,6 +12,7 @@ from megatron_trace.rollout.sampling import Progress, Sampler
 from megatron_trace.rollout.scores import pass_at
 from megatron_trace.rollout.types import RolloutRequest, SampledRollout
 from megatron_trace.tree import ROOT, RolloutTree
+from megatron_trace.tree.predictions import Outcomes, scores
 
 MEAN = "mean"
 """Key of the success over the tasks of all sets."""
@@ -23,11 +24,13 @@ class Item:
 
     Attributes:
         set_name: of the held-out set.
+        prediction: success of the task as predicted at the end of its prompt; None: there was none.
         failed: rollouts that an error of the environment ended.
     """
 
     set_name: str
     task: Mapping[str, Any]
+    prediction: float | None
     rollouts: list[SampledRollout] = field(default_factory=list)
     failed: int = 0
 
@@ -64,7 +67,7 @@ def play(
     opened = iter(sampler.open_trees(tasks))
     for name, set_tasks in heldout.items():
         for tree in attempts.opened(islice(opened, len(set_tasks))):
-            items.append(Item(name, tree.task))
+            items.append(Item(name, tree.task, tree.turns[ROOT].prediction))
             requests += [_request(name, tree, number) for number in range(rollouts)]
     sampled = sampler.sample(requests, on_done=lambda *_: progress.advance())
     for number, rollout in enumerate(sampled):
@@ -95,8 +98,9 @@ def evaluate(
         mean over all tasks; `evaluation_tasks`, the number of tasks in it;
         `evaluation_standard_error`, that of the mean; `evaluation_failed`, the tasks and rollouts
         left out; `evaluation_pass`, pass@k of all tasks for k up to `rollouts`, where that is more
-        than one; `evaluation_parts`, the mean of each part of the rewards; `events`, what is to be
-        told of what failed.
+        than one; `evaluation_parts`, the mean of each part of the rewards; `evaluation_predictor`,
+        `scores` of the predictions at the ends of the prompts; `events`, what is to be told of what
+        failed.
 
     Raises:
         UnhealthyRun: too many failed, or all.
@@ -118,7 +122,22 @@ def evaluate(
         row["evaluation_pass"] = pass_at([item.rewards for item in played], rollouts)
     if parts := mean_parts(played):
         row["evaluation_parts"] = parts
+    if predictor := scores(predictions(played)):
+        row["evaluation_predictor"] = predictor
     return row
+
+
+def predictions(items: Sequence[Item]) -> Outcomes:
+    """What was predicted of the tasks, and what came of them.
+
+    No allocator chose them, unlike the tasks of a training step.
+    """
+    rows = [
+        (item.prediction, float(np.mean(item.rewards)), float(len(item.rewards)))
+        for item in items
+        if item.prediction is not None
+    ]
+    return Outcomes(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
 
 def mean_parts(items: Sequence[Item]) -> dict[str, float]:

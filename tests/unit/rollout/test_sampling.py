@@ -113,6 +113,16 @@ def test_evaluation_counts_each_set_and_all_tasks() -> None:
     assert row["evaluation_standard_error"] == pytest.approx(np.std([0, 1, 0, 1]) / 2)
 
 
+def test_evaluation_tells_how_good_the_predictions_at_the_prompts_were() -> None:
+    """Predicted were 0.5, 0.02, 0.6 and 0.99; the second and the fourth rollout succeed."""
+    row = evaluate(CoinFleet(), {"easy": TASKS[:1], "hard": TASKS[1:]}, Silent())
+    found = row["evaluation_predictor"]
+    assert found["auc"] == 0.5
+    assert found["brier"] == pytest.approx((0.5**2 + 0.98**2 + 0.6**2 + 0.01**2) / 4)
+    tasks = [{**task, "v": None} for task in TASKS]
+    assert "evaluation_predictor" not in evaluate(CoinFleet(), {"easy": tasks}, Silent())
+
+
 def test_evaluation_of_several_rollouts_gives_their_mean_and_pass_at_k() -> None:
     tasks = [{"id": f"t{number}", "v": 0.5} for number in range(200)]
     row = evaluate(CoinFleet(), {"coins": tasks}, Silent(), rollouts=4)

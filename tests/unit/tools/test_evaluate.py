@@ -20,9 +20,9 @@ def rollout(*rewards: float, f1: float = 0.0, malformed: bool = False) -> Sample
 
 
 ITEMS = [
-    Item("a", {"id": "0"}, [rollout(0, 1, f1=0.5), rollout(0)]),
-    Item("a", {"id": "1"}, [rollout(0, malformed=True), rollout(0, 0, 0)], failed=1),
-    Item("a", {"id": "2"}, [], failed=2),
+    Item("a", {"id": "0"}, 0.5, [rollout(0, 1, f1=0.5), rollout(0)]),
+    Item("a", {"id": "1"}, 0.5, [rollout(0, malformed=True), rollout(0, 0, 0)], failed=1),
+    Item("a", {"id": "2"}, None, [], failed=2),
 ]
 
 
