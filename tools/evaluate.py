@@ -55,7 +55,7 @@ def scores(items: Sequence[Item], rollouts: int) -> dict[str, Any]:
 
     Returns:
         Mean and interval of avg@k; pass@k; the parts of the rewards; means over the rollouts of
-        turns and sampled tokens; the share of malformed turns; how many rollouts failed.
+        turns and sampled tokens; the share of malformed turns; how many calls of tools failed, and rollouts.
     """
     played = [item for item in items if item.rollouts]
     ended = [rollout for item in played for rollout in item.rollouts]
@@ -71,6 +71,7 @@ def scores(items: Sequence[Item], rollouts: int) -> dict[str, Any]:
         "turns": len(turns) / max(1, len(ended)),
         "tokens": sum(len(turn.action_ids) for turn in turns) / max(1, len(ended)),
         "malformed": float(np.mean([turn.malformed for turn in turns])) if turns else 0.0,
+        "tool errors": sum(turn.tool_errors for turn in turns),
         "failed": sum(item.failed for item in items),
     }
 
@@ -87,6 +88,7 @@ def line_of(item: Item, codec: TextCodec) -> dict[str, Any]:
             "turns": len(rollout.turns),
             "tokens": sum(len(turn.action_ids) for turn in rollout.turns),
             "malformed": sum(turn.malformed for turn in rollout.turns),
+            "tool_errors": sum(turn.tool_errors for turn in rollout.turns),
             "text": codec.decode(ids),
         }
 

@@ -18,6 +18,7 @@ class StepResult:
         reward: terminal reward in [0, 1]; 0.0 unless `done`.
         malformed: the action did not parse.
         parts: what the reward is made of, or whatever else shall be in the metrics, by name.
+        tool_errors: calls of tools that raised or took too long; they are in the metrics.
     """
 
     observation: str | Sequence[Message]
@@ -25,6 +26,7 @@ class StepResult:
     reward: float
     malformed: bool
     parts: Mapping[str, float] = field(default_factory=dict)
+    tool_errors: int = 0
 
 
 class Environment:

@@ -52,7 +52,10 @@ def checked_result(result: Any, chat: bool = False) -> StepResult:
     parts = _parts(result.parts)
     # What follows the end is not looked at.
     observation = "" if done else _observation(result.observation, chat)
-    return StepResult(observation, done, reward, malformed, parts)
+    errors = _number(result.tool_errors)
+    if errors is None or not errors.is_integer() or errors < 0:
+        raise BadResult(f"tool_errors is {_shown(result.tool_errors)}, which is no number of calls")
+    return StepResult(observation, done, reward, malformed, parts, int(errors))
 
 
 def checked_snapshot(snapshot: Any) -> dict[str, Any]:

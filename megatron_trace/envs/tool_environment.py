@@ -62,6 +62,7 @@ class ToolEnvironment(ChatEnvironment):
         self.task: Mapping[str, Any] = {}
         self.state: dict[str, Any] = {}
         self.turns = self.malformed_calls = 0
+        self._errors = 0
         self.tools = tool_schemas(type(self))  # type: ignore[arg-type]  # mypy's classes have no hash
 
     def start(self, task: Mapping[str, Any]) -> str | list[dict[str, Any]]:
@@ -92,12 +93,12 @@ class ToolEnvironment(ChatEnvironment):
             return StepResult("", done=True, reward=0.0, malformed=True)
         if not action.calls:
             return self._end(action.text)
-        malformed_before = self.malformed_calls
+        malformed_before, self._errors = self.malformed_calls, 0
         messages = [self._answer(call) for call in action.calls]
         malformed = self.malformed_calls > malformed_before
         if self.turns >= self.max_turns:
-            return StepResult("", done=True, reward=0.0, malformed=malformed)
-        return StepResult(messages, done=False, reward=0.0, malformed=malformed)
+            return StepResult("", True, 0.0, malformed, tool_errors=self._errors)
+        return StepResult(messages, False, 0.0, malformed, tool_errors=self._errors)
 
     def snapshot(self) -> dict[str, Any]:
         """Task, state and counts."""
@@ -149,6 +150,7 @@ class ToolEnvironment(ChatEnvironment):
         )
         if isinstance(result, Failed) and isinstance(result.error, self.retryable):
             raise result.error
+        self._errors += isinstance(result, Failed)
         if not isinstance(result, LeftBehind):
             self.state = episode.state
         return result

@@ -57,6 +57,7 @@ def tree_metrics(trees: Sequence[RolloutTree]) -> dict[str, float]:
         "history_tokens_mean": np.mean(history_lengths),
         "history_tokens_max": max(history_lengths),
         "malformed_share": np.mean([turn.malformed for tree in trees for turn in tree.turns[1:]]),
+        "tool_errors": sum(turn.tool_errors for tree in trees for turn in tree.turns),
         "sampled_tokens": sampled,
         "sampled_tokens_bare": tokens["bare"],
         "sampled_tokens_continuations": tokens["continuation"],

@@ -34,6 +34,7 @@ HEALTH = (
     ("Effective sample size", "effective_sample_size"),
     ("Malformed turns", "malformed_share"),
     ("Rollouts that failed in the environment", "failed_rollouts"),
+    ("Calls of tools that failed", "tool_errors"),
 )
 """(title, metric) of the small charts."""
 

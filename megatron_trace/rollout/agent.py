@@ -134,6 +134,7 @@ def _unfinished_turn(generation: Generation) -> Turn:
 def _answered(turn: Turn, step: Step, history: list[int], longest: int) -> Turn:
     """The turn, sampled after `history`, with what its action brought."""
     result = step.result
+    turn = replace(turn, tool_errors=result.tool_errors)
     if result.done:
         return replace(
             turn, reward=result.reward, malformed=result.malformed, parts=dict(result.parts)

@@ -49,6 +49,7 @@ class Turn:
         rollout: index into `RolloutTree.rollouts` of the rollout that added it; -1 for the root.
         state: the environment's snapshot after the turn; None on terminal turns.
         parts: what the environment says the reward is made of, by name; on terminal turns.
+        tool_errors: calls of tools in the turn that raised or took too long.
         entropies: entropy, in nats, of the distribution that each token was sampled from; empty
             unless asked for.
     """
@@ -67,6 +68,7 @@ class Turn:
     entropies: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     new_history: list[int] | None = None
+    tool_errors: int = 0
 
     def history_after(self, history: Sequence[int]) -> list[int]:
         """Token ids after the turn, which was sampled after `history`."""

@@ -119,6 +119,18 @@ def test_whatever_a_tool_does_is_told(kind: str, content: str) -> None:
     assert told(episode, call(text="on")) == [json.dumps([*episode_notes(kind), "on"])]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "errors"), [(["raise", "none", "exit"], 2), (["hang"], 1), (["half", "huge"], 0)]
+)
+def test_calls_that_raised_or_took_too_long_are_counted_in_their_turn(
+    kinds: list[str], errors: int
+) -> None:
+    episode = desk(tool_timeout_s=0.1)
+    calls = tuple(call("odd", number, kind=kind) for number, kind in enumerate(kinds))
+    assert checked_result(episode.step(Reply("", calls=calls)), chat=True).tool_errors == errors
+    assert episode.step(Reply("", calls=(call(text="on"),))).tool_errors == 0
+
+
 def test_a_tool_that_takes_too_long_is_left_behind() -> None:
     episode = desk(tool_timeout_s=0.1)
     limit = "Error: no result within 0.1 seconds."

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,13 @@ def test_malformed_turns_are_a_share_of_the_sampled_turns() -> None:
     tree = root()
     tree.graft(0, [search("Lyon", 0.5), turn("hm", terminal=True, malformed=True)])
     assert tree_metrics([tree])["malformed_share"] == 0.5
+
+
+def test_failed_calls_of_tools_are_summed_over_all_turns() -> None:
+    tree = root()
+    tree.graft(0, [replace(search("Lyon", 0.5), tool_errors=2), turn("x", terminal=True)])
+    tree.graft(0, [replace(turn("y", terminal=True), tool_errors=1)])
+    assert tree_metrics([tree])["tool_errors"] == 3
 
 
 def test_what_cannot_be_measured_has_no_key() -> None:

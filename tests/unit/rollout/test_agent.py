@@ -44,9 +44,8 @@ class Counter(Environment):
     def step(self, action: str) -> StepResult:
         self.count += len(action)
         done = self.count >= 6
-        return StepResult(
-            "" if done else f"<{self.count}>", done=done, reward=float(done), malformed=False
-        )
+        seen = "" if done else f"<{self.count}>"
+        return StepResult(seen, done, float(done), malformed=False, tool_errors=self.count)
 
     def snapshot(self) -> dict[str, Any]:
         return {"count": self.count}
@@ -96,6 +95,7 @@ def test_each_turn_continues_from_the_very_ids_before_it() -> None:
     ]
     assert [CODEC.decode(turn.action_ids) for turn in rollout.turns] == ["ab;", "c;", "d;"]
     assert [CODEC.decode(turn.observation_ids) for turn in rollout.turns] == ["<3>", "<5>", ""]
+    assert [turn.tool_errors for turn in rollout.turns] == [3, 5, 7]
     assert rollout.prompt_tokens == 3 + 9 + 14 and rollout.cached_tokens == 6
 
 

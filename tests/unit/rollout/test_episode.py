@@ -108,6 +108,7 @@ def test_a_stack_goes_with_the_failure() -> None:
         (None, "step returned None"),
         (StepResult("", True, math.nan, False), "the reward is nan"),
         (StepResult("", True, 100, False), r"the reward is 100, which is not in [0, 1]"),
+        (StepResult("", True, 0.0, False, tool_errors=-1), "tool_errors is -1 (int)"),
         (StepResult(None, False, 0.0, False), "the observation is None"),  # type: ignore[arg-type]
     ],
 )

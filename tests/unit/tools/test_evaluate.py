@@ -13,7 +13,7 @@ from megatron_trace.tree import Turn
 
 def rollout(*rewards: float, f1: float = 0.0, malformed: bool = False) -> SampledRollout:
     """One turn of two tokens for each reward; the last one ends it."""
-    turns = [Turn(-1, [1, 2], [0.0] * 2, [0] * 2, [3]) for _ in rewards]
+    turns = [Turn(-1, [1, 2], [0.0] * 2, [0] * 2, [3], tool_errors=1) for _ in rewards]
     turns[-1].terminal, turns[-1].reward, turns[-1].parts = True, rewards[-1], {"f1": f1}
     turns[-1].malformed = malformed
     return SampledRollout(turns, 0.5, 0, 0)
@@ -41,6 +41,7 @@ def test_scores_are_means_over_what_came_to_its_end() -> None:
     assert found["f1"] == 0.125
     assert (found["turns"], found["tokens"]) == (1.75, 3.5)
     assert found["malformed"] == pytest.approx(1 / 7)
+    assert found["tool errors"] == 7
 
 
 def test_a_line_holds_every_rollout() -> None:
@@ -52,6 +53,7 @@ def test_a_line_holds_every_rollout() -> None:
         "turns": 2,
         "tokens": 4,
         "malformed": 0,
+        "tool_errors": 2,
         "text": "ab|ab|",
     }
 
