@@ -1,7 +1,7 @@
-"""Dense vectors of passages: a model of sentence-transformers, searched by faiss.
+"""Dense vectors of passages, by a model of sentence-transformers, which is optional.
 
-Both libraries are optional. The vectors are normalised, and the score is their inner product. The
-search is exact (`IndexFlatIP`): 21 million passages of 768 numbers are 60 GiB.
+The vectors are normalised, and the score is their inner product. The search is exact: it reads all
+vectors, and 21 million passages of 768 numbers are 60 GiB. They are mapped.
 """
 
 import json
@@ -24,7 +24,8 @@ from megatron_trace.envs.retrieval.passages import Passage
 from megatron_trace.files.atomic import whole_folder, write_text
 from megatron_trace.files.problems import BadData
 
-VECTORS = "vectors.faiss"
+VECTORS = "vectors.f32"
+"""float32 [passages, width], row after row, without a header."""
 
 BATCH = 1_024
 """Passages that are encoded and added at once."""
@@ -58,25 +59,27 @@ def build_dense(
         query_prefix, passage_prefix: what the model wants before each text, such as "query: ".
 
     Raises:
-        MissingLibrary: faiss or sentence-transformers is missing.
+        MissingLibrary: sentence-transformers is missing.
+        BadData: there is no such model.
         ValueError: there is no passage.
     """
-    faiss, encoder = _faiss(), _encoder(model)
+    encoder, count, width = _encoder(model), 0, 0
     with whole_folder(folder) as partial:
         texts = (f"{passage_prefix}{text}" for text in write_passages(partial, passages))
-        index = None
-        for batch in _batches(texts):
-            vectors = encoded(encoder, batch)
-            if index is None:
-                index = faiss.IndexFlatIP(vectors.shape[1])
-            index.add(vectors)
-        if index is None:
+        with open(partial / VECTORS, "wb") as file:
+            for batch in _batches(texts):
+                vectors = encoded(encoder, batch)
+                file.write(vectors.tobytes())
+                count, width = count + len(vectors), vectors.shape[1]
+        if not count:
             raise ValueError(f"{source}: holds no passage")
-        faiss.write_index(index, str(partial / VECTORS))
-        dense = {"model": model, "query_prefix": query_prefix, "passage_prefix": passage_prefix}
-        about = {"format": FORMAT, "passages": index.ntotal, "source": source, "dense": dense}
+        dense = {
+            "model": model, "query_prefix": query_prefix, "passage_prefix": passage_prefix,
+            "width": width,
+        }  # fmt: skip
+        about = {"format": FORMAT, "passages": count, "source": source, "dense": dense}
         write_text(partial / ABOUT, json.dumps(about, indent=1))
-        return index.ntotal
+    return count
 
 
 class DenseIndex:
@@ -86,30 +89,36 @@ class DenseIndex:
         """Open it.
 
         Raises:
-            MissingLibrary: faiss or sentence-transformers is missing.
-            BadData: it is damaged.
+            MissingLibrary: sentence-transformers is missing.
+            BadData: it is damaged, or its model is not there any more.
         """
-        faiss, about = _faiss(), read_about(folder)
-        self._query_prefix = about["dense"]["query_prefix"]
-        self._encoder = _encoder(about["dense"]["model"])
-        # Tokenizers are not to be used by two threads at once.
-        self._lock = threading.Lock()
+        about = read_about(folder)
         try:
+            dense = about["dense"]
             self.passages = StoredPassages(folder)
-            self._index = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP)
-        # faiss raises a RuntimeError where a file is damaged.
-        except (OSError, ValueError, RuntimeError) as error:
+            shape = len(self.passages), dense["width"]
+            vectors = np.memmap(folder / VECTORS, np.float32, "r").reshape(shape)
+            if len(vectors) != about["passages"]:
+                raise ValueError(f"{len(vectors)} passages, not {about['passages']}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
             text = " ".join(str(error).split())
             raise BadData(f"{folder}: a damaged index ({text}); build it again") from None
-        if not self._index.ntotal == len(self.passages) == about["passages"]:
-            raise BadData(f"{folder}: vectors and passages differ in number; build it again")
+        # A plain array: the results of arithmetic on a `memmap` would be such as well.
+        self._vectors = np.asarray(vectors)
+        self._query_prefix = dense["query_prefix"]
+        self._encoder = _encoder(dense["model"])
+        # Tokenizers are not to be used by two threads at once.
+        self._lock = threading.Lock()
 
     def hits(self, query: str, top_k: int) -> list[tuple[int, float]]:
         """Number and score of at most `top_k` passages, best first."""
         with self._lock:
-            vectors = encoded(self._encoder, [f"{self._query_prefix}{query}"])
-        scores, numbers = self._index.search(vectors, min(top_k, len(self.passages)))
-        return [(int(n), float(s)) for n, s in zip(numbers[0], scores[0], strict=True) if n >= 0]
+            (vector,) = encoded(self._encoder, [f"{self._query_prefix}{query}"])
+        scores = self._vectors @ vector
+        kept = min(top_k, len(scores))
+        best = np.argpartition(scores, -kept)[-kept:]
+        best = best[np.lexsort((best, -scores[best]))]
+        return [(int(number), float(scores[number])) for number in best]
 
 
 def encoded(encoder: Any, texts: Sequence[str]) -> np.ndarray:
@@ -123,18 +132,14 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise MissingLibrary("--dense needs faiss: pip install faiss-cpu") from None
-    return faiss
-
-
 def _encoder(model: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         remedy = "pip install sentence-transformers"
         raise MissingLibrary(f"--dense needs sentence-transformers: {remedy}") from None
-    return SentenceTransformer(model)
+    try:
+        return SentenceTransformer(model)
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise BadData(f"{model}: no model of sentence-transformers ({text[:200]})") from None

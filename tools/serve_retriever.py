@@ -7,8 +7,8 @@
 
 A row of the corpus (.jsonl, .jsonl.gz, .parquet or .tar) has `title` and `text`, or `contents` as
 Search-R1 writes them. The index is built once. With --dense MODEL it holds vectors of a model of
-sentence-transformers, searched by faiss; both must be installed. Otherwise it is BM25, mapped: an
-environment on the same machine can open the folder itself (`retriever: data/wiki_bm25`).
+sentence-transformers, which must be installed. Otherwise it is BM25, mapped: an environment on the
+same machine can open the folder itself (`retriever: data/wiki_bm25`).
 
 The server asks for no name and no password: it listens on 127.0.0.1 unless --host says otherwise.
 """

@@ -5,6 +5,7 @@ from typing import Any
 
 from megatron_trace.check.chat import load_codec, load_turns
 from megatron_trace.check.plugins import load_map
+from megatron_trace.check.reads import environment_reads
 from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
 from megatron_trace.data.task_set import TaskSet, read_task_set
@@ -57,6 +58,8 @@ def check_tasks(config: Config, sets: Iterable[TaskSet]) -> None:
             and `data.on_bad` is error.
     """
     new_episode, codec = load_environment(config), load_codec(config)
+    # It would otherwise be told only when the model has been loaded.
+    environment_reads(config)
     turns = load_turns(config, codec, new_episode())
     longest = config.rollout.max_history_tokens
     for one in sets:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from megatron_trace.models.messages import Message, Tool
@@ -67,6 +68,16 @@ class Environment:
     def load(cls, options: Any) -> Any:
         """What the episodes of a worker share, such as an index. Called once in every worker."""
         return None
+
+    @classmethod
+    def reads(cls, options: Any) -> Mapping[str, Path | str]:
+        """What episodes depend on beside settings and tasks, by a name for messages.
+
+        A run is continued only where it is the same. A path stands for what the file holds, wherever
+        it lies. A text stands for itself, such as the version of a package. Files that options name
+        by `setting(..., files=True)` are compared anyway.
+        """
+        return {}
 
     @classmethod
     def maker(cls, options: Any, max_turns: int) -> Callable[[], Self]:

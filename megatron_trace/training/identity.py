@@ -38,7 +38,7 @@ def identity(
 
     Args:
         model: the start policy's config.json.
-        contents: what the files hold that settings name: tasks, corpus, weights.
+        contents: what files hold: tasks, weights, and what the environment reads.
     """
     free = ("model.", *FREE)
     options = _free_options(config)

@@ -1,10 +1,11 @@
-"""What a run trains on: its tasks, and what they, the start policy and the corpus hold."""
+"""What a run trains on: its tasks, and what they, the start policy and the environment's files hold."""
 
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from megatron_trace.check.command import Command
+from megatron_trace.check.reads import environment_reads
 from megatron_trace.check.shards import file_patterns
 from megatron_trace.check.tasks import check_tasks, read_tasks, skipped
 from megatron_trace.data.task_set import TaskSet
@@ -92,6 +93,7 @@ class RunInputs:
             for name, pattern in file_patterns(self._config):
                 if not name.startswith("data."):
                     contents[name] = _digest([Path(path) for path in shard_paths(pattern)])
+            contents |= environment_reads(self._config)
         return contents
 
 

@@ -6,6 +6,7 @@ must not be imported: they make folders beside the installed package.
 """
 
 import importlib
+import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,16 @@ def require() -> None:
         raise NotInstalled(
             f"function_calling needs {NAME}: pip install --no-deps {NAME}=={VERSION} mpmath"
         )
+
+
+def version() -> str:
+    """The version that is installed.
+
+    Raises:
+        NotInstalled: the package is missing.
+    """
+    require()
+    return importlib.metadata.version(NAME)
 
 
 def data_folder() -> Path:

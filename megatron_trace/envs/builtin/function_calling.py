@@ -62,6 +62,15 @@ class FunctionCalling(ChatEnvironment):
         package.require()
         package.ast_checker()
 
+    @classmethod
+    def reads(cls, options: Options) -> Mapping[str, str]:
+        """The version of the package: its APIs answer the calls, and its checkers judge them.
+
+        Raises:
+            NotInstalled: the package bfcl-eval is missing.
+        """
+        return {package.NAME: package.version()}
+
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task that cannot be judged, or whose own ground truth BFCL does not accept.
 

@@ -10,6 +10,7 @@ import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import setting
@@ -151,6 +152,12 @@ class McpTools(ToolEnvironment):
         if options.score:
             judge = find_function("environment.options.mcp_tools.score", options.score, 2)
         return Shared(Connection(options.server), judge)
+
+    @classmethod
+    def reads(cls, options: Options) -> Mapping[str, Path | str]:
+        """The file of the function that judges answers."""
+        file = options.score.rpartition(":")[0]
+        return {f"score/{Path(file).name}": Path(file)} if file else {}
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task without a question.

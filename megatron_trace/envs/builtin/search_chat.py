@@ -7,12 +7,13 @@ and scores.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import setting
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.envs.questions import QuestionOptions, check_question, judged, numbered
-from megatron_trace.envs.retrieval.options import open_retriever
+from megatron_trace.envs.retrieval.options import open_retriever, reads_of
 from megatron_trace.envs.retrieval.passages import Retriever, RetrieverFailed
 from megatron_trace.envs.tool_environment import ToolEnvironment, tool
 
@@ -50,6 +51,15 @@ class SearchChat(ToolEnvironment):
             SettingError, FileNotFoundError, BadData: see `open_retriever`.
         """
         return open_retriever(options, "environment.options.search_chat")
+
+    @classmethod
+    def reads(cls, options: Options) -> Mapping[str, Path | str]:
+        """The index that `retriever` names.
+
+        Raises:
+            SettingError: see `reads_of`.
+        """
+        return reads_of(options, "environment.options.search_chat")
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task without a question, or without an answer that can be matched.

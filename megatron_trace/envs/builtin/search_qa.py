@@ -6,13 +6,14 @@ answer, else 0, or another score (`answer_scores.py`). docs/environments/multiho
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from megatron_trace.config import setting
 from megatron_trace.envs import react
 from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.envs.questions import QuestionOptions, check_question, judged, numbered
-from megatron_trace.envs.retrieval.options import open_retriever
+from megatron_trace.envs.retrieval.options import open_retriever, reads_of
 from megatron_trace.envs.retrieval.passages import Retriever, RetrieverFailed
 
 SEARCH_R1_INSTRUCTION = (
@@ -58,6 +59,15 @@ class SearchQA(Environment):
             SettingError, FileNotFoundError, BadData: see `open_retriever`.
         """
         return open_retriever(options, "environment.options.search_qa")
+
+    @classmethod
+    def reads(cls, options: Options) -> Mapping[str, Path | str]:
+        """The index that `retriever` names.
+
+        Raises:
+            SettingError: see `reads_of`.
+        """
+        return reads_of(options, "environment.options.search_qa")
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task without a question, or without an answer that can be matched.

@@ -8,6 +8,7 @@ from megatron_trace.config import SettingError, setting
 from megatron_trace.envs.retrieval.bm25 import SearchIndex
 from megatron_trace.envs.retrieval.cache import PassageCache
 from megatron_trace.envs.retrieval.client import PROBE, Limits, SearchServer
+from megatron_trace.envs.retrieval.index_folder import PASSAGES, read_about
 from megatron_trace.envs.retrieval.passages import Retriever, RetrieverFailed
 from megatron_trace.files.problems import BadData
 
@@ -72,6 +73,28 @@ def open_retriever(options: Any, section: str) -> Retriever:
         return SearchIndex.from_folder(place)
     except BadData as error:
         raise SettingError(name, place, str(error)) from None
+
+
+def reads_of(options: Any, section: str) -> dict[str, Path | str]:
+    """What searches depend on beside the settings; see `Environment.reads`.
+
+    Of an index it is the passages, and the words that it leaves out: all else in the folder follows
+    from them. What a server searches is not known here.
+
+    Raises:
+        SettingError: `retriever` names a folder that holds no index.
+    """
+    place = options.retriever
+    if not place or "://" in place:
+        return {}
+    try:
+        about = read_about(Path(place))
+    except BadData as error:
+        raise SettingError(f"{section}.retriever", place, str(error)) from None
+    return {
+        f"retriever/{PASSAGES}": Path(place) / PASSAGES,
+        "retriever/stopwords": str(about.get("stopwords")),
+    }
 
 
 def _server(options: Any, name: str) -> SearchServer:

@@ -23,7 +23,7 @@ CHUNK = 65536
 
 
 class ServerGone(Exception):
-    """No report has come: the server, or the keeper of this call, is dead or hangs."""
+    """No report has come: the server is dead or hangs."""
 
 
 def make_call(calls: socket.socket, code: str, limits: Limits) -> Outcome:
@@ -62,7 +62,7 @@ def _write_all(file: Any, content: bytes) -> None:
 
 
 def _collect(outputs: list[Any], caller: socket.socket, limits: Limits) -> Outcome:
-    """Read both outputs until the keeper's report is there; the process is dead by then."""
+    """Read both outputs until the server's report is there; the process is dead by then."""
     texts = {output.fileno(): bytearray() for output in outputs}
     report: bytes | None = None
     cut = False
@@ -123,9 +123,9 @@ def _stop(caller: socket.socket) -> None:
 
 
 def _status(report: bytes, limits: Limits) -> Status:
-    """What the keeper's report means."""
+    """What the server's report means."""
     if not report:
-        raise ServerGone("the keeper of a call has died")
+        raise ServerGone("the server has died")
     facts = json.loads(report)
     if "fault" in facts:
         raise SandboxError(f"a call cannot be locked in: {facts['fault']}")

@@ -102,7 +102,7 @@ def test_a_wrong_request_is_refused(tool: ModuleType, index: Path, asked: Any) -
         ([], "holds no index; give --corpus to build it"),
         (["--corpus", "nowhere-*.jsonl"], r"nowhere-*.jsonl"),
         (["--corpus", "BAD"], "line 2: has no title"),
-        (["--corpus", "CORPUS", "--dense", "m"], "--dense needs faiss: pip install faiss-cpu"),
+        (["--corpus", "CORPUS", "--dense", "m"], "pip install sentence-transformers"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(
@@ -111,7 +111,7 @@ def test_what_cannot_be_served_is_one_line(
 ) -> None:  # fmt: skip
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"title": "T", "text": "two words"}\n{"id": 3}\n')
-    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     places = {"CORPUS": str(corpus), "BAD": str(bad)}
     arguments = [places.get(one, one) for one in arguments]
     assert tool.main(["--index", str(tmp_path / "index"), *arguments]) == 1

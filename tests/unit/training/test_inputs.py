@@ -10,6 +10,8 @@ from megatron_trace.check.command import Command
 from megatron_trace.check.load import load_config
 from megatron_trace.config import SettingError
 from megatron_trace.data.tasks import write_shards
+from megatron_trace.envs.retrieval.index_folder import build_index
+from megatron_trace.envs.retrieval.passages import Passage
 from megatron_trace.training import inputs as module
 from megatron_trace.training.identity import OtherRun, check_same
 from megatron_trace.training.inputs import RunInputs
@@ -61,6 +63,19 @@ def test_other_content_under_the_same_name_is_told(folder, file, place, named) -
     (folder / file).write_bytes(content)
     with pytest.raises(OtherRun, match=rf"\n  {named}: .* in the checkpoint, .* now\n"):
         check_same(Path("c"), before, inputs_of(folder).identity)
+
+
+def test_an_index_with_other_passages_is_told(folder) -> None:
+    index = folder / "index"
+    option = f"environment.options.search_qa.retriever={index}"
+    given = [option, "environment.options.search_qa.corpus="]
+    build_index(index, [Passage("here", "A place .")], "")
+    before = inputs_of(folder, *given).identity
+    build_index(index, [Passage("here", "A town .")], "")
+    with pytest.raises(
+        OtherRun, match=r"\n  environment reads retriever/passages\.jsonl: 'a file with SHA-256"
+    ):
+        check_same(Path("c"), before, inputs_of(folder, *given).identity)
 
 
 def test_an_edited_task_of_the_same_id_is_told(folder) -> None:
@@ -115,7 +130,9 @@ def test_shards_that_cannot_be_read_are_refused_on_every_rank(folder) -> None:
 
 def test_a_replay_reads_no_tasks(folder, monkeypatch) -> None:
     monkeypatch.setattr(module, "read_tasks", None)
-    inputs = inputs_of(folder, replay=folder)
+    # Nor is there an environment to read an index.
+    nowhere = f"environment.options.search_qa.retriever={folder}/nowhere"
+    inputs = inputs_of(folder, nowhere, replay=folder)
     inputs.check()
     assert inputs.tasks == [] and inputs.notes() == []
     assert inputs.identity["data.train"] == "none"

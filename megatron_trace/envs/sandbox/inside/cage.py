@@ -7,8 +7,11 @@ from typing import Any
 
 from .syscalls import filter_program
 
-NEW_NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000
-"""Mounts, System V memory and messages, processes: CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID."""
+NEW_NAMESPACES = 0x00020000 | 0x08000000
+"""Mounts, System V memory and messages: CLONE_NEWNS, CLONE_NEWIPC."""
+
+NEW_NUMBERS = 0x20000000
+"""Processes: CLONE_NEWPID."""
 
 PRIVATE = 0x4000 | 0x40000
 """Flags of `mount`: MS_REC, MS_PRIVATE."""
@@ -45,8 +48,36 @@ def keep_null() -> None:
     _check("mount", _LIBC.mount(None, os.devnull.encode(), None, READ_ONLY_AGAIN, None))
 
 
+def own_numbers() -> int:
+    """A descriptor by which `fork_into_numbers` finds back to this process's own namespace.
+
+    Raises:
+        OSError: the kernel is older than 5.8.
+    """
+    own = os.pidfd_open(os.getpid())
+    _check("setns", _LIBC.setns(own, NEW_NUMBERS))
+    return own
+
+
+def fork_into_numbers(own: int) -> int:
+    """As `os.fork`; the child is the first process of a new process namespace.
+
+    Args:
+        own: from `own_numbers`.
+    """
+    _check("unshare", _LIBC.unshare(NEW_NUMBERS))
+    child = -1
+    try:
+        child = os.fork()
+    finally:
+        # Later children of this process would belong to that namespace too.
+        if child and _LIBC.setns(own, NEW_NUMBERS):
+            os._exit(1)
+    return child
+
+
 def new_namespaces(scratch: str, limits: dict[str, Any]) -> None:
-    """Give this process its own mounts, and its later children their own process numbers.
+    """Give this process its own mounts.
 
     Args:
         scratch: the folder on which an empty file system of limited size is mounted.

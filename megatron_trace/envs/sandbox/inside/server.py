@@ -7,15 +7,14 @@ it ends when the other end of its socket is closed: when the worker is gone, how
 import contextlib
 import gc
 import importlib
-import json
-import os
-import signal
+import select
 import site
 import socket
 import sys
 from typing import Any
 
-from . import cage, keeper
+from . import cage
+from .calls import FDS, Calls
 
 IMPORTED = """
     math cmath fractions decimal statistics random itertools functools collections operator re
@@ -23,46 +22,35 @@ IMPORTED = """
 """
 """What costs no call any time."""
 
-FDS = 4
-"""Descriptors of a call: see `keeper.play`."""
-
 
 def serve(fd: int, limits: dict[str, Any], scratch: str | None) -> None:
     """Serve the socket `fd` until its other end is closed.
 
     Args:
         limits: of every call; see `Limits`.
-        scratch: see `keeper.play`.
+        scratch: see `Calls`.
     """
     cage.die_with_parent()
     if scratch is not None:
         cage.keep_null()
     _prepare()
     with socket.socket(fileno=fd) as calls:
-        # The kernel reaps the keepers.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        poll = select.poll()
+        poll.register(calls, select.POLLIN)
+        running = Calls(limits, scratch, poll)
         calls.send(b"ready")
         while True:
-            message, fds, _, _ = socket.recv_fds(calls, 1, FDS)
-            if not message:
-                return
-            _start(calls, fds, limits, scratch)
-            for one in fds:
-                os.close(one)
-
-
-def _start(
-    calls: socket.socket, fds: list[int], limits: dict[str, Any], scratch: str | None
-) -> None:
-    try:
-        child = os.fork()
-    except OSError as error:
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fds[-1])) as caller:
-            caller.send(json.dumps({"fault": f"fork: {error}"}).encode())
-        return
-    if child == 0:
-        calls.close()
-        keeper.play(fds, limits, scratch)
+            ready = poll.poll(running.wait_ms())
+            running.end_late()
+            # One at a time: what it closes may be opened again under the number of another one.
+            for fd, _ in ready[:1]:
+                if fd != calls.fileno():
+                    running.look(fd)
+                    continue
+                message, fds, _, _ = socket.recv_fds(calls, 1, FDS)
+                if not message:
+                    return
+                running.begin(fds)
 
 
 def _prepare() -> None:

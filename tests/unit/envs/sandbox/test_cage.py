@@ -14,11 +14,13 @@ import pytest
 
 from megatron_trace.envs.sandbox import Sandbox
 
+WAIT = "import time; time.sleep(5)"
+
 
 @pytest.fixture(scope="module")
 def process(sandbox: Sandbox) -> Iterator[Path]:
     """/proc/PID of a call's process while it waits."""
-    call = threading.Thread(target=sandbox.run, args=("import time; time.sleep(5)",))
+    call = threading.Thread(target=sandbox.run, args=(WAIT,))
     call.start()
     server = sandbox._running().process.pid
     yield _innermost(server)
@@ -26,11 +28,11 @@ def process(sandbox: Sandbox) -> Iterator[Path]:
 
 
 def _innermost(server: int) -> Path:
-    """Of bubblewrap, server, keeper and process the last, once it is locked in."""
+    """Of bubblewrap, server and process the last, once it is locked in."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         line = psutil.Process(server).children(recursive=True)
-        if len(line) == 3:
+        if len(line) == 2:
             folder = Path("/proc", str(line[-1].pid))
             if "Seccomp:\t2" in (folder / "status").read_text():
                 return folder
@@ -50,7 +52,7 @@ def test_no_namespace_is_the_machines(process: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pid", "ipc", "mnt"])
 def test_these_namespaces_are_the_calls_own(process: Path, kind: str) -> None:
-    server = psutil.Process(int(process.name)).parents()[1].pid
+    server = psutil.Process(int(process.name)).parents()[0].pid
     assert os.readlink(process / "ns" / kind) != os.readlink(f"/proc/{server}/ns/{kind}")
 
 
@@ -86,3 +88,19 @@ def test_its_network_has_no_way_out(process: Path) -> None:
 
 def test_its_session_is_not_the_workers(process: Path) -> None:
     assert os.getsid(int(process.name)) != os.getsid(0)
+
+
+def test_of_calls_beside_it_it_holds_nothing(sandbox: Sandbox) -> None:
+    beside = [threading.Thread(target=sandbox.run, args=(WAIT,)) for _ in range(3)]
+    for call in beside:
+        call.start()
+    server = psutil.Process(sandbox._running().process.pid)
+    while len(server.children(recursive=True)) < 1 + len(beside):
+        time.sleep(0.01)
+    code = (
+        "import os\nfor fd in range(64):\n    try: os.fstat(fd); print(fd)\n    except OSError: 0"
+    )
+    outcome = sandbox.run(f"{code}\nprint('number', os.getpid())")
+    for call in beside:
+        call.join()
+    assert outcome.stdout.split() == ["0", "1", "2", "number", "1"]

@@ -112,7 +112,7 @@ def test_there_are_no_other_processes_and_threads(sandbox: Sandbox, code: str) -
 
 
 def test_no_process_can_be_named(sandbox: Sandbox) -> None:
-    """Not the server, the keeper or the worker; neither by kill nor by limits nor by priority."""
+    """Not the server, another call or the worker; neither by kill nor by limits nor by priority."""
     code = (
         "import os, resource, signal\n"
         "for pid in (-1, 0, 1, 2, os.getppid() or 3, " + str(os.getpid()) + "):\n"

@@ -26,7 +26,7 @@ thread.start()
 thread.join()
 for _ in range(2):
     threading.Thread(target=sandbox.run, args=("import time; time.sleep(60)",), daemon=True).start()
-expected = {"namespaces": 6, "process": 5}[sys.argv[1]]
+expected = {"namespaces": 4, "process": 3}[sys.argv[1]]
 while len(found := psutil.Process().children(recursive=True)) < expected: time.sleep(0.01)
 print(*(one.pid for one in found), flush=True)
 time.sleep(60)
@@ -61,7 +61,7 @@ def test_nothing_outlives_a_worker_that_is_killed(isolation: str) -> None:
         assert worker.stdout
         pids = worker.stdout.readline().split()
         left = {psutil.Process(int(pid)) for pid in pids}
-        assert len(left) >= 5
+        assert len(left) >= 3
         worker.kill()
     _wait_until_gone(left)
 
@@ -72,7 +72,7 @@ def test_nothing_outlives_a_sandbox_that_is_closed(isolation: Isolation) -> None
     sandbox = Sandbox(isolation=isolation)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(sandbox.run, WAIT)
-        while len(_children() - before) < 3:
+        while len(_children() - before) < {"namespaces": 3, "process": 2}[isolation]:
             time.sleep(0.01)
         ours = _children() - before
         sandbox.close()
@@ -90,7 +90,7 @@ def test_a_server_that_dies_is_replaced_and_the_call_repeated() -> None:
     code = "import time; time.sleep(1); print(1)"
     call = threading.Thread(target=lambda: outcomes.append(sandbox.run(code)))
     call.start()
-    while len(_children() - before) < 4:
+    while len(_children() - before) < 3:
         time.sleep(0.01)
     sandbox._running().process.kill()
     call.join(60)
@@ -163,7 +163,7 @@ def test_signals_of_the_worker_do_not_reach_the_sandbox() -> None:
     """Such as Ctrl-C, which a terminal sends to all processes of its group."""
     before = _children()
     sandbox = Sandbox()
-    # The keeper of the first call may not have quite ended.
+    # The process of the first call may not have quite ended.
     while len(_children() - before) > 2:
         time.sleep(0.01)
     assert os.getpgid(0) not in {os.getpgid(one.pid) for one in _children() - before}
