@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from megatron_trace.envs.verifiers_messages import plain, schema
 from megatron_trace.models.messages import Message, Tool
 
-NEEDED = "it needs verifiers, 0.1.11 to 0.3.1; requirements-cpu.txt names all that 0.1.14 imports"
+NEEDED = "it needs verifiers, 0.1.14 to 0.3.1, and all that docs/environments/adapters.md names"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,10 @@ def shared_by_episodes(id: str, arguments: Mapping[str, Any]) -> Shared:
             ready.set_exception(error)
             return
         ready.set_result(shared)
-        shared.loop.run_forever()
+        while True:
+            # It leaves `run_forever` where an environment raises it in a task of its own.
+            with suppress(SystemExit, KeyboardInterrupt):
+                shared.loop.run_forever()
 
     # It is loaded in that thread too: a worker calls this within its own loop, and an environment
     # may start one while it is loaded.
@@ -191,6 +195,10 @@ def loaded(id: str, arguments: Mapping[str, Any]) -> Any:
     # What the function of an environment raises is its own.
     except Exception as error:
         raise ValueError(f"verifiers.load_environment({id!r}) fails: {error}") from None
-    if getattr(made, "requires_group_rollouts", False):
+    try:
+        grouped = made.requires_group_rollouts
+    except AttributeError as error:
+        raise ValueError(f"{NEEDED} ({error})") from None
+    if grouped:
         raise ValueError(f"the rewards of {id} compare several rollouts; here each has its own")
     return made

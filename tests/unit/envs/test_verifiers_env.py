@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 
 from megatron_trace.config import EnvironmentConfig
-from megatron_trace.envs import Reply, ToolCall, make_environments
-from megatron_trace.envs.check import check_environment
+from megatron_trace.envs import Reply, ToolCall, check, make_environments
 from megatron_trace.envs.contract import check_contract
 from megatron_trace.envs.results import BadResult, checked_result
 
-# Its absence from a machine with all of requirements-cpu.txt would be an error.
 vf = pytest.importorskip("verifiers")
 datasets = pytest.importorskip("datasets")
 
@@ -184,9 +182,11 @@ def test_the_environment_answers_calls_that_cannot_be_made(maker: Any, wrong: Re
     assert episode.step(Reply("5")).reward == 1.0
 
 
-def test_random_episodes_keep_the_contract(maker: Any) -> None:
-    found = check_environment(maker(tool_environment), [task(0), task(1)], 3)
-    assert found.episodes == 6
+def test_the_rows_of_its_data_set_are_tasks(maker: Any, tmp_path: Any) -> None:
+    maker(tool_environment)
+    file = str(tmp_path / "tasks.jsonl")
+    vf.load_environment("probe").get_dataset().to_json(file)
+    assert check.main(["verifiers_env", "--tasks", file, "--option", "id=probe"]) == 0
 
 
 def test_a_turn_that_cannot_be_read_ends_the_episode(maker: Any) -> None:
@@ -274,17 +274,17 @@ async def forgets_its_tools(self: Any, messages: Any, state: Any) -> Any:
         (forgets_its_tools, "changes its tools"),
     ],
 )
-def test_what_an_environment_must_not_do_fails_the_step(
-    maker: Any, odd: Any, message: str
-) -> None:
+def test_what_an_environment_must_not_do_fails_the_step(maker: Any, odd: Any, message: str) -> None:
     episode = started(maker(lambda: Hint(odd)))
     with pytest.raises((ValueError, RuntimeError, KeyError), match=message):
         episode.step(Reply("9", "hm"))
     assert soon(lambda: not tasks_of(episode))
 
 
-def test_an_environment_that_exits_leaves_the_loop_running(maker: Any) -> None:
-    make = maker(lambda: Hint(leaves))
+@pytest.mark.parametrize("limit_s", [None, 30.0])
+def test_an_environment_that_exits_leaves_the_loop_running(maker: Any, limit_s: Any) -> None:
+    # With a limit of its own, the environment plays in a task of its own.
+    make = maker(lambda: Hint(leaves, timeout_seconds=limit_s))
     with pytest.raises(SystemExit):
         started(make).step(Reply("9"))
     assert started(make).step(Reply("5")).reward == 1.0
@@ -304,15 +304,16 @@ def test_a_reward_outside_its_range_is_refused(maker: Any) -> None:
 def test_an_abandoned_episode_leaves_nothing_behind(maker: Any) -> None:
     make = maker(Hint)
     shared = make().shared
+    # The loop's own pool of threads is there from the first rollout on.
+    started(make).step(Reply("5"))
     before = threading.active_count()
     episodes = [started(make) for _ in range(3)]
     for episode in episodes:
         episode.step(Reply("9"))
     assert len(tasks_of(episodes[0])) == 3
-    episodes[0].reset(task())
-    assert soon(lambda: len(tasks_of(episodes[0])) == 3)
-    cleaned = shared.environment.cleaned
-    watcher = make()
+    episode.reset(task())
+    watcher, cleaned = make(), shared.environment.cleaned
+    assert soon(lambda: len(tasks_of(watcher)) == 3)
     del episode, episodes
     gc.collect()
     assert soon(lambda: not tasks_of(watcher))
@@ -334,8 +335,12 @@ def test_an_environment_that_hangs_is_called_off(maker: Any) -> None:
 def test_it_is_loaded_within_a_loop_and_leaves_the_signals_alone(maker: Any) -> None:
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
+    def with_a_loop() -> Any:
+        asyncio.run(asyncio.sleep(0))
+        return single()
+
     async def load() -> Any:
-        return maker(single)
+        return maker(with_a_loop)
 
     assert started(asyncio.run(load())).step(Reply("5")).reward == 1.0
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
@@ -365,7 +370,7 @@ def test_an_environment_that_cannot_be_played_is_refused(
 
 def test_another_version_of_verifiers_is_refused(maker: Any, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "verifiers.clients", None)
-    with pytest.raises(ValueError, match=r"it needs verifiers, 0\.1\.11 to 0\.3\.1"):
+    with pytest.raises(ValueError, match=r"it needs verifiers, 0\.1\.14 to 0\.3\.1"):
         maker(single)
 
 
