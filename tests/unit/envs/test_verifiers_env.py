@@ -235,6 +235,11 @@ async def asks_twice_and_goes_on(self: Any, messages: Any, state: Any) -> Any:
     return [vf.UserMessage(content="On.")]
 
 
+async def asks_twice_and_ends(self: Any, messages: Any, state: Any) -> Any:
+    state["final_env_response"] = await asks_twice_and_goes_on(self, messages, state)
+    return state["final_env_response"]
+
+
 async def rewrites(self: Any, messages: Any, state: Any) -> Any:
     messages[1].content = "What is 3 + 3?"
     return [vf.UserMessage(content="On.")]
@@ -267,6 +272,7 @@ async def forgets_its_tools(self: Any, messages: Any, state: Any) -> Any:
         (breaks, "gone"),
         (asks_twice, "two completions at the same time"),
         (asks_twice_and_goes_on, "two completions at the same time"),
+        (asks_twice_and_ends, "two completions at the same time"),
         (rewrites, "rewrites earlier messages: message 2 was .*2 \\+ 3.*, and is .*3 \\+ 3"),
         (rewrites_the_policy, "rewrites earlier messages: message 3"),
         (says_nothing, "without a new message"),
