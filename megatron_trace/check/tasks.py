@@ -5,8 +5,8 @@ from typing import Any
 
 from megatron_trace.check.chat import load_codec, load_turns
 from megatron_trace.check.plugins import load_map
-from megatron_trace.check.shards import file_patterns
 from megatron_trace.config import Config, SettingError
+from megatron_trace.config.sources import Source, all_sources
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.envs import Environment, make_environments
 from megatron_trace.envs.awaiting import settled
@@ -28,21 +28,19 @@ def check_data(config: Config) -> None:
     Raises:
         SettingError: see `read_tasks` and `check_tasks`.
     """
-    patterns = [one for one in file_patterns(config) if one[0].startswith("data.")]
-    check_tasks(config, [read_tasks(config, *one) for one in patterns])
+    check_tasks(config, [read_tasks(config, source) for source in all_sources(config.data)])
 
 
-def read_tasks(config: Config, setting: str, pattern: str) -> TaskSet:
-    """The tasks in the files `pattern`, which the setting called `setting` names.
+def read_tasks(config: Config, source: Source) -> TaskSet:
+    """The tasks of a source.
 
     Raises:
-        SettingError: they cannot be read, or the function of `data.map` cannot be found.
+        SettingError: they cannot be read, or the function that makes them cannot be found.
     """
-    to_task = load_map(config)
     try:
-        one = read_task_set(setting, pattern, to_task)
+        one = read_task_set(source.setting, source.files, load_map(source), source.prefix)
     except (FileNotFoundError, BadData) as error:
-        raise SettingError(setting, pattern, str(error)) from None
+        raise SettingError(source.setting, source.files, str(error)) from None
     refuse_or_skip(config, one)
     return one
 

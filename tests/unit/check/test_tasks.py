@@ -18,6 +18,7 @@ from megatron_trace.check.tasks import (
     skipped,
 )
 from megatron_trace.config import Config, SettingError
+from megatron_trace.config.sources import train_sources
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.data.tasks import write_shards
 
@@ -214,7 +215,7 @@ def test_a_published_file_becomes_tasks_by_a_function_and_its_bad_lines_are_skip
     with pytest.raises(SettingError, match=said):
         check_data(config)
     config.data.on_bad = "skip"
-    one = read_tasks(config, "data.train", config.data.train)
+    one = read_tasks(config, train_sources(config.data)[0])
     check_tasks(config, [one])
     assert one.tasks == [{"id": f"qa-{line}"} | TASK for line in (1, 4)]
     assert skipped(one).startswith(f"data.train: 2 skipped: {tmp_path}/qa.jsonl: line 2: data.map")
