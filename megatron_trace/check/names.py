@@ -4,6 +4,7 @@ import re
 
 from megatron_trace.config import Config, SettingError
 from megatron_trace.config.sources import all_sources
+from megatron_trace.files.remote import shown
 
 SOURCE_NAME = re.compile(r"\w([\w .-]*\w)?")
 """Names that every logger takes as a part of a metric's name."""
@@ -29,4 +30,4 @@ def check_source_names(config: Config) -> None:
                 f"the name of a {what} must be letters, digits, `_`, `-`, `.` and spaces, with a "
                 "letter or digit at both ends"
             )
-            raise SettingError(source.setting, source.files, remedy)
+            raise SettingError(source.setting, shown(source.files), remedy)

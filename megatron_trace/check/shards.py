@@ -8,6 +8,7 @@ from megatron_trace.config.sources import all_sources
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.files.kinds import data_paths
 from megatron_trace.files.problems import BadData
+from megatron_trace.files.remote import shown
 from megatron_trace.files.shards import shard_paths
 
 
@@ -27,9 +28,9 @@ def check_shards(config: Config) -> None:
             remedy = (
                 f"{error}; correct the path, or make the files (docs/environments/task_data.md)"
             )
-            raise SettingError(name, pattern, remedy) from None
+            raise SettingError(name, shown(pattern), remedy) from None
         except BadData as error:
-            raise SettingError(name, pattern, str(error)) from None
+            raise SettingError(name, shown(pattern), str(error)) from None
 
 
 def file_patterns(config: Config) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from megatron_trace.envs import Environment, make_environments
 from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.results import BadResult, checked_messages, checked_snapshot
 from megatron_trace.files.problems import BadData, first_of
+from megatron_trace.files.remote import shown
 from megatron_trace.rollout.episode import described
 from megatron_trace.rollout.turns import Turns
 
@@ -40,7 +41,7 @@ def read_tasks(config: Config, source: Source) -> TaskSet:
     try:
         one = read_task_set(source.setting, source.files, load_map(source), source.prefix)
     except (FileNotFoundError, BadData) as error:
-        raise SettingError(source.setting, source.files, str(error)) from None
+        raise SettingError(source.setting, shown(source.files), str(error)) from None
     refuse_or_skip(config, one)
     return one
 
@@ -79,9 +80,9 @@ def refuse_or_skip(config: Config, one: TaskSet) -> None:
     first = first_of(one.problems)
     if config.data.on_bad != SKIP:
         remedy = f"{first}; correct it, or leave it out with data.on_bad={SKIP}"
-        raise SettingError(one.setting, one.pattern, remedy)
+        raise SettingError(one.setting, shown(one.pattern), remedy)
     if not one.rows:
-        raise SettingError(one.setting, one.pattern, f"no task can be used: {first}")
+        raise SettingError(one.setting, shown(one.pattern), f"no task can be used: {first}")
 
 
 def skipped(one: TaskSet) -> str:

@@ -1,6 +1,7 @@
 """Sources of tasks: what `data.train` and `data.heldout` name."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -62,6 +63,7 @@ def train_sources(data: DataConfig) -> list[Source]:
             source.
     """
     if isinstance(data.train, str):
+        _refuse_password("data.train", data.train)
         return [Source("data.train", data.train, map=data.map)]
     if not isinstance(data.train, Mapping) or not data.train:
         remedy = "must be files, or name -> files, or name -> {files, weight, map}"
@@ -92,8 +94,21 @@ def all_sources(data: DataConfig) -> list[Source]:
     return [*train_sources(data), *heldout_sources(data)]
 
 
+PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
+"""Name and password within a URL."""
+
+
+def _refuse_password(setting: str, given: Any) -> None:
+    """Refuse a URL with a password: the run's folder and its loggers keep the settings."""
+    for text in given.values() if isinstance(given, Mapping) else [given]:
+        if isinstance(text, str) and PASSWORD.search(text):
+            remedy = "holds a password, which the run would write down; give it to fsspec instead"
+            raise SettingError(setting, PASSWORD.sub("://***@", text), remedy)
+
+
 def _source(section: str, name: str, given: Any, common_map: str | None) -> Source:
     setting = f"{section}.{name}"
+    _refuse_password(setting, given)
     if isinstance(given, str):
         return Source(setting, given, name, map=common_map)
     if not isinstance(given, Mapping):
