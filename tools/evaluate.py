@@ -150,7 +150,7 @@ def run(config: Config, rollouts: int, out: Path) -> None:
     """
     console = Console()
     sets = {one.name: read_tasks(config, one) for one in heldout_sources(config.data)}
-    check_tasks(config, sets.values())
+    check_tasks(config, list(sets.values()))
     tasks = {name: one.tasks[: config.evaluation.tasks] for name, one in sets.items()}
     with RunProgress(1, done=0, console=console, beat=lambda *_: None) as progress:
         progress.phase("starting the fleet")

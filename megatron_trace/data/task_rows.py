@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from megatron_trace.config.functions import FileFunction
 from megatron_trace.data.tasks import Task
@@ -43,10 +44,15 @@ def task_rows(
 def _with_id(row: Row) -> Task:
     if not row.number:
         return row.content
-    name = file_name(row.shard)
-    stem = name[: len(name) - len(extension_of(row.shard))]
     # An id of the row's own replaces this one.
-    return {"id": f"{stem}-{row.number}", **row.content}
+    return {"id": f"{_stem(row.shard)}-{row.number}", **row.content}
+
+
+@lru_cache
+def _stem(path: str) -> str:
+    """The file's name without its extension; asked for with every row."""
+    name = file_name(path)
+    return name[: len(name) - len(extension_of(path))]
 
 
 def _mapped(row: Task, to_task: FileFunction) -> Task | None:

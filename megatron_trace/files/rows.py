@@ -56,11 +56,10 @@ def read_rows(pattern: str, problems: list[str]) -> Iterator[Row]:
         BadData: a file is of another kind, or the list of a folder's shards is damaged.
     """
     for path in data_paths(pattern):
-        yield from read_file(path, problems)
+        yield from _read_file(path, problems)
 
 
-def read_file(path: str, problems: list[str]) -> Iterator[Row]:
-    """All rows of one of `data_paths`; `problems` gets a line for everything that is not read."""
+def _read_file(path: str, problems: list[str]) -> Iterator[Row]:
     before = len(problems)
     rows = 0
     for row in _read_remote(path, problems) if is_url(path) else _read_local(path, problems):

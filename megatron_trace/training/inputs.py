@@ -6,7 +6,7 @@ from typing import Any
 
 from megatron_trace.check.command import Command
 from megatron_trace.check.shards import file_patterns
-from megatron_trace.check.tasks import check_tasks, read_tasks, skipped
+from megatron_trace.check.tasks import Share, alone, check_tasks, read_tasks, skipped
 from megatron_trace.config.sources import heldout_sources, train_sources
 from megatron_trace.data.mixture import WeightedTasks
 from megatron_trace.data.task_set import TaskSet
@@ -21,8 +21,13 @@ from megatron_trace.training.identity import identity
 class RunInputs:
     """What the run trains on. Read when it is first asked for, and only once."""
 
-    def __init__(self, command: Command) -> None:
-        """Nothing is read yet."""
+    def __init__(self, command: Command, share: Share = alone) -> None:
+        """Nothing is read yet.
+
+        Args:
+            share: checks the tasks.
+        """
+        self._share = share
         self._config = command.config
         self._replay = command.replay is not None
 
@@ -61,13 +66,13 @@ class RunInputs:
         return {name: one.tasks[:count] for name, one in self.heldout.items()}
 
     def check(self) -> None:
-        """Check that every task can be played; only rank 0 needs to. A replay plays none.
+        """Check that every task can be played; a replay plays none.
 
         Raises:
             SettingError: environment or tokenizer cannot be loaded, or a task cannot be played.
         """
         if not self._replay:
-            check_tasks(self._config, self._sets())
+            check_tasks(self._config, self._sets(), self._share)
 
     def notes(self) -> list[str]:
         """An event for each set of which something is skipped."""

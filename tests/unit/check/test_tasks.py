@@ -255,3 +255,23 @@ def test_no_corpus_is_needed_beside_a_retriever(tmp_path, config) -> None:
     check_shards(config)
     with pytest.raises(SettingError, match=r"search_qa\.retriever = '.*/index': .*holds no index"):
         door.load_environment(config)
+
+
+@pytest.mark.parametrize("least", [4, 5])
+def test_the_check_of_many_tasks_is_shared_and_keeps_their_order(
+    config, tmp_path, monkeypatch, least
+) -> None:
+    monkeypatch.setattr(door, "SHARED_FROM", least)
+    config.data.on_bad = "skip"
+    parts: list[int] = []
+
+    def halves(function, items):
+        parts.extend([2, len(items) - 2])
+        return [*function(items[:2]), *function(items[2:])]
+
+    sets = [task_set(tmp_path / "a"), task_set(tmp_path / "b", {"answers": []})]
+    sets[0].rows = sets[0].rows[:1]
+    check_tasks(config, sets, halves)
+    assert parts == ([2, 2] if least == 4 else [])
+    assert [[task["id"] for task in one.tasks] for one in sets] == [["t0"], ["t0", "t1"]]
+    assert [len(one.problems) for one in sets] == [0, 1]
