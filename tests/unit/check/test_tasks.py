@@ -275,3 +275,14 @@ def test_the_check_of_many_tasks_is_shared_and_keeps_their_order(
     assert parts == ([2, 2] if least == 4 else [])
     assert [[task["id"] for task in one.tasks] for one in sets] == [["t0"], ["t0", "t1"]]
     assert [len(one.problems) for one in sets] == [0, 1]
+
+
+def test_a_key_in_a_url_is_not_shown(config, tmp_path) -> None:
+    # Nothing listens on port 9.
+    config.data.train = "http://127.0.0.1:9/a.jsonl?X-Amz-Signature=secret"
+    for check in (check_shards, check_data):
+        with pytest.raises(SettingError) as error:
+            check(config)
+        said = str(error.value)
+        assert said.startswith("data.train = 'http://127.0.0.1:9/a.jsonl?***': no such file: http")
+        assert "secret" not in said

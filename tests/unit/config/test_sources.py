@@ -86,3 +86,16 @@ def test_a_file_that_names_no_source_is_refused(tmp_path, given) -> None:
     (tmp_path / "run.yaml").write_text(f"data: {{train: {given}}}\n")
     with pytest.raises(SettingError, match=r"^data\.train = .*: must be files, or name -> files"):
         load_config(str(tmp_path / "run.yaml"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data.train={}", "data.train={{a: '{}'}}", "data.heldout={{a: {{files: '{}'}}}}"],
+)
+def test_a_url_with_a_password_is_refused_and_not_shown(override) -> None:
+    with pytest.raises(
+        SettingError, match=r"'https://\*\*\*@h/a\.jsonl': holds a password"
+    ) as error:
+        load_config(None, [override.format("https://me:wo@rd@h/a.jsonl")])
+    assert "rd@" not in str(error.value)
+    load_config(None, [override.format("hf://datasets/me/set@main/a.jsonl")])
