@@ -18,6 +18,7 @@ from typing import Any
 from megatron_trace.check.load import load_config
 from megatron_trace.check.tasks import read_tasks
 from megatron_trace.config import Config
+from megatron_trace.config.sources import train_sources
 from megatron_trace.rollout.actors import call, results
 from megatron_trace.rollout.failures import Attempts
 from megatron_trace.rollout.fleet import Fleet
@@ -198,7 +199,8 @@ def main() -> None:
     config = load_config(args.config, args.settings)
     config.rollout.workers = 1
     fleets = start_fleets(config, entropies=args.entropies)
-    tasks = read_tasks(config, "data.train", config.data.train).tasks
+    sources = train_sources(config.data)
+    tasks = [task for source in sources for task in read_tasks(config, source).tasks]
     rounds: list[list[Measured]] = []
     for version in range(args.repeats + 1):
         batch = tasks[version * args.tasks : (version + 1) * args.tasks]

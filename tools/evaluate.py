@@ -28,6 +28,7 @@ from megatron_trace.check.load import load_config
 from megatron_trace.check.tasks import check_tasks, read_tasks
 from megatron_trace.compare.statistics import interval
 from megatron_trace.config import Config, SettingError
+from megatron_trace.config.sources import heldout_sources
 from megatron_trace.files.atomic import whole_file, write_text
 from megatron_trace.models.chat import TextCodec
 from megatron_trace.models.folders import is_checkpoint
@@ -150,11 +151,8 @@ def run(config: Config, rollouts: int, out: Path) -> None:
         UnhealthyRun: too many rollouts failed in the environment.
     """
     console = Console()
-    sets = {
-        name: read_tasks(config, f"data.heldout.{name}", pattern)
-        for name, pattern in config.data.heldout.items()
-    }
-    check_tasks(config, sets.values())
+    sets = {one.name: read_tasks(config, one) for one in heldout_sources(config.data)}
+    check_tasks(config, list(sets.values()))
     tasks = {name: one.tasks[: config.evaluation.tasks] for name, one in sets.items()}
     with RunProgress(1, done=0, console=console, beat=lambda *_: None) as progress:
         progress.phase("starting the fleet")

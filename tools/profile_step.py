@@ -22,7 +22,8 @@ from rich.table import Table
 from megatron_trace.allocation import Allocator
 from megatron_trace.check.load import load_config
 from megatron_trace.check.tasks import read_tasks
-from megatron_trace.data.tasks import task_stream
+from megatron_trace.config.sources import train_sources
+from megatron_trace.data.mixture import WeightedTasks, mixed_stream
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.ranks import RankGroup
 from megatron_trace.rollout.actors import call, results
@@ -199,7 +200,11 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config, args.settings)
     allocator = Allocator(config.allocation, config.run.seed)
-    stream = task_stream(read_tasks(config, "data.train", config.data.train).tasks, config.run.seed)
+    sources = [
+        WeightedTasks(read_tasks(config, one).tasks, one.weight, one.name)
+        for one in train_sources(config.data)
+    ]
+    stream = mixed_stream(sources, config.run.seed)
     fleet = Fleet(
         config, config.model.path, worker_class=ClockedWorker, requires=allocator.requires
     )

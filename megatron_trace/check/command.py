@@ -15,12 +15,12 @@ from megatron_trace.check.limits import check_limits
 from megatron_trace.check.load import load_config
 from megatron_trace.check.loggers import check_loggers
 from megatron_trace.check.model import check_model, read_model_config
-from megatron_trace.check.names import check_heldout_names
+from megatron_trace.check.names import check_source_names
 from megatron_trace.check.plugins import (
     check_environment,
     check_estimator,
+    check_maps,
     check_strategy,
-    load_map,
 )
 from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
@@ -149,13 +149,13 @@ def check_apart_from_layout(config: Config) -> None:
     check_bounds(config)
     check_limits(config)
     check_run_name(config)
-    check_heldout_names(config)
+    check_source_names(config)
     check_learning(config)
     check_strategy(config)
     check_estimator(config)
     check_model(config)
     check_environment(config)
-    load_map(config)
+    check_maps(config)
 
 
 def problems_here(config: Config) -> list[str]:

@@ -18,6 +18,7 @@ from megatron_trace.config.flatten import flatten
 from megatron_trace.config.functions import absolute_function
 from megatron_trace.config.moved import ABSENT, given_value, plain_data, refuse_moved
 from megatron_trace.config.setting import NamedSetting
+from megatron_trace.config.sources import KINDS, all_sources
 from megatron_trace.config.written import as_written, command_text, is_text, kind_of, read_texts
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning import ESTIMATORS
@@ -129,7 +130,8 @@ def _override_layer(override: Override, kinds: Mapping[str, Any]) -> DictConfig:
     name, text = override.name, override.text
     kind = kind_of(name, kinds)
     try:
-        if is_text(kind):
+        # Without braces `a: b` is a text, though YAML takes it for a mapping.
+        if is_text(kind, override.value if text.lstrip().startswith("{") else None):
             return override.nested(command_text(text, kind))
         if override.fault:
             raise SettingError(name, text, override.fault)
@@ -145,7 +147,7 @@ def _override_layer(override: Override, kinds: Mapping[str, Any]) -> DictConfig:
 
 def _setting_kinds(layers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Dotted name -> type of every setting, and of the options of each plug-in that has some."""
-    kinds = {name: one.kind for name, one in _settings().items()}
+    kinds = {name: one.kind for name, one in _settings().items()} | KINDS
     for plugin_kind in (STRATEGIES, ESTIMATORS, ENVIRONMENTS):
         del kinds[plugin_kind.section]
         sections = [given_value(layer, plugin_kind.section) for layer in layers]
@@ -181,16 +183,20 @@ def _merged(layers: Sequence[DictConfig]) -> Config:
         raise SettingError(
             name, flatten(plain_data(merged)).get(name), f"has no value: {one_line(error)}"
         ) from None
-    # OmegaConf accepts a mapping as a value of `dict[str, str]`.
-    for key, pattern in config.data.heldout.items():
-        if not isinstance(pattern, str):
-            raise SettingError(f"data.heldout.{key}", pattern, "must be of type str")
+    all_sources(config.data)
     # Workers import the environment's file, and Ray may have started them in another folder.
     if config.environment.name.endswith(".py"):
         config.environment.name = str(Path(config.environment.name).absolute())
     if config.data.map:
         config.data.map = absolute_function(config.data.map)
+    for given in [*_entries(config.data.train), *_entries(config.data.heldout)]:
+        if isinstance(given, dict) and given.get("map"):
+            given["map"] = absolute_function(given["map"])
     return config
+
+
+def _entries(sources: Any) -> list[Any]:
+    return list(sources.values()) if isinstance(sources, dict) else []
 
 
 def _refuse_missing(layer: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from megatron_trace.allocation import advantage_settings, make_strategy
 from megatron_trace.config import Config, SettingError
 from megatron_trace.config.functions import FileFunction, find_function
+from megatron_trace.config.sources import Source, all_sources
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning.estimator import make_estimator
 
@@ -61,10 +62,20 @@ def check_environment(config: Config) -> None:
             raise SettingError(f"environment.chat_template.{name}", template[name], remedy)
 
 
-def load_map(config: Config) -> FileFunction | None:
-    """The function that `data.map` names; None where it names none.
+def load_map(source: Source) -> FileFunction | None:
+    """The function that makes tasks of a source's rows; None where the rows are tasks.
 
     Raises:
         SettingError: it cannot be found, or takes other arguments than a row.
     """
-    return find_function("data.map", config.data.map, 1) if config.data.map is not None else None
+    return None if source.map is None else find_function(source.map_setting, source.map, 1)
+
+
+def check_maps(config: Config) -> None:
+    """Refuse a function of rows that cannot be used.
+
+    Raises:
+        SettingError: at the first one; see `load_map`.
+    """
+    for source in all_sources(config.data):
+        load_map(source)

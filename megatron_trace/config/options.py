@@ -38,12 +38,22 @@ def read_options(options_class: type, given: Any, section: str) -> Any:
     if not isinstance(given, Mapping):
         raise SettingError(section, given, f"is a section; write {section}.OPTION=value")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(options_class), dict(given))
+        merged: Any = OmegaConf.structured(options_class)
+        for option, value in given.items():
+            merged = _merged(merged, str(option), value, f"{section}.{option}")
         options = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise _explained(error, options_class, given, section) from None
     check_bounds(options, f"{section}.")
     return options
+
+
+def _merged(options: Any, option: str, value: Any, name: str) -> Any:
+    try:
+        return OmegaConf.merge(options, {option: value})
+    # A list in place of a mapping, which is the one mistake that has no error of OmegaConf's own.
+    except TypeError:
+        raise SettingError(name, value, "must be a mapping; write {NAME: VALUE}") from None
 
 
 def _explained(

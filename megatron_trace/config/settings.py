@@ -152,19 +152,23 @@ class RecomputeConfig:
 class DataConfig:
     """Tasks."""
 
-    train: str = setting(
+    # Files, or name -> files, or name -> {files, weight, map}: `sources.py` reads it.
+    train: Any = setting(
         "",
-        "training tasks: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet files (path, glob or "
-        "brace pattern)",
+        "training tasks: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet files, or a folder that "
+        "the package datasets saved (path, glob, brace pattern or URL); or name -> {files, weight, "
+        "map} of several sources, from which tasks are drawn in proportion to the weights",
         files=True,
     )
-    heldout: dict[str, str] = setting(
-        {}, "name -> files of each held-out set, of the same kinds", files=True
+    heldout: dict[str, Any] = setting(
+        {},
+        "name -> files of each held-out set, of the same kinds, or name -> {files, map}",
+        files=True,
     )
     map: str | None = setting(
         None,
         "FILE.py:FUNCTION that makes a task of a row: it takes and returns a dict, or None to leave "
-        "the row out; null: rows are tasks",
+        "the row out; null: rows are tasks. A source or a held-out set may name its own",
     )
     on_bad: str = setting(
         "error",

@@ -6,10 +6,11 @@ of the setting says what was meant. So every value is converted from its text, b
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from yaml.constructor import ConstructorError
@@ -85,18 +86,35 @@ def command_text(text: str, kind: Any) -> str | None:
 
 
 def kind_of(name: str, kinds: Mapping[str, Any]) -> Any:
-    """The type of a setting, or of one entry of a setting that is a mapping; None: unknown."""
+    """The type of a setting, or of what is within a setting that is a mapping; None: unknown."""
     if name in kinds:
         return kinds[name]
     for known, kind in kinds.items():
-        if get_origin(kind) is dict and name.startswith(f"{known}."):
-            return get_args(kind)[1]
+        if name.startswith(f"{known}."):
+            return _kind_within(kind, name.removeprefix(f"{known}.").split("."))
     return None
 
 
-def is_text(kind: Any) -> bool:
-    """Whether the values of a type are texts: strings, or names to choose from."""
+def _kind_within(kind: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        of_mapping = _of_mapping(kind)
+        if get_origin(of_mapping) is dict:
+            kind = get_args(of_mapping)[1]
+        else:
+            kind = get_type_hints(of_mapping).get(key) if of_mapping is not None else None
+    return kind
+
+
+def is_text(kind: Any, value: Any = None) -> bool:
+    """Whether the values of a type are texts: strings, or names to choose from.
+
+    Args:
+        value: what YAML reads; where a type takes texts and mappings, it says which one is meant.
+    """
     kind = _without_null(kind)
+    if get_origin(kind) is UnionType:
+        # YAML takes the braces of `{a,b}` for a mapping without values.
+        return not (isinstance(value, dict) and any(one is not None for one in value.values()))
     return isinstance(kind, type) and issubclass(kind, str | Enum)
 
 
@@ -104,15 +122,18 @@ def _typed(value: Any, text: Any, kind: Any) -> Any:
     if value is None and _nullable(kind):
         return None
     kind = _without_null(kind)
-    if get_origin(kind) is dict and isinstance(value, dict):
-        entry_kind = get_args(kind)[1]
-        return {key: _typed(part, own, entry_kind) for key, part, own in _entries(value, text)}
+    of_mapping = _of_mapping(kind)
+    if of_mapping is not None and isinstance(value, dict):
+        return {
+            key: _typed(part, own, _kind_within(of_mapping, [key]))
+            for key, part, own in _entries(value, text)
+        }
     if get_origin(kind) is list and isinstance(value, list):
         return [_typed(*pair, get_args(kind)[0]) for pair in zip(value, text, strict=True)]
     # What has no single type, a tag or the wrong shape is left to OmegaConf.
     if not isinstance(text, str):
         return value
-    if is_text(kind):
+    if is_text(kind, value):
         return text
     # OmegaConf takes every whole number but 0 for true. It refuses other numbers.
     if kind is bool and text.lstrip("+-").isdigit() and int(text) not in (0, 1):
@@ -132,6 +153,14 @@ def _entries(value: dict[Any, Any], text: dict[Any, Any]) -> Iterator[tuple[Any,
         raise ValueError(f"two of the keys {', '.join(map(str, value))} are the same text")
     for part, (key, own) in zip(value.values(), text.items(), strict=True):
         yield key, part, own
+
+
+def _of_mapping(kind: Any) -> Any:
+    """The one of a type's alternatives that a mapping has, such as dict[str, int]; None: none."""
+    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else [kind]:
+        if get_origin(one) is dict or is_dataclass(one):
+            return one
+    return None
 
 
 def _nullable(kind: Any) -> bool:

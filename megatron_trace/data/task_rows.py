@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import lru_cache
 
 from megatron_trace.config.functions import FileFunction
 from megatron_trace.data.tasks import Task
 from megatron_trace.files.json_object import parse
 from megatron_trace.files.kinds import extension_of
+from megatron_trace.files.remote import file_name
 from megatron_trace.files.rows import Row, read_rows
 
 
@@ -43,9 +44,15 @@ def task_rows(
 def _with_id(row: Row) -> Task:
     if not row.number:
         return row.content
-    stem = Path(row.shard).name[: -len(extension_of(row.shard))]
     # An id of the row's own replaces this one.
-    return {"id": f"{stem}-{row.number}", **row.content}
+    return {"id": f"{_stem(row.shard)}-{row.number}", **row.content}
+
+
+@lru_cache
+def _stem(path: str) -> str:
+    """The file's name without its extension; asked for with every row."""
+    name = file_name(path)
+    return name[: len(name) - len(extension_of(path))]
 
 
 def _mapped(row: Task, to_task: FileFunction) -> Task | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from megatron_trace.config.functions import FileFunction
@@ -43,11 +43,14 @@ class TaskSet:
         return line
 
 
-def read_task_set(setting: str, pattern: str, to_task: FileFunction | None = None) -> TaskSet:
+def read_task_set(
+    setting: str, pattern: str, to_task: FileFunction | None = None, prefix: str = ""
+) -> TaskSet:
     """Read the files `pattern`, and check that every task has an `id` that no other one has.
 
     Args:
         to_task: makes a task of a row; None: the rows are tasks.
+        prefix: put before every id, which becomes a text; "": ids stay as they are.
 
     Raises:
         FileNotFoundError: no file matches.
@@ -58,6 +61,8 @@ def read_task_set(setting: str, pattern: str, to_task: FileFunction | None = Non
     kept = with_own_ids(task_rows(pattern, problems, to_task), problems)
     if to_task and not kept and not problems:
         raise BadData(f"{to_task.setting} leaves out every row; it returns None for each")
+    if prefix:
+        kept = [_prefixed(row, prefix) for row in kept]
     return TaskSet(setting, pattern, kept, problems, _content(kept))
 
 
@@ -82,6 +87,10 @@ def _wrong_id(task: Task, rows: dict[str, Row]) -> str:
     if str(name) in rows:
         return f"its id {name!r} is that of {rows[str(name)].place} too"
     return ""
+
+
+def _prefixed(row: Row, prefix: str) -> Row:
+    return replace(row, content=row.content | {"id": f"{prefix}{row.content['id']}"})
 
 
 def _content(rows: Sequence[Row]) -> str:

@@ -71,8 +71,8 @@ def _write_shard(path: Path, rows: Sequence[Mapping[str, Any]], first: int) -> N
             writer.write({"__key__": f"{number:09d}", "json": data})
 
 
-def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Task]:
-    """An endless order over `tasks`: one permutation for each epoch, given by `seed` alone.
+def task_stream(tasks: Sequence[Task], seed: int, start: int = 0, name: str = "") -> Iterator[Task]:
+    """An endless order over `tasks`: one permutation for each epoch, given by `seed` and `name`.
 
     The n-th task of `task_stream(tasks, seed)` is the first one of `task_stream(tasks, seed,
     start=n)`, so the number of tasks taken so far is the whole state to keep.
@@ -86,6 +86,6 @@ def task_stream(tasks: Sequence[Task], seed: int, start: int = 0) -> Iterator[Ta
         )
     epoch, offset = divmod(start, len(tasks))
     while True:
-        order = np.random.default_rng([seed, epoch]).permutation(len(tasks))
+        order = np.random.default_rng([seed, epoch, *name.encode()]).permutation(len(tasks))
         yield from (tasks[index] for index in order[offset:])
         epoch, offset = epoch + 1, 0

@@ -1,24 +1,13 @@
-"""Parquet: a row as a plain JSON object. Read in batches, never whole.
+"""Parquet: a row as a plain JSON object (`arrow_rows.py`). Read in batches, never whole."""
 
-Dates and timestamps become ISO texts. A column of any other type that JSON lacks, such as bytes, is
-refused.
-"""
-
-import math
-from collections.abc import Iterable, Iterator
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from megatron_trace.files.archive import first_bytes, wrong_start
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from megatron_trace.files.arrow_rows import one_line, rows_of, wrong_columns
 
 BATCH_ROWS = 1024
 BUFFER_BYTES = 1 << 20
-
-UNFIT = (ValueError, OverflowError, KeyError)
-"""What pyarrow raises for a value that Python cannot hold: a year 20000, text that is no UTF-8."""
 
 
 def read_parquet(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -39,11 +28,11 @@ def read_parquet(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str
         # Its defaults would read a whole column of a row group, and some files are one row group.
         reading = {"buffer_size": BUFFER_BYTES, "pre_buffer": False}
         with pq.ParquetFile(path, page_checksum_verification=True, **reading) as file:
-            if problem := _wrong_columns(file.schema_arrow):
+            if problem := wrong_columns(file.schema_arrow):
                 problems.append(f"{path}: {problem}")
                 return
             for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-                for row in _rows(batch):
+                for row in rows_of(batch):
                     number += 1
                     if isinstance(row, str):
                         problems.append(f"{path}: row {number}: {row}")
@@ -53,71 +42,5 @@ def read_parquet(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None)
         damage = f"is damaged after row {number}" if number else "is no Parquet, or damaged"
-        told = f"cannot be read ({reason})" if reason else f"{damage} ({_one_line(error)})"
+        told = f"cannot be read ({reason})" if reason else f"{damage} ({one_line(error)})"
         problems.append(f"{path}: {told}; copy the file again")
-
-
-def _rows(batch: "pa.RecordBatch") -> Iterator[dict[str, Any] | str]:
-    """Every row of a batch as plain JSON, or what is wrong with it."""
-    try:
-        rows = batch.to_pylist()
-    except UNFIT:
-        # It is ten times slower to convert single rows, but tells which row it is.
-        rows = [_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
-    for row in rows:
-        try:
-            yield row if isinstance(row, str) else _plain(row)
-        except ValueError as error:
-            yield str(error)
-
-
-def _row(batch: "pa.RecordBatch") -> dict[str, Any] | str:
-    try:
-        return batch.to_pylist()[0]
-    except UNFIT as error:
-        return f"cannot be read ({_one_line(error)})"
-
-
-def _plain(value: Any, place: str = "") -> Any:
-    """Python's own values as JSON has them; `place` is the column, dotted."""
-    if isinstance(value, dict):
-        return {name: _plain(one, f"{place}.{name}".lstrip(".")) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one, place) for one in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"column {place}: {value} is no number of JSON")
-    return value
-
-
-def _wrong_columns(fields: Iterable["pa.Field"], place: str = "") -> str:
-    """Which column no JSON object can hold, and why, or ""; `place` is the struct's, dotted."""
-    names: set[str] = set()
-    for field in fields:
-        name = f"{place}.{field.name}".lstrip(".")
-        if name in names:
-            return f"the column {name!r} is there twice"
-        names.add(name)
-        if problem := _wrong_type(field.type, name):
-            return problem
-    return ""
-
-
-def _wrong_type(kind: "pa.DataType", name: str) -> str:
-    from pyarrow import types
-
-    if types.is_struct(kind):
-        return _wrong_columns(kind, name)
-    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view)
-    if any(is_one(kind) for is_one in (*lists, types.is_dictionary)):
-        return _wrong_type(kind.value_type, name)
-    texts = (types.is_string, types.is_large_string, types.is_string_view)
-    numbers = (types.is_boolean, types.is_integer, types.is_floating, types.is_null)
-    if any(is_one(kind) for is_one in (*texts, *numbers, types.is_date, types.is_timestamp)):
-        return ""
-    return f"the column {name!r} is of type {kind}, which JSON lacks; leave it out, or make it text"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from megatron_trace.files.atomic import write_text
 from megatron_trace.files.problems import BadData
 
 NAME = "shards.json"
+
+Entries = dict[str, dict[str, int | str]]
+"""Name of a shard -> `bytes` and `sha256`."""
 
 REMEDY = f"copy it again, or remove {NAME} if the shards were changed on purpose"
 
@@ -29,7 +32,7 @@ def list_shards(paths: Sequence[Path], pattern: str) -> None:
     write_text(folder / NAME, json.dumps(kept | written, indent=1, sort_keys=True) + "\n")
 
 
-def listed(folder: Path) -> dict[str, dict[str, int | str]]:
+def listed(folder: Path) -> Entries:
     """The list of a folder: name -> `bytes` and `sha256`; empty where there is none.
 
     Raises:
@@ -39,21 +42,32 @@ def listed(folder: Path) -> dict[str, dict[str, int | str]]:
     if not file.exists():
         return {}
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        return {name: {"bytes": int(one["bytes"]), "sha256": str(one["sha256"])}
-                for name, one in entries.items()}  # fmt: skip
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return entries_of(file.read_bytes(), str(file))
+    except OSError as error:
         raise BadData(f"{file}: is damaged ({error}); {REMEDY}") from None
 
 
-def not_as_listed(path: Path) -> str:
+def entries_of(content: bytes, place: str) -> Entries:
+    """The list whose bytes are `content`; `place` is its file, for messages.
+
+    Raises:
+        BadData: it is damaged.
+    """
+    try:
+        entries = json.loads(content.decode("utf-8"))
+        return {name: {"bytes": int(one["bytes"]), "sha256": str(one["sha256"])}
+                for name, one in entries.items()}  # fmt: skip
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadData(f"{place}: is damaged ({error}); {REMEDY}") from None
+
+
+def not_as_listed(path: Path, entries: Entries) -> str:
     """How a shard differs from its entry in its folder's list, or ""; it may have no entry.
 
     Raises:
-        BadData: the list is damaged.
         OSError: the shard cannot be read.
     """
-    entry = listed(path.parent).get(path.name)
+    entry = entries.get(path.name)
     if entry is None:
         return ""
     found = _entry(path)
@@ -70,8 +84,12 @@ def missing(folder: Path, pattern: str) -> list[str]:
     Raises:
         BadData: the list is damaged.
     """
-    names = [name for name in listed(folder) if fnmatch(name, pattern)]
-    return [name for name in names if not (folder / name).exists()]
+    return absent(listed(folder), pattern, lambda name: (folder / name).exists())
+
+
+def absent(entries: Entries, pattern: str, exists: Callable[[str], bool]) -> list[str]:
+    """Names in a list that the glob `pattern` matches, and that do not exist."""
+    return [name for name in entries if fnmatch(name, pattern) and not exists(name)]
 
 
 def _entry(path: Path) -> dict[str, int | str]:

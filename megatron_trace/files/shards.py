@@ -3,7 +3,7 @@
 import glob
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -28,35 +28,48 @@ def shard_paths(pattern: str) -> list[str]:
             misses a file of the folder's list.
         BadData: a folder's list is damaged.
     """
+    return [path for part in parts(pattern) for path in matches(part)]
+
+
+def matches(part: str, fits: Callable[[Path], bool] = Path.is_file) -> list[str]:
+    """The files that a path or a glob without braces names, sorted.
+
+    Args:
+        fits: whether what is found can be read.
+
+    Raises:
+        FileNotFoundError, BadData: as `shard_paths` does.
+    """
+    found = sorted(glob.glob(part))
+    if not found:
+        raise FileNotFoundError(f"no such file: {part}")
+    # Reading from a pipe or a device might never end.
+    if others := [path for path in found if not fits(Path(path))]:
+        raise FileNotFoundError(f"{others[0]} is a folder, a pipe or a device")
+    for folder in sorted({Path(path).parent for path in found}):
+        if lost := missing(folder, Path(part).name):
+            raise FileNotFoundError(f"{folder / lost[0]} is in {folder / NAME}, but missing")
+    return found
+
+
+def parts(pattern: str) -> Iterator[str]:
+    """The pattern without its braces, part by part.
+
+    Raises:
+        FileNotFoundError: it is empty, or its braces are wrong or stand for too many.
+    """
     if not pattern:
         raise FileNotFoundError("must name data files")
-    paths = []
-    for part in _parts(pattern):
-        found = sorted(glob.glob(part))
-        if not found:
-            raise FileNotFoundError(f"no such file: {part}")
-        # Reading from a pipe or a device might never end.
-        if others := [path for path in found if not Path(path).is_file()]:
-            raise FileNotFoundError(f"{others[0]} is a folder, a pipe or a device")
-        for folder in sorted({Path(path).parent for path in found}):
-            if lost := missing(folder, Path(part).name):
-                raise FileNotFoundError(f"{folder / lost[0]} is in {folder / NAME}, but missing")
-        paths += found
-    return paths
-
-
-def _parts(pattern: str) -> Iterator[str]:
-    """The pattern without its braces, part by part."""
     too_many = f"its braces stand for more than {MOST:,} files"
     # braceexpand holds every number of a range in memory before it gives the first part.
     try:
         sizes = [abs(int(last) - int(first)) + 1 for first, last in RANGE.findall(pattern)]
         if math.prod(sizes) > MOST:
             raise FileNotFoundError(too_many)
-        parts = braceexpand(pattern)
+        expanded = braceexpand(pattern)
     # Unbalanced braces, or a number of thousands of digits.
     except ValueError as error:
         raise FileNotFoundError(str(error)) from None
-    yield from islice(parts, MOST)
-    if next(parts, None) is not None:
+    yield from islice(expanded, MOST)
+    if next(expanded, None) is not None:
         raise FileNotFoundError(too_many)

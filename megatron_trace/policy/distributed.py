@@ -66,6 +66,12 @@ class ParallelState:
 
 def start(config: ParallelConfig, seed: int) -> ParallelState:
     """Join the train ranks of this run (torchrun's, or a single process) and lay them out."""
+    device = join()
+    return _lay_out(config, seed, device)
+
+
+def join() -> torch.device:
+    """Join the train ranks, if that is not done yet; returns the device of this rank's tensors."""
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -85,11 +91,7 @@ def start(config: ParallelConfig, seed: int) -> ParallelState:
                 rank=rank,
                 world_size=world,
             )
-    return _lay_out(
-        config,
-        seed,
-        torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device()),
-    )
+    return torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
 
 
 def stay_on_this_machine(environment: MutableMapping[str, str]) -> None:

@@ -3,18 +3,24 @@
 TRACE (arXiv 2606.11119) a line at a time; everything it calls is in the rooms beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from megatron_trace.allocation import Allocator
 from megatron_trace.config import SettingError
-from megatron_trace.data.tasks import Tasks, task_stream
+from megatron_trace.data.mixture import WeightedTasks, mixed_stream
+from megatron_trace.data.tasks import Tasks
 from megatron_trace.files.problems import BadData
 from megatron_trace.rollout.fleet import Fleet
 from megatron_trace.rollout.sampling import StepCost, StepSampling, sample_trees
 from megatron_trace.supervise.health import check_health
-from megatron_trace.training.records import record_evaluation, record_sampling, sampling_metrics
+from megatron_trace.training.records import (
+    record_evaluation,
+    record_sampling,
+    sampling_metrics,
+    source_shares,
+)
 from megatron_trace.training.run_folder import trees_file
 from megatron_trace.training.session import Session
 from megatron_trace.training.trainer import Trainer
@@ -26,7 +32,7 @@ def train(
     fleet: Fleet,
     allocator: Allocator,
     trainer: Trainer,
-    tasks: Tasks,
+    tasks: Sequence[WeightedTasks],
     heldout: Mapping[str, Tasks],
 ) -> None:
     """Take the steps from `session.state` to the run's end.
@@ -36,7 +42,7 @@ def train(
         Stopped: the run was asked to end.
     """
     config = session.config
-    stream = task_stream(tasks, config.run.seed, start=session.state.tasks_taken)
+    stream = mixed_stream(tasks, config.run.seed, start=session.state.tasks_taken)
     # The fleet was started with the weights of `model.path`, or with none if that is a checkpoint.
     # A continued run has others by now.
     trainer.push(fleet, version=session.state.step)
@@ -69,14 +75,16 @@ def train(
         session.stop.check()
 
 
-def collect_rollouts(session: Session, fleet: Fleet, allocator: Allocator, tasks: Tasks) -> None:
+def collect_rollouts(
+    session: Session, fleet: Fleet, allocator: Allocator, tasks: Sequence[WeightedTasks]
+) -> None:
     """Sample every step and train nothing (`--rollout-only`), with the weights of `model.path`.
 
     Raises:
         UnhealthyRun: too much failed in the environment.
         Stopped: the run was asked to end.
     """
-    stream = task_stream(tasks, session.config.run.seed)
+    stream = mixed_stream(tasks, session.config.run.seed)
     while not session.at_end():
         step = session.state.step + 1
         candidates = [next(stream) for _ in range(allocator.candidates())]
@@ -106,7 +114,7 @@ def replay(session: Session, replay_dir: Path, trainer: Trainer) -> None:
             trees, cost = load_trees(file), StepCost()
         except BadData as error:
             raise SettingError("--replay", str(replay_dir), str(error)) from None
-        row = sampling_metrics(step, trees, cost)
+        row = sampling_metrics(step, trees, cost) | source_shares(config.data, trees)
         with cost.phase("learning", session):
             row |= trainer.learn(trees)
         with cost.phase("checkpoint", session):

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megatron_trace.config import DataConfig
+from megatron_trace.config.sources import train_sources
 from megatron_trace.data.tasks import Tasks
 from megatron_trace.report.metrics import calibration_bins, tree_metrics
 from megatron_trace.rollout.evaluation import evaluate
@@ -23,7 +25,7 @@ def record_sampling(
             save_trees(trees_file(session.run_dir, step), trees)
     for line in cost.attempts.tell():
         session.note(line)
-    return sampling_metrics(step, trees, cost)
+    return sampling_metrics(step, trees, cost) | source_shares(session.config.data, trees)
 
 
 def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) -> dict[str, Any]:
@@ -44,6 +46,21 @@ def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) ->
     if waited := cost.engine_s + cost.environment_s:
         row["environment_share"] = cost.environment_s / waited
     return row
+
+
+def source_shares(data: DataConfig, trees: Sequence[RolloutTree]) -> dict[str, float]:
+    """`tasks/NAME` -> share of the trees whose task is of a source of `data.train`.
+
+    Empty where `data.train` itself names files. The id of a task begins with its source's prefix.
+    """
+    ids = [str(tree.task["id"]) for tree in trees]
+    sources = [source for source in train_sources(data) if source.name]
+    if not ids:
+        return {}
+    return {
+        f"tasks/{source.name}": sum(one.startswith(source.prefix) for one in ids) / len(ids)
+        for source in sources
+    }
 
 
 def record_evaluation(session: Session, fleet: Fleet, heldout: Mapping[str, Tasks]) -> None:

@@ -13,6 +13,7 @@ from megatron_trace.models.folders import hf_assets_dir
 from megatron_trace.policy.policy import Policy
 from megatron_trace.policy.precision import parameter_dtype
 from megatron_trace.policy.ranks import RankGroup
+from megatron_trace.policy.shared_work import SharedWork
 from megatron_trace.report.loggers import start_loggers
 from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 from megatron_trace.report.progress import RunProgress
@@ -42,32 +43,26 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         OtherRun: the newest checkpoint of the run's name is of another model or configuration.
         SettingError: a task cannot be played; Ray cannot be joined, or lacks what the fleet needs.
     """
-    config, inputs, leader = command.config, RunInputs(command), train_rank() == 0
+    config, leader = command.config, train_rank() == 0
     if command.rollout_only:
         if leader:
+            inputs = RunInputs(command)
             inputs.check()
             lead(command, inputs, None, guard, stop)
         return
-    # On every rank, before the model and the fleet are made: they take minutes and all memory.
-    if newest := newest_state(config):
-        path, state = newest
-        check_same(path, state.identity, inputs.identity)
-        if is_finished(config, state):
-            if leader:
-                print(
-                    f"{run_folder(config)} is finished: it has all {config.run.steps} steps. Raise run.steps to "
-                    "continue it, or start over with another run.name or checkpoint.resume=false."
-                )
-            return
-    if leader:
-        # The other ranks wait for this one with the first collective.
-        inputs.check()
-    ranks = RankGroup(Policy(config))
+    # Before the model and the fleet are made: they take minutes and all memory.
+    work = SharedWork()
     if not leader:
-        # Only rank 0 hands out tasks; the others need not hold them in memory.
-        del inputs
-        ranks.follow()
+        if work.follow():
+            RankGroup(Policy(config)).follow()
         return
+    # Only rank 0 hands out tasks; the others check their parts and keep nothing.
+    inputs = RunInputs(command, work.map)
+    go_on = is_to_be_run(config, inputs)
+    work.end(go_on=go_on)
+    if not go_on:
+        return
+    ranks = RankGroup(Policy(config))
     try:
         lead(command, inputs, Trainer(config, ranks), guard, stop)
     finally:
@@ -75,6 +70,27 @@ def run(command: Command, guard: Guard, stop: Stop) -> None:
         # to kill it then.
         if ranks.come_to_rest():
             ranks.stop()
+
+
+def is_to_be_run(config: Config, inputs: RunInputs) -> bool:
+    """Check what the run trains on. Whether steps or results are left; says so if none are.
+
+    Raises:
+        OtherRun: the newest checkpoint of the run's name is of another model or configuration.
+        SettingError: a task cannot be played.
+    """
+    if newest := newest_state(config):
+        path, state = newest
+        check_same(path, state.identity, inputs.identity)
+        if is_finished(config, state):
+            print(
+                f"{run_folder(config)} is finished: it has all {config.run.steps} steps. Raise "
+                "run.steps to continue it, or start over with another run.name or "
+                "checkpoint.resume=false."
+            )
+            return False
+    inputs.check()
+    return True
 
 
 def lead(

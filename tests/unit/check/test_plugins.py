@@ -2,8 +2,9 @@
 
 import pytest
 
-from megatron_trace.check.plugins import check_environment, load_map
+from megatron_trace.check.plugins import check_environment, check_maps, load_map
 from megatron_trace.config import SettingError
+from megatron_trace.config.sources import Source
 from tests.unit.check.models import settings
 
 
@@ -18,8 +19,9 @@ def test_what_the_program_itself_chooses_is_refused() -> None:
 
 
 def test_a_function_that_cannot_be_found_is_refused_and_none_is_needed() -> None:
-    assert load_map(settings()) is None
+    assert load_map(Source("data.train", "tasks.jsonl")) is None
+    check_maps(settings())
     with pytest.raises(SettingError, match=r"^data\.map = 'gone\.py:to_task': no such file"):
-        load_map(settings(data__map="gone.py:to_task"))
+        check_maps(settings(data__map="gone.py:to_task"))
     with pytest.raises(SettingError, match=r"^data\.map = '': must be FILE\.py:FUNCTION"):
-        load_map(settings(data__map=""))
+        check_maps(settings(data__map=""))

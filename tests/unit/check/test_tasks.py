@@ -18,6 +18,7 @@ from megatron_trace.check.tasks import (
     skipped,
 )
 from megatron_trace.config import Config, SettingError
+from megatron_trace.config.sources import train_sources
 from megatron_trace.data.task_set import TaskSet, read_task_set
 from megatron_trace.data.tasks import write_shards
 
@@ -214,7 +215,7 @@ def test_a_published_file_becomes_tasks_by_a_function_and_its_bad_lines_are_skip
     with pytest.raises(SettingError, match=said):
         check_data(config)
     config.data.on_bad = "skip"
-    one = read_tasks(config, "data.train", config.data.train)
+    one = read_tasks(config, train_sources(config.data)[0])
     check_tasks(config, [one])
     assert one.tasks == [{"id": f"qa-{line}"} | TASK for line in (1, 4)]
     assert skipped(one).startswith(f"data.train: 2 skipped: {tmp_path}/qa.jsonl: line 2: data.map")
@@ -254,3 +255,34 @@ def test_no_corpus_is_needed_beside_a_retriever(tmp_path, config) -> None:
     check_shards(config)
     with pytest.raises(SettingError, match=r"search_qa\.retriever = '.*/index': .*holds no index"):
         door.load_environment(config)
+
+
+@pytest.mark.parametrize("least", [4, 5])
+def test_the_check_of_many_tasks_is_shared_and_keeps_their_order(
+    config, tmp_path, monkeypatch, least
+) -> None:
+    monkeypatch.setattr(door, "SHARED_FROM", least)
+    config.data.on_bad = "skip"
+    parts: list[int] = []
+
+    def halves(function, items):
+        parts.extend([2, len(items) - 2])
+        return [*function(items[:2]), *function(items[2:])]
+
+    sets = [task_set(tmp_path / "a"), task_set(tmp_path / "b", {"answers": []})]
+    sets[0].rows = sets[0].rows[:1]
+    check_tasks(config, sets, halves)
+    assert parts == ([2, 2] if least == 4 else [])
+    assert [[task["id"] for task in one.tasks] for one in sets] == [["t0"], ["t0", "t1"]]
+    assert [len(one.problems) for one in sets] == [0, 1]
+
+
+def test_a_key_in_a_url_is_not_shown(config, tmp_path) -> None:
+    # Nothing listens on port 9.
+    config.data.train = "http://127.0.0.1:9/a.jsonl?X-Amz-Signature=secret"
+    for check in (check_shards, check_data):
+        with pytest.raises(SettingError) as error:
+            check(config)
+        said = str(error.value)
+        assert said.startswith("data.train = 'http://127.0.0.1:9/a.jsonl?***': no such file: http")
+        assert "secret" not in said

@@ -9,6 +9,7 @@ import pytest
 from megatron_trace.check.command import Command
 from megatron_trace.check.load import load_config
 from megatron_trace.config import SettingError
+from megatron_trace.data.mixture import WeightedTasks
 from megatron_trace.data.tasks import write_shards
 from megatron_trace.envs.retrieval.index_folder import build_index
 from megatron_trace.envs.retrieval.passages import Passage
@@ -112,7 +113,7 @@ def test_what_is_skipped_is_an_event_and_does_not_change_who_the_run_is(folder) 
     inputs = inputs_of(folder, "data.on_bad=skip", "evaluation.tasks=2")
     before = inputs_of(folder).identity
     inputs.check()
-    assert inputs.tasks == TASKS
+    assert inputs.tasks == [WeightedTasks(TASKS)]
     assert inputs.evaluation_tasks == {"here": TASKS[:2]}
     (event,) = inputs.notes()
     assert event.startswith("data.train: 1 skipped: ") and "task t9" in event
@@ -140,5 +141,43 @@ def test_a_replay_reads_no_tasks(folder, monkeypatch) -> None:
 
 def test_tasks_are_read_once(folder) -> None:
     inputs = inputs_of(folder)
-    assert inputs.train is inputs.train
+    assert inputs.train[""] is inputs.train[""]
     assert inputs.heldout is inputs.heldout
+
+
+def mixed(folder: Path, *overrides: str) -> RunInputs:
+    (folder / "more").mkdir(exist_ok=True)
+    write_shards(TASKS[:2], str(folder / "more" / "train-%d.tar"))
+    sources = f"{{one: {folder}/train-*.tar, two: {{files: {folder}/more/train-*.tar, weight: 3}}}}"
+    return inputs_of(folder, f"data.train={sources}", *overrides)
+
+
+def test_sources_may_hold_the_same_ids_and_keep_their_weights(folder) -> None:
+    inputs = mixed(folder)
+    inputs.check()
+    one, two = inputs.tasks
+    assert [task["id"] for task in one.tasks] == ["one/t0", "one/t1", "one/t2", "one/t3"]
+    assert [task["id"] for task in two.tasks] == ["two/t0", "two/t1"]
+    assert (one.weight, two.weight, two.name) == (1.0, 3.0, "two")
+
+
+def test_another_weight_or_other_tasks_of_a_source_are_another_run(folder) -> None:
+    before = mixed(folder).identity
+    check_same(Path("c"), before, mixed(folder).identity)
+    with pytest.raises(OtherRun, match=r"\n  data\.train\.two\.weight: 3\.0 in the .*, 2\.0 now\n"):
+        check_same(Path("c"), before, mixed(folder, "data.train.two.weight=2").identity)
+    with pytest.raises(OtherRun, match=r"\n  data\.train: 'absent' in the checkpoint"):
+        check_same(Path("c"), before, inputs_of(folder).identity)
+    write_shards([TASKS[0] | {"answers": ["there"]}, *TASKS[1:]], str(folder / "train-%d.tar"))
+    with pytest.raises(OtherRun, match=r"\n  data\.train\.one: '4 tasks with"):
+        check_same(Path("c"), before, mixed(folder).identity)
+
+
+def test_a_task_that_cannot_be_played_names_its_source(folder) -> None:
+    inputs = mixed(folder)
+    bad = [*TASKS[:2], {"id": "t9", "question": "Who ?", "answers": []}]
+    write_shards(bad, str(folder / "more" / "train-%d.tar"))
+    with pytest.raises(
+        SettingError, match=r"^data\.train\.two = .*train-0\.tar: .*task two/t9: ans"
+    ):
+        inputs.check()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from megatron_trace.config import Config
+from megatron_trace.data.mixture import WeightedTasks
 from megatron_trace.files import space
 from megatron_trace.report.metrics_file import MetricsWriter, read_metrics
 from megatron_trace.report.progress import RunProgress
@@ -212,7 +213,7 @@ def test_a_step_that_is_learned_counts_even_if_the_fleet_dies_with_it(
     session.checkpoints = None
     fleet: Any = Fleet()
     with pytest.raises(RuntimeError, match="worker 0 died"):
-        loop.train(session, fleet, fleet, Ranks(), [{"id": "a"}, {"id": "b"}], {})  # type: ignore[arg-type]
+        loop.train(session, fleet, fleet, Ranks(), [WeightedTasks([{"id": "a"}, {"id": "b"}])], {})  # type: ignore[arg-type]
     # The weights are those of step 4: a checkpoint of step 3 with them would be wrong.
     assert session.state == RunState(step=4, updates=7, tasks_taken=2, allocation={"of": "step 4"})
     (row,) = read_metrics(session.run_dir)
