@@ -131,7 +131,9 @@ def begin_from(
     model.model.layers.load_state_dict(older.model.layers.state_dict())
     model.model.norm.load_state_dict(older.model.norm.state_dict())
     known = older.model.embed_tokens.weight.detach()
-    numbers = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
+    # A tokenizer of words has numbers without a space; elsewhere these are single digits.
+    spaced = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
+    numbers = spaced or [row for token, row in ids.items() if token.isdecimal()]
     generator = torch.Generator().manual_seed(seed)
     rows = drawn_like(known, len(tokenizer), generator)
     alike = drawn_like(known[numbers], len(tokenizer), generator)
