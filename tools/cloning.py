@@ -51,13 +51,6 @@ class Size:
 def arguments(
     description: str | None, out: Path, noise: float, steps: int, peak: float, tokens: int
 ) -> argparse.Namespace:
-    """What the command line of a tool that makes a start policy says; see `command_line`."""
-    return parsed(command_line(description, out, noise, steps, peak, tokens))
-
-
-def command_line(
-    description: str | None, out: Path, noise: float, steps: int, peak: float, tokens: int
-) -> argparse.ArgumentParser:
     """The command line of a tool that makes a start policy; the arguments are its defaults.
 
     Args:
@@ -75,11 +68,6 @@ def command_line(
     parser.add_argument("--peak", type=float, default=peak, help="the highest learning rate")
     parser.add_argument("--tokens-per-batch", type=int, default=tokens)
     parser.add_argument("--threads", type=int, default=2)
-    return parser
-
-
-def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """What the command line says, where `--out` may be written."""
     args = parser.parse_args()
     # A folder of the same purpose is replaced; another one is not ours to remove.
     if os.path.lexists(args.out) and not (args.out / "config.json").exists():
@@ -131,9 +119,7 @@ def begin_from(
     model.model.layers.load_state_dict(older.model.layers.state_dict())
     model.model.norm.load_state_dict(older.model.norm.state_dict())
     known = older.model.embed_tokens.weight.detach()
-    # A tokenizer of words has numbers without a space; elsewhere these are single digits.
-    spaced = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
-    numbers = spaced or [row for token, row in ids.items() if token.isdecimal()]
+    numbers = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
     generator = torch.Generator().manual_seed(seed)
     rows = drawn_like(known, len(tokenizer), generator)
     alike = drawn_like(known[numbers], len(tokenizer), generator)

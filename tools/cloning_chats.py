@@ -1,6 +1,6 @@
 """Demonstrations in which tools are called, as token ids, and the tokenizer for them.
 
-Used by make_shop_policy.py and make_search_chat_policy.py.
+Used by make_shop_policy.py.
 """
 
 import argparse
@@ -128,23 +128,18 @@ class Exchange:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, words: Iterable[str]) -> None:
-        """
-        Args:
-            words: texts of single tokens. Those with a space before them are exchanged for such.
-        """
-        self._alike: dict[int, list[int]] = {}
-        by_form: dict[bool, list[int]] = {}
+        """`words` are texts of single tokens, such as numbers."""
+        self._tokens: list[int] = []
         for word in sorted(set(words)):
             (token,) = tokenizer.encode(word, add_special_tokens=False)
-            alike = by_form.setdefault(word[0].isspace(), [])
-            alike.append(token)
-            self._alike[token] = alike
+            self._tokens.append(token)
+        self._known = frozenset(self._tokens)
 
     def __call__(self, played: Played, rng: random.Random) -> Played:
         """The same episode with other words; a word is the same one wherever it occurs."""
         ids = dict.fromkeys(played.whole()[0])
         return played.exchanged(
-            {old: rng.choice(self._alike[old]) for old in ids if old in self._alike}
+            {old: rng.choice(self._tokens) for old in ids if old in self._known}
         )
 
 

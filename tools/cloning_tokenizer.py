@@ -63,11 +63,6 @@ WORDS = pre_tokenizers.Sequence(
 """How `word_tokenizer` splits a text. A word takes the space before it along, a number does not."""
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, as `word_tokenizer` splits it."""
-    return [text[start:end] for _, (start, end) in WORDS.pre_tokenize_str(text)]
-
-
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer for chats with tools. Every word and every number of `texts` is one token.
 

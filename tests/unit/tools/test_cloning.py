@@ -91,7 +91,7 @@ def test_an_excerpt_is_the_question_the_last_observation_and_a_turn(played, toke
 def test_an_exchanged_word_is_the_same_one_wherever_it_occurs(played, tokenizer) -> None:
     numbers = [str(number) for number in range(10)]
     exchange, codec = chats.Exchange(tokenizer, numbers), TextCodec(tokenizer)
-    found = set()
+    counts, prices = set(), set()
     for seed in range(20):
         other = exchange(played, random.Random(seed))
         asked = re.findall(r"What do (\d+) pens cost", codec.decode(other.question))
@@ -99,20 +99,9 @@ def test_an_exchanged_word_is_the_same_one_wherever_it_occurs(played, tokenizer)
         assert len(asked) == len(priced) == 1
         # 12 is not among the words.
         assert codec.decode(other.turns[1][0]) == "12<|im_end|>" and other.tools == played.tools
-        found |= {*asked, *priced}
-    assert len(found) > 5
-
-
-def test_a_word_with_a_space_is_exchanged_for_such_a_word() -> None:
-    tokenizer = word_tokenizer(["x Lyon Paris Rome.ir.uk"])
-    exchange = chats.Exchange(tokenizer, [" Lyon", " Paris", " Rome", "ir", "uk"])
-    codec = TextCodec(tokenizer)
-    question = codec.encode("x Lyon Paris Lyon.ir")
-    for seed in range(20):
-        played = chats.Played([], question, [(question, [])])
-        other = exchange(played, random.Random(seed))
-        found = re.fullmatch(r"x (\w+) \w+ (\w+)\.(ir|uk)", codec.decode(other.question))
-        assert found and found[1] == found[2] and other.turns[0][0] == other.question
+        counts.update(asked)
+        prices.update(priced)
+    assert len(counts) > 5 and len(prices) > 5
 
 
 def test_a_policy_that_begins_from_another_has_its_layers_and_its_numbers() -> None:
