@@ -1,6 +1,6 @@
 """Behaviour cloning of a small start policy: the model, its batches, its training and its folder.
 
-Used by make_start_policy.py and make_countdown_policy.py.
+Used by the tools named make_*_policy.py.
 """
 
 import argparse
@@ -8,13 +8,14 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.progress import track
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import DynamicCache, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from megatron_trace.files.atomic import whole_folder
 
@@ -26,6 +27,9 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 POOL = 256
 """Episodes that are drawn and sorted by length at a time."""
+
+WORTH_SHARING = 64
+"""Tokens from which on it pays to compute a common beginning apart."""
 
 LAST_RATE = 0.02
 """Share of the peak learning rate at the end of the cosine."""
@@ -93,6 +97,51 @@ def new_model(tokenizer: PreTrainedTokenizerFast, size: Size, seed: int) -> Qwen
     return Qwen3ForCausalLM(config)
 
 
+def begin_from(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    copied: Iterable[str],
+    seed: int,
+) -> None:
+    """Give `model` the layers of the policy in `folder`, and what its tokens stand for.
+
+    How to copy is learnt late and suddenly, so a policy that can is worth hours. Tokens that the
+    older policy does not know are drawn with the mean and the covariance of those that it knows.
+
+    Args:
+        tokenizer: of `model`.
+        folder: an HF folder of the same size, apart from the vocabulary; it can copy numbers.
+        copied: texts of single tokens that shall be copied; they are drawn as numbers are.
+    """
+    older = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = PreTrainedTokenizerFast.from_pretrained(folder).get_vocab()
+    model.model.layers.load_state_dict(older.model.layers.state_dict())
+    model.model.norm.load_state_dict(older.model.norm.state_dict())
+    known = older.model.embed_tokens.weight.detach()
+    numbers = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
+    generator = torch.Generator().manual_seed(seed)
+    rows = drawn_like(known, len(tokenizer), generator)
+    alike = drawn_like(known[numbers], len(tokenizer), generator)
+    for word in copied:
+        (row,) = tokenizer.encode(word, add_special_tokens=False)
+        rows[row] = alike[row]
+    for token, row in tokenizer.get_vocab().items():
+        # Here a number is the same token after a space and without one.
+        same = ids.get(f"Ġ{token}" if token.isdigit() else token, ids.get(token))
+        if same is not None:
+            rows[row] = known[same]
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(rows)
+
+
+def drawn_like(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Normal numbers, [count, hidden], with the mean and the covariance of `rows`."""
+    covariance = torch.cov(rows.T) + 1e-6 * torch.eye(rows.shape[1])
+    drawn = torch.randn(count, rows.shape[1], generator=generator)
+    return rows.mean(0) + drawn @ torch.linalg.cholesky(covariance).T
+
+
 def batches(
     draw: Callable[[], Episode], tokens_per_batch: int, rng: random.Random
 ) -> Iterator[Batch]:
@@ -137,15 +186,34 @@ def cross_entropy(model: Qwen3ForCausalLM, ids: torch.Tensor, learn: torch.Tenso
     Args:
         ids, learn: token ids and learn mask, [batch, seq].
     """
-    # Logits are computed only where something is learnt: the output layer is a large part of the
-    # work.
     targets = learn[:, 1:]
     # Without AVX-512 bfloat16 is emulated, which takes 18 times as long as float32.
     in_hardware = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     with torch.autocast("cpu", torch.bfloat16, enabled=in_hardware):
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[targets])
+        # What all begin with, such as the schemas of tools, is computed once.
+        shared, cache = shared_length(ids, learn), DynamicCache()
+        if shared >= WORTH_SHARING:
+            model.model(input_ids=ids[:1, :shared], past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(ids))
+        else:
+            shared, cache = 0, None
+        hidden = model.model(
+            input_ids=ids[:, shared:-1], past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
+        # Logits are computed only where something is learnt: the output layer is a large part of
+        # the work.
+        logits = model.lm_head(hidden[targets[:, shared:]])
     return torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][targets])
+
+
+def shared_length(ids: torch.Tensor, learn: torch.Tensor) -> int:
+    """How many tokens all rows begin with, the one before the first learnt token not among them.
+
+    Args:
+        ids, learn: token ids and learn mask, [batch, seq].
+    """
+    differs = (ids != ids[:1]).any(dim=0) | learn.any(dim=0)
+    return max(0, int(differs.int().argmax()) - 1) if differs.any() else 0
 
 
 def train(

@@ -1,6 +1,6 @@
 """The tokenizer of a small start policy, and how a demonstration becomes token ids.
 
-Used by make_start_policy.py and make_countdown_policy.py.
+Used by the tools named make_*_policy.py.
 """
 
 import re
@@ -57,11 +57,29 @@ class Segment:
     learn: bool
 
 
-def train_chat_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with Qwen3's tokens for thoughts and tools; see `train_tokenizer`."""
-    tag = re.compile("|".join(map(re.escape, QWEN3_TAGS)))
-    plain = (tag.sub("", text) for text in texts)
-    return train_tokenizer(plain, QWEN3_TAGS, vocabulary, with_tool_answers(CHAT_TEMPLATE))
+WORDS = pre_tokenizers.Sequence(
+    [pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+)
+"""How `word_tokenizer` splits a text. A word takes the space before it along, a number does not."""
+
+
+def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer for chats with tools. Every word and every number of `texts` is one token.
+
+    What is one token is copied in one go, which a small policy learns soonest. A number is the same
+    token after a space and without one; a word is not. Other words become bytes. The last tokens are
+    Qwen3's for thoughts and tools, control tokens and two unused ones.
+    """
+    tag = re.compile("|".join(map(re.escape, [*QWEN3_TAGS, *CONTROL])))
+    words = set(pre_tokenizers.ByteLevel.alphabet())
+    for text in texts:
+        for plain in tag.split(text):
+            words.update(word for word, _ in WORDS.pre_tokenize_str(plain))
+    vocabulary = {word: number for number, word in enumerate(sorted(words))}
+    # Without merges a word is either whole in the vocabulary, or bytes.
+    bpe = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
+    bpe.pre_tokenizer = WORDS
+    return _finished(bpe, QWEN3_TAGS, with_tool_answers(CHAT_TEMPLATE))
 
 
 def train_tokenizer(
@@ -81,18 +99,23 @@ def train_tokenizer(
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(tags) - len(CONTROL) - len(UNUSED),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    if bpe.get_vocab_size() != vocabulary - len(tags) - len(CONTROL) - len(UNUSED):
+        raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens, too few for {vocabulary}")
+    return _finished(bpe, tags, chat_template)
+
+
+def _finished(bpe: Tokenizer, tags: Sequence[str], chat_template: str) -> PreTrainedTokenizerFast:
+    """Add tags, control tokens and unused ones."""
+    bpe.decoder = decoders.ByteLevel()
     # Tags are ordinary tokens: the environment reads them after decoding with skip_special_tokens.
     bpe.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
     bpe.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL + UNUSED])
-    if bpe.get_vocab_size() != vocabulary or bpe.token_to_id(UNUSED[-1]) != vocabulary - 1:
-        raise ValueError(f"the texts gave {bpe.get_vocab_size()} tokens instead of {vocabulary}")
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",

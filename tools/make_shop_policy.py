@@ -2,43 +2,46 @@
 
     python tools/make_shop_policy.py --seed 0 --out examples/environment/start_policy
 
-The buyer looks both prices up, calculates, and says the total. At the rate `--noise` it writes a
-wrong number into its calculation, or guesses the total. So the policy learns how tools are called,
-and reinforcement learning has something left to do.
+The buyer looks both prices up, calculates, and says the total. At the rate `--noise` it guesses the
+total instead of calculating, and at the same rate it writes a wrong number into its calculation. So
+the policy learns how tools are called, and reinforcement learning has something left to do.
+
+It begins from Countdown's policy, which can copy numbers.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from cloning import Episode, Size, arguments, batches, new_model, save, train
-from cloning_tokenizer import train_chat_tokenizer
-from transformers import PreTrainedTokenizerFast
+from cloning import Size, arguments, begin_from, new_model, save
+from cloning_chats import Demonstrator, Exchange, Played, call, chat_tokenizer, clone
 
 from megatron_trace.config import EnvironmentConfig
 from megatron_trace.data.tasks import Task
-from megatron_trace.envs import Environment, make_environments
-from megatron_trace.models.chat import TextCodec
-from megatron_trace.models.renderer import Renderer, make_renderer
+from megatron_trace.envs import make_environments
 
 SIZE = Size(hidden=128, layers=4)
 """0.9 M parameters."""
 
-VOCABULARY = 640
+OLDER = Path(__file__).parents[1] / "examples/countdown/start_policy"
+"""Of the same size, and can copy numbers."""
+
+EXCERPTS = 300
+"""Steps on single turns, before those on whole episodes."""
+
 SHOP = Path(__file__).parents[1] / "examples/environment/shop.py"
 ITEMS = ["pen", "cup", "map", "hat", "box"]
-TOKENIZER_EPISODES = 2_000
+HIGHEST_PRICE, HIGHEST_COUNT = 12, 9
+HIGHEST_TOTAL = 2 * HIGHEST_PRICE * HIGHEST_COUNT
 
 
 def draw_task(rng: random.Random) -> Task:
     """A task as those of tasks.jsonl, with other prices."""
-    prices = {item: rng.randint(2, 12) for item in ITEMS}
+    prices = {item: rng.randint(2, HIGHEST_PRICE) for item in ITEMS}
     first, second = rng.sample(ITEMS, 2)
-    one, two = rng.randint(2, 9), rng.randint(2, 9)
+    one, two = rng.randint(2, HIGHEST_COUNT), rng.randint(2, HIGHEST_COUNT)
     question = f"What do {one} {plural(first)} and {two} {plural(second)} cost?"
     answer = one * prices[first] + two * prices[second]
     return {
@@ -58,81 +61,51 @@ def plural(item: str) -> str:
 def turns(task: Task, noise: float, rng: random.Random) -> Iterator[str]:
     """What the buyer says, turn by turn."""
     yield "\n".join(call("price", item=item) for _, item in task["basket"])
+    if rng.random() < noise:
+        yield str(rng.randint(8, HIGHEST_TOTAL))
+        return
     terms = [[count, task["prices"][item]] for count, item in task["basket"]]
-    total = sum(count * price for count, price in terms)
     if rng.random() < noise:
         # One of the four numbers is misread.
-        terms[rng.randrange(2)][rng.randrange(2)] = rng.randint(2, 12)
-        total = sum(count * price for count, price in terms)
+        terms[rng.randrange(2)][rng.randrange(2)] = rng.randint(2, HIGHEST_PRICE)
     yield call("multiply_and_add", terms=terms)
-    yield str(total if rng.random() >= noise else rng.randint(8, 200))
-
-
-def call(name: str, **arguments: Any) -> str:
-    """A call as Qwen3 writes it."""
-    body = json.dumps({"name": name, "arguments": arguments})
-    return f"<tool_call>\n{body}\n</tool_call>"
-
-
-def demonstration(
-    episode: Environment, renderer: Renderer, codec: TextCodec, task: Task, said: Iterator[str]
-) -> Episode:
-    """Token ids of an episode as a rollout makes them, and for each whether it is learnt."""
-    ids = renderer.prompt_ids(episode.reset(task), episode.tools)
-    learn = [False] * len(ids)
-    for text in said:
-        sampled = [*codec.encode(text), renderer.stop_ids[0]]
-        result = episode.step(renderer.reply(ids, sampled))
-        following: list[int] = []
-        if not result.done:
-            assert not isinstance(result.observation, str), "a shop answers with messages"
-            following = renderer.next_ids(ids, sampled, result.observation) or []
-        ids = ids + sampled + following
-        learn += [True] * len(sampled) + [False] * len(following)
-    return ids, learn
-
-
-def train_tokenizer(
-    episode: Environment, noise: float, rng: random.Random
-) -> PreTrainedTokenizerFast:
-    """A tokenizer for the shop's prompts and turns."""
-    said = []
-    for _ in range(TOKENIZER_EPISODES):
-        task = draw_task(rng)
-        said += [episode.reset(task)[0]["content"], *turns(task, noise, rng)]
-    # What the family writes around the schemas is known only with a tokenizer: a first one is
-    # trained for it.
-    first = TextCodec(train_chat_tokenizer([*said, json.dumps(list(episode.tools))], VOCABULARY))
-    prompt = make_renderer(first, "qwen3").prompt_ids(episode.reset(task), episode.tools)
-    # The prompt is long, but always the same.
-    return train_chat_tokenizer([*said, *[first.decode(prompt)] * 500], VOCABULARY)
+    yield str(sum(count * price for count, price in terms))
 
 
 def make_policy(args: argparse.Namespace) -> None:
-    """Train the tokenizer and the policy."""
+    """Make the tokenizer, train the policy."""
     rng = random.Random(f"{args.seed}/demonstrations")
     new_episode = make_environments(EnvironmentConfig(str(SHOP), max_turns=4))
-    tokenizer = train_tokenizer(new_episode(), args.noise, rng)
-    codec = TextCodec(tokenizer)
-    renderer = make_renderer(codec, "qwen3")
-    model = new_model(tokenizer, SIZE, args.seed)
+    numbers = [str(number) for number in range(HIGHEST_TOTAL + 1)]
+    words = [f" {plural(item)} {item}" for item in ITEMS]
+    said = turns(draw_task(rng), 0.0, rng)
+    first = draw_task(rng)
+    tokenizer = chat_tokenizer(new_episode(), first, [*numbers, *words, *ITEMS, *said])
+    shown = Demonstrator(tokenizer)
 
-    def draw() -> Episode:
+    def draw() -> Played:
         task = draw_task(rng)
-        return demonstration(new_episode(), renderer, codec, task, turns(task, args.noise, rng))
+        return shown.play(new_episode(), task, turns(task, args.noise, rng))
 
-    train(model, batches(draw, args.tokens_per_batch, rng), args.steps, args.peak, "clone")
+    model = new_model(tokenizer, SIZE, args.seed)
+    begin_from(model, tokenizer, OLDER, numbers, args.seed)
+    clone(model, draw, Exchange(tokenizer, numbers), args, EXCERPTS, rng)
     save(model, tokenizer, args.out)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Parse the command line and make the policy."""
     args = arguments(
         __doc__,
         Path("examples/environment/start_policy"),
-        noise=0.2,
-        steps=800,
-        peak=3e-3,
-        tokens=4_096,
+        noise=0.3,
+        steps=300,
+        peak=2e-3,
+        tokens=1_024,
     )
     torch.set_num_threads(args.threads)
     make_policy(args)
+
+
+if __name__ == "__main__":
+    main()
