@@ -92,8 +92,8 @@ class TextGame(ChatEnvironment):
         return StepResult(self._told(state.feedback), done=False, reward=0.0, malformed=False)
 
     def _told(self, feedback: str) -> str:
-        # A game ends with its prompt.
-        text = feedback.rstrip("> \n").strip() or "Nothing happens."
+        # A game ends with its prompt, after which it draws a line with the room and the score.
+        text = feedback.rpartition("\n>")[0].strip() or "Nothing happens."
         return text[: self.options.max_observation_chars]
 
 

@@ -35,6 +35,8 @@ def test_the_walkthrough_wins_and_the_contract_is_kept(task: dict[str, Any]) -> 
     episode = MAKE()
     system, first = episode.reset(task)
     assert system["role"] == "system" and task["objective"] in first["content"]
+    # The line that the game draws below its prompt has the room's name too.
+    assert first["content"].count("-=") == 1
     results = [episode.step(command) for command in commands]
     assert [result.done for result in results] == [False] * (len(commands) - 1) + [True]
     assert results[-1].reward == 1.0
