@@ -10,12 +10,12 @@ and reinforcement learning has something left to do.
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from cloning import Episode, Size, arguments, batches, new_model, save, train
+from cloning_chat import call, demonstration
 from cloning_tokenizer import train_chat_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +23,8 @@ from megatron_trace.config import EnvironmentConfig
 from megatron_trace.data.tasks import Task
 from megatron_trace.envs import Environment, make_environments
 from megatron_trace.models.chat import TextCodec
-from megatron_trace.models.renderer import Renderer, make_renderer
+from megatron_trace.models.messages import Message, Reply
+from megatron_trace.models.renderer import make_renderer
 
 SIZE = Size(hidden=128, layers=4)
 """0.9 M parameters."""
@@ -68,30 +69,6 @@ def turns(task: Task, noise: float, rng: random.Random) -> Iterator[str]:
     yield str(total if rng.random() >= noise else rng.randint(8, 200))
 
 
-def call(name: str, **arguments: Any) -> str:
-    """A call as Qwen3 writes it."""
-    body = json.dumps({"name": name, "arguments": arguments})
-    return f"<tool_call>\n{body}\n</tool_call>"
-
-
-def demonstration(
-    episode: Environment, renderer: Renderer, codec: TextCodec, task: Task, said: Iterator[str]
-) -> Episode:
-    """Token ids of an episode as a rollout makes them, and for each whether it is learnt."""
-    ids = renderer.prompt_ids(episode.reset(task), episode.tools)
-    learn = [False] * len(ids)
-    for text in said:
-        sampled = [*codec.encode(text), renderer.stop_ids[0]]
-        result = episode.step(renderer.reply(ids, sampled))
-        following: list[int] = []
-        if not result.done:
-            assert not isinstance(result.observation, str), "a shop answers with messages"
-            following = renderer.next_ids(ids, sampled, result.observation) or []
-        ids = ids + sampled + following
-        learn += [True] * len(sampled) + [False] * len(following)
-    return ids, learn
-
-
 def train_tokenizer(
     episode: Environment, noise: float, rng: random.Random
 ) -> PreTrainedTokenizerFast:
@@ -118,8 +95,15 @@ def make_policy(args: argparse.Namespace) -> None:
     model = new_model(tokenizer, SIZE, args.seed)
 
     def draw() -> Episode:
-        task = draw_task(rng)
-        return demonstration(new_episode(), renderer, codec, task, turns(task, args.noise, rng))
+        task, episode = draw_task(rng), new_episode()
+        prompt = renderer.prompt_ids(episode.reset(task), episode.tools)
+
+        def answer(reply: Reply) -> Sequence[Message] | None:
+            result = episode.step(reply)
+            # A shop answers with messages.
+            return None if result.done else result.observation  # type: ignore[return-value]
+
+        return demonstration(renderer, codec, prompt, turns(task, args.noise, rng), answer)
 
     train(model, batches(draw, args.tokens_per_batch, rng), args.steps, args.peak, "clone")
     save(model, tokenizer, args.out)
