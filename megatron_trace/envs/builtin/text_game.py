@@ -5,6 +5,7 @@ relative path counts from the folder in which the run was started.
 """
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +55,14 @@ class TextGame(ChatEnvironment):
         # Jericho warns of every game that it does not know by name.
         warnings.filterwarnings("ignore", message="Game .* is not fully supported")
         asked = textworld.EnvInfos(feedback=True, won=True, lost=True, score=True, max_score=True)
-        return lambda path: textworld.start(path, asked)
+        # TextWorld's parser is one for all threads, and fails where two of them read a game at once.
+        one_at_a_time = threading.Lock()
+
+        def start(path: str) -> Any:
+            with one_at_a_time:
+                return textworld.start(path, asked)
+
+        return start
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task whose game is missing or another.

@@ -1,6 +1,8 @@
 """Text games: commands in, answers out, continued by the commands."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,16 @@ import pytest
 from megatron_trace.config import EnvironmentConfig
 from megatron_trace.envs import Reply, make_environments
 from megatron_trace.envs.contract import check_contract
+
+EIGHT_AT_ONCE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from megatron_trace.envs.builtin.text_game import TextGame
+
+start = TextGame.load(TextGame.Options())
+with ThreadPoolExecutor(8) as threads:
+    list(threads.map(start, [sys.argv[1]] * 8))
+"""
 
 MAKE = make_environments(EnvironmentConfig("text_game", 9))
 
@@ -50,6 +62,11 @@ def test_a_game_that_is_not_won_is_worth_nothing(task: dict[str, Any]) -> None:
     assert episode.step(Reply("look")).done
     episode.reset(task)
     assert episode.step(Reply("")).malformed
+
+
+def test_games_that_start_at_the_same_time_do_not_disturb_each_other(task: dict[str, Any]) -> None:
+    # In a process that has read no game yet: what TextWorld has read once it remembers.
+    subprocess.run([sys.executable, "-c", EIGHT_AT_ONCE, task["game"]], check=True)
 
 
 def test_what_is_made_already_is_kept(folder: Path, task: dict[str, Any]) -> None:
