@@ -5,6 +5,7 @@ relative path counts from the folder in which the run was started.
 """
 
 import hashlib
+import re
 import threading
 import warnings
 from collections.abc import Mapping
@@ -21,6 +22,12 @@ INSTRUCTION = (
     "You play a text adventure. Say one command a turn and nothing else, such as: go north, open "
     "box, take key from box, unlock door with key."
 )
+
+MOST_COMMAND_CHARS = 100
+"""Of a command; the rest is not given to the game."""
+
+FILE_VERBS = {"save", "restore", "script", "transcrip", "recording", "replay"}
+"""First nine letters, which are all that a game looks at, of commands that write and read files."""
 
 
 class TextGame(ChatEnvironment):
@@ -90,9 +97,12 @@ class TextGame(ChatEnvironment):
     def step(self, action: Reply) -> StepResult:
         """Give the game a command. What the game does not understand is no malformed turn."""
         self._turns += 1
-        command = " ".join(action.text.split())
+        command = _harmless(action.text)
         if action.fault or not command:
             return StepResult("", done=True, reward=0.0, malformed=True)
+        # A command may hold several, such as "look then save".
+        if any(word[:9] in FILE_VERBS for word in re.findall("[a-z]+", command.lower())):
+            command = "?"
         state, _, done = self._game.step(command)
         if done or self._turns >= self.max_turns:
             reward = max(0, state.score) / max(1, state.max_score)
@@ -108,6 +118,15 @@ class TextGame(ChatEnvironment):
 def _after_title(text: str) -> str:
     """A game's beginning without the title, which is drawn in characters."""
     return text.rpartition("$$$")[2].lstrip(" $\\|_/\n") or text
+
+
+def _harmless(text: str) -> str:
+    """A command that the interpreter survives, in one line.
+
+    It is a program in C without checks. A backslash makes it wait for ever for a command of its own;
+    with other characters than ASCII's it wrote beyond its buffers, and the worker died.
+    """
+    return re.sub("[^A-Za-z0-9 '.,-]", "?", " ".join(text.split()))[:MOST_COMMAND_CHARS]
 
 
 def _sha256(path: str) -> str:

@@ -69,6 +69,27 @@ def test_games_that_start_at_the_same_time_do_not_disturb_each_other(task: dict[
     subprocess.run([sys.executable, "-c", EIGHT_AT_ONCE, task["game"]], check=True)
 
 
+@pytest.mark.parametrize("command", ["save", "look then SAVE", "script", "transcripts", "restore"])
+def test_no_command_writes_or_reads_a_file(
+    task: dict[str, Any], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task | {"game": str(Path(task["game"]).absolute())}
+    monkeypatch.chdir(tmp_path)
+    episode = MAKE()
+    episode.reset(task)
+    assert not episode.step(Reply(command)).done
+    assert not list(tmp_path.iterdir())
+
+
+# A backslash made the game wait for ever; with control characters it ended the process at times.
+@pytest.mark.parametrize("command", ["\\x", "key3\ufffd\u0011" * 8, "take é", "x" * 5_000])
+def test_odd_characters_do_no_harm(task: dict[str, Any], command: str) -> None:
+    episode = MAKE()
+    episode.reset(task)
+    result = episode.step(Reply(command))
+    assert not result.done and result.observation
+
+
 def test_what_is_made_already_is_kept(folder: Path, task: dict[str, Any]) -> None:
     made = Path(task["game"]).stat().st_mtime_ns
     arguments = ["--count", "1", "--heldout", "1", "--quest", "3", "--rooms", "2"]
