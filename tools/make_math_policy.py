@@ -134,7 +134,7 @@ def make_policy(args: argparse.Namespace) -> None:
 
     # Errors are learnt last: among them a policy learns to copy much later.
     train(model, stream(0.0), args.steps, args.peak, "copy", last=1.0)
-    train(model, stream(args.noise), args.steps // 4, args.peak / 2, "err")
+    train(model, stream(args.noise), args.steps // 4, args.peak / 4, "err")
     save(model, tokenizer, args.out)
 
 
@@ -143,7 +143,7 @@ if __name__ == "__main__":
         __doc__,
         Path("examples/math_python/start_policy"),
         noise=0.3,
-        steps=650,
+        steps=1_400,
         peak=6e-3,
         tokens=1_024,
     )
