@@ -171,13 +171,13 @@ def padded(episodes: list[Episode]) -> Batch:
     return torch.tensor(tokens), torch.tensor(masks)
 
 
-def rate_at(step: int, steps: int) -> float:
-    """The learning rate of `step` as a share of the peak: a linear warm-up, then a cosine."""
+def rate_at(step: int, steps: int, last: float = LAST_RATE) -> float:
+    """The learning rate of `step` as a share of the peak: a linear warm-up, then a cosine to `last`."""
     warm = max(1, steps // 20)
     if step < warm:
         return (step + 1) / warm
     progress = (step - warm) / max(1, steps - warm)
-    return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def cross_entropy(model: Qwen3ForCausalLM, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
@@ -217,9 +217,18 @@ def shared_length(ids: torch.Tensor, learn: torch.Tensor) -> int:
 
 
 def train(
-    model: Qwen3ForCausalLM, stream: Iterator[Batch], steps: int, peak: float, title: str
+    model: Qwen3ForCausalLM,
+    stream: Iterator[Batch],
+    steps: int,
+    peak: float,
+    title: str,
+    last: float = LAST_RATE,
 ) -> None:
-    """Take `steps` AdamW steps with a warm-up and a cosine from the learning rate `peak`."""
+    """Take `steps` AdamW steps with a warm-up and a cosine from the learning rate `peak`.
+
+    Args:
+        last: share of the peak at the end; 1 keeps the rate.
+    """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -227,7 +236,7 @@ def train(
     seen, mean_loss = 0, 0.0
     for step in track(range(steps), description=title):
         for group in optimizer.param_groups:
-            group["lr"] = peak * rate_at(step, steps)
+            group["lr"] = peak * rate_at(step, steps, last)
         ids, learn = next(stream)
         loss = cross_entropy(model, ids, learn)
         optimizer.zero_grad()

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 from cloning import Size, arguments, begin_from, new_model, save
-from cloning_chats import Demonstrator, Exchange, Played, call, chat_tokenizer, clone
+from cloning_chat import call
+from cloning_tools import Demonstrator, Exchange, Played, chat_tokenizer, clone
 
 from megatron_trace.config import EnvironmentConfig
 from megatron_trace.data.tasks import Task

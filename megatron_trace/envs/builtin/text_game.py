@@ -5,6 +5,8 @@ relative path counts from the folder in which the run was started.
 """
 
 import hashlib
+import re
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,12 @@ INSTRUCTION = (
     "You play a text adventure. Say one command a turn and nothing else, such as: go north, open "
     "box, take key from box, unlock door with key."
 )
+
+MOST_COMMAND_CHARS = 100
+"""Of a command; the rest is not given to the game."""
+
+FILE_VERBS = {"save", "restore", "script", "transcrip", "recording", "replay"}
+"""First nine letters, which are all that a game looks at, of commands that write and read files."""
 
 
 class TextGame(ChatEnvironment):
@@ -54,7 +62,14 @@ class TextGame(ChatEnvironment):
         # Jericho warns of every game that it does not know by name.
         warnings.filterwarnings("ignore", message="Game .* is not fully supported")
         asked = textworld.EnvInfos(feedback=True, won=True, lost=True, score=True, max_score=True)
-        return lambda path: textworld.start(path, asked)
+        # TextWorld's parser is one for all threads, and fails where two of them read a game at once.
+        one_at_a_time = threading.Lock()
+
+        def start(path: str) -> Any:
+            with one_at_a_time:
+                return textworld.start(path, asked)
+
+        return start
 
     def check_task(self, task: Mapping[str, Any]) -> None:
         """Refuse a task whose game is missing or another.
@@ -82,9 +97,12 @@ class TextGame(ChatEnvironment):
     def step(self, action: Reply) -> StepResult:
         """Give the game a command. What the game does not understand is no malformed turn."""
         self._turns += 1
-        command = " ".join(action.text.split())
+        command = _harmless(action.text)
         if action.fault or not command:
             return StepResult("", done=True, reward=0.0, malformed=True)
+        # A command may hold several, such as "look then save".
+        if any(word[:9] in FILE_VERBS for word in re.findall("[a-z]+", command.lower())):
+            command = "?"
         state, _, done = self._game.step(command)
         if done or self._turns >= self.max_turns:
             reward = max(0, state.score) / max(1, state.max_score)
@@ -92,14 +110,23 @@ class TextGame(ChatEnvironment):
         return StepResult(self._told(state.feedback), done=False, reward=0.0, malformed=False)
 
     def _told(self, feedback: str) -> str:
-        # A game ends with its prompt.
-        text = feedback.rstrip("> \n").strip() or "Nothing happens."
+        # A game ends with its prompt, after which it draws a line with the room and the score.
+        text = feedback.rpartition("\n>")[0].strip() or "Nothing happens."
         return text[: self.options.max_observation_chars]
 
 
 def _after_title(text: str) -> str:
     """A game's beginning without the title, which is drawn in characters."""
     return text.rpartition("$$$")[2].lstrip(" $\\|_/\n") or text
+
+
+def _harmless(text: str) -> str:
+    """A command that the interpreter survives, in one line.
+
+    It is a program in C without checks. A backslash makes it wait for ever for a command of its own;
+    with other characters than ASCII's it wrote beyond its buffers, and the worker died.
+    """
+    return re.sub("[^A-Za-z0-9 '.,-]", "?", " ".join(text.split()))[:MOST_COMMAND_CHARS]
 
 
 def _sha256(path: str) -> str:

@@ -23,7 +23,9 @@ def no_folders(monkeypatch, tmp_path):
     monkeypatch.setattr(f"{__name__}.load_config", load)
 
 
-@pytest.mark.parametrize("name", ["qwen3_14b", "qwen3_14b_search"])
+@pytest.mark.parametrize(
+    "name", ["qwen3_14b", "qwen3_14b_search", "qwen3_14b_math", "qwen3_14b_text_games"]
+)
 def test_a_cluster_configuration_passes_on_a_laptop(capsys, name) -> None:
     assert dry_run(load_config(f"configs/{name}.yaml")) == 0
     said = capsys.readouterr().out

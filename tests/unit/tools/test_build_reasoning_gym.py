@@ -38,9 +38,15 @@ def test_a_family_has_its_size_and_its_held_out_tasks_are_others(folder) -> None
 
 
 def test_a_question_that_recurs_is_there_once(tool) -> None:
-    entries = list(tool.entries("tower_of_hanoi", 60, 0))
+    entries = list(tool.entries("tower_of_hanoi", 60, 0, {}))
     assert 30 < len(entries) < 60
     assert len({entry["question"] for entry in entries}) == len(entries)
+
+
+def test_a_family_is_made_by_its_settings(tool) -> None:
+    small = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    entries = list(tool.entries("chain_sum", 20, 0, small))
+    assert all(re.search(r": \d [+-] \d =$", entry["question"]) for entry in entries)
 
 
 def test_the_environment_takes_every_task_and_its_own_answer_scores_1(folder) -> None:
@@ -71,6 +77,13 @@ def test_no_family_that_is_admitted_evaluates_an_answer() -> None:
         ("gcdd", "reasoning-gym has no family gcdd"),
         ("countdown", "the family countdown evaluates answers as Python"),
         ("gcd:x", "gcd:x: the size must be a whole number above 0"),
+        (
+            "gcd --set lcm.min_numbers=2",
+            "lcm.min_numbers=2: must begin with a family of --families",
+        ),
+        ("gcd --set gcd.digits=2", "gcd has no 'digits'; it has min_numbers, max_numbers"),
+        ("gcd --set gcd.min_numbers=two", "the value must be JSON, such as 2 or true"),
+        ("gcd --set gcd.max_numbers=1", "max_numbers must be >= min_numbers"),
         ("gcd --size 0", "--size 0: must be at least 1"),
     ],
 )

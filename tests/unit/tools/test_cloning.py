@@ -1,13 +1,14 @@
-"""What the tools that make start policies share: the loss, tokenizers, demonstrations of chats."""
+"""What the tools that make start policies share: the loss, tokenizers, demonstrations of cloning_tools."""
 
 import random
 import re
 from pathlib import Path
 
 import cloning
-import cloning_chats as chats
+import cloning_tools
 import pytest
 import torch
+from cloning_chat import call
 from cloning_tokenizer import UNUSED, word_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
@@ -17,7 +18,7 @@ from megatron_trace.models.chat import TextCodec
 
 COUNTDOWN = Path("examples/countdown/start_policy")
 TASK = {"question": "What do 3 pens cost?", "prices": {"pen": 4}, "answer": 12}
-SAID = [chats.call("price", item="pen"), "12"]
+SAID = [call("price", item="pen"), "12"]
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,12 @@ def shop():
 
 @pytest.fixture(scope="module")
 def tokenizer(shop):
-    return chats.chat_tokenizer(shop(), TASK, ["pen 0 1 2 3 4 5 6 7 8 9 12", *SAID])
+    return cloning_tools.chat_tokenizer(shop(), TASK, ["pen 0 1 2 3 4 5 6 7 8 9 12", *SAID])
 
 
 @pytest.fixture(scope="module")
 def played(shop, tokenizer):
-    return chats.Demonstrator(tokenizer).play(shop(), TASK, SAID)
+    return cloning_tools.Demonstrator(tokenizer).play(shop(), TASK, SAID)
 
 
 def test_a_beginning_that_is_computed_once_changes_neither_loss_nor_gradient(
@@ -90,7 +91,7 @@ def test_an_excerpt_is_the_question_the_last_observation_and_a_turn(played, toke
 
 def test_an_exchanged_word_is_the_same_one_wherever_it_occurs(played, tokenizer) -> None:
     numbers = [str(number) for number in range(10)]
-    exchange, codec = chats.Exchange(tokenizer, numbers), TextCodec(tokenizer)
+    exchange, codec = cloning_tools.Exchange(tokenizer, numbers), TextCodec(tokenizer)
     counts, prices = set(), set()
     for seed in range(20):
         other = exchange(played, random.Random(seed))

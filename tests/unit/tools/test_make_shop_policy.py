@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cloning
 import pytest
-from cloning_chats import Demonstrator
+from cloning_tools import Demonstrator
 from transformers import AutoTokenizer
 
 from megatron_trace.config import EnvironmentConfig

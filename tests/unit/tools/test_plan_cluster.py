@@ -8,7 +8,9 @@ NODES = {
     "qwen3_8b": 1,
     "qwen3_14b": 2,
     "qwen3_14b_bfcl": 2,
+    "qwen3_14b_math": 2,
     "qwen3_14b_search": 2,
+    "qwen3_14b_text_games": 2,
     "qwen3_30b_a3b": 3,
 }
 

@@ -4,12 +4,10 @@ Used by make_shop_policy.py.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
 
 from cloning import Episode, batches, train
 from cloning_tokenizer import word_tokenizer
@@ -25,12 +23,6 @@ EXCHANGED = 0.8
 
 FAMILY = "qwen3"
 """Whose way of calling tools is learnt."""
-
-
-def call(name: str, **arguments: Any) -> str:
-    """A call as Qwen3 writes it."""
-    body = json.dumps({"name": name, "arguments": arguments})
-    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def chat_tokenizer(
@@ -86,7 +78,8 @@ class Played:
 
         Where there is less to look at, copying is learnt in a fraction of the steps.
         """
-        found, seen = [], []
+        found: list[Episode] = []
+        seen: list[int] = []
         for said, following in self.turns:
             before = self.question + seen
             found.append((before + said, [False] * len(before) + [True] * len(said)))
