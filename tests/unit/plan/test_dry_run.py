@@ -41,7 +41,7 @@ def test_without_torchrun_the_fewest_nodes_that_fit_are_planned() -> None:
     assert module.fewest_ranks(config, hf, GPUS["b200-180gb"]) == 8
 
 
-@pytest.mark.parametrize("name", ["qwen3_8b", "qwen3_0_6b"])
+@pytest.mark.parametrize("name", ["qwen3_8b", "qwen3_0_6b", "qwen3_0_6b_countdown"])
 def test_what_the_fleet_leaves_of_one_node_comes_first(capsys, name) -> None:
     assert dry_run(load_config(f"configs/{name}.yaml")) == 0
     said = capsys.readouterr().out

@@ -5,6 +5,7 @@ import pytest
 
 NODES = {
     "qwen3_0_6b": 1,
+    "qwen3_0_6b_countdown": 1,
     "qwen3_8b": 1,
     "qwen3_14b": 2,
     "qwen3_14b_bfcl": 2,
