@@ -86,7 +86,8 @@ class Played:
 
         Where there is less to look at, copying is learnt in a fraction of the steps.
         """
-        found, seen = [], []
+        found: list[Episode] = []
+        seen: list[int] = []
         for said, following in self.turns:
             before = self.question + seen
             found.append((before + said, [False] * len(before) + [True] * len(said)))
