@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from megatron_trace.envs.contract import Broken, Make, check_episode, first_mess
 from megatron_trace.envs.environment import Environment, StepResult
 from megatron_trace.envs.random_actions import random_action
 from megatron_trace.envs.registry import make_environments
+from megatron_trace.envs.tool_calls import ERROR, NO_CALL
 from megatron_trace.files.problems import BadData
 from megatron_trace.files.rows import load_rows
 from megatron_trace.models.messages import Reply
@@ -42,6 +44,8 @@ class Findings:
         episodes, steps, malformed: how many there were.
         blocked_s: the longest time in which an episode kept all other threads from running.
         answers_shown: tasks whose prompt holds their answer.
+        calls: calls of each tool, by its name.
+        failures: tool -> what its failed calls told the policy.
     """
 
     episodes: int = 0
@@ -49,6 +53,20 @@ class Findings:
     malformed: int = 0
     blocked_s: float = 0.0
     answers_shown: list[str] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+
+    def count_calls(self, result: StepResult) -> None:
+        """Count the calls of tools that a turn's messages answer."""
+        if isinstance(result.observation, str):
+            return
+        for message in result.observation:
+            name, told = str(message.get("name")), str(message["content"])
+            if message["role"] != "tool" or told.startswith(NO_CALL):
+                continue
+            self.calls[name] += 1
+            if result.tool_errors and told.startswith(ERROR):
+                self.failures.setdefault(name, []).append(told)
 
 
 def check_environment(
@@ -76,6 +94,8 @@ def check_environment(
                 found.episodes += 1
                 found.steps += len(results)
                 found.malformed += sum(result.malformed for result in results)
+                for result in results:
+                    found.count_calls(result)
                 found.blocked_s = max(found.blocked_s, blocked_s)
         except Broken as error:
             raise Broken(f"task {task.get('id')}: {error}") from error
@@ -145,7 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"broken: {error}", file=sys.stderr)
         return 1
     print(f"kept: {found.episodes} random episodes of {len(tasks)} tasks, {found.steps} turns")
-    print(f"malformed turns: {found.malformed}")
+    print(f"malformed turns: {found.malformed}, which are made on purpose")
+    for name, count in sorted(found.calls.items()):
+        failed = found.failures.get(name, [])
+        first = f"; the first was told: {failed[0]}" if failed else ""
+        print(f"calls of {name} with random arguments: {count}, {len(failed)} failed{first}")
+        if len(failed) == count:
+            print(f"warning: no call of {name} brought a result")
     if found.blocked_s > BLOCKED_S:
         print(
             f"warning: an episode kept all other threads of its worker from running for "
@@ -164,9 +190,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("environment", help="name of an environment, or FILE.py")
     parser.add_argument("--tasks", required=True, help="tasks, as data.train takes them")
-    parser.add_argument("--most", type=int, default=20, help="tasks that are played")
-    parser.add_argument("--episodes", type=int, default=3, help="random episodes of each task")
-    parser.add_argument("--max-turns", type=int, default=6, help="environment.max_turns")
+    parser.add_argument("--most", type=int, default=20, help="tasks that are played (%(default)s)")
+    parser.add_argument(
+        "--episodes", type=int, default=3, help="random episodes of each task (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-turns", type=int, default=6, help="environment.max_turns (%(default)s)"
+    )
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="one of its options"
     )

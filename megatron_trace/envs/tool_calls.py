@@ -7,6 +7,12 @@ from typing import Any
 
 from megatron_trace.envs.schemas import as_text
 
+ERROR = "Error: "
+"""Begins what is told of a call that brought no result."""
+
+NO_CALL = f"{ERROR}this call cannot be made"
+"""Begins what is told of a malformed call."""
+
 ERROR_CHARS = 300
 """Of an exception's message this much is told."""
 
@@ -58,9 +64,9 @@ def called(call: Callable[[], Any], limit_s: float) -> Any:
 def shown(result: Any, most_chars: int) -> str:
     """A result as the policy reads it; a failure and an empty result are said in words."""
     if isinstance(result, Failed):
-        return f"Error: {result.why}."
+        return f"{ERROR}{result.why}."
     if isinstance(result, bytes | bytearray | memoryview):
-        return f"Error: the result is {len(result):,} bytes of binary data, which is no text."
+        return f"{ERROR}the result is {len(result):,} bytes of binary data, which is no text."
     # A lone surrogate is no text that a tokenizer takes.
     text = as_text(result).encode(errors="replace").decode()
     if result is None or not text.strip():

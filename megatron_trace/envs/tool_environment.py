@@ -12,7 +12,7 @@ from megatron_trace.envs.awaiting import settled
 from megatron_trace.envs.chat_environment import ChatEnvironment
 from megatron_trace.envs.environment import StepResult
 from megatron_trace.envs.schemas import arguments_fault, schema_of
-from megatron_trace.envs.tool_calls import Failed, LeftBehind, called, shown
+from megatron_trace.envs.tool_calls import NO_CALL, Failed, LeftBehind, called, shown
 from megatron_trace.models.messages import Reply, Tool, ToolCall
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -134,7 +134,7 @@ class ToolEnvironment(ChatEnvironment):
         fault = call.fault or self._fault(call)
         if fault:
             self.malformed_calls += 1
-            content = f"Error: this call cannot be made: {fault}."
+            content = f"{NO_CALL}: {fault}."
         else:
             content = shown(self._result(call), self.options.tool_result_chars)
         return {"role": "tool", "content": content, "name": call.name, "tool_call_id": call.id}

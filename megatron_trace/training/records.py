@@ -25,7 +25,25 @@ def record_sampling(
             save_trees(trees_file(session.run_dir, step), trees)
     for line in cost.attempts.tell():
         session.note(line)
-    return sampling_metrics(step, trees, cost) | source_shares(session.config.data, trees)
+    row = sampling_metrics(step, trees, cost) | source_shares(session.config.data, trees)
+    session.steps_without_contrast += 1
+    if row["mixed_share"] > 0:
+        session.steps_without_contrast = 0
+    # Once at first, then ever more seldom: it is no fault of the run's, but easily overlooked.
+    if session.steps_without_contrast in (1, 10, 100, 1_000):
+        session.note(without_contrast(row, session.steps_without_contrast))
+    return row
+
+
+def without_contrast(row: Mapping[str, Any], steps: int) -> str:
+    """What is told when no tree held both a success and a failure for `steps` steps in a row."""
+    which = "this step" if steps == 1 else f"the last {steps} steps"
+    success, malformed = row.get("success_rate", 0.0), row["malformed_share"]
+    return (
+        f"no tree of {which} holds both a success and a failure, so there is nothing to compare "
+        f"(success {success:.2f}, malformed turns {malformed:.0%}); look at the trees with "
+        "tools/view_trees.py"
+    )
 
 
 def sampling_metrics(step: int, trees: Sequence[RolloutTree], cost: StepCost) -> dict[str, Any]:

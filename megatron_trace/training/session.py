@@ -39,6 +39,7 @@ class Session:
         stop: asks the run to end.
         evaluated: steps whose evaluation is already written down.
         notes: events for the next row.
+        steps_without_contrast: how many of the last steps, in a row, had no mixed tree.
         saved: what `finish` found.
         failed_writes: writes since the last row that failed and that the run does not need.
     """
@@ -53,6 +54,7 @@ class Session:
     checkpoints: Checkpoints | None
     evaluated: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    steps_without_contrast: int = 0
     failed_writes: int = 0
     saved: bool = True
     _polled_at: float = 0.0

@@ -100,3 +100,17 @@ def test_a_step_that_holds_the_interpreter_is_noticed() -> None:
     _, blocked = watched(lambda: sum(range(20_000_000)))
     _, waited = watched(lambda: time.sleep(0.3))
     assert waited < 0.2 < blocked
+
+
+def test_calls_of_tools_that_fail_are_counted_and_the_first_is_shown(
+    tmp_path: Path, capsys: Any
+) -> None:
+    code, said = run(tmp_path, capsys, look="return self.task['wrod']")
+    found = re.search(r"calls of look with random arguments: (\d+), (\d+) failed; (.*)", said)
+    assert found is not None and code == 0
+    assert int(found[1]) == int(found[2]) > 0
+    assert found[3] == "the first was told: Error: KeyError: 'wrod'."
+    assert "warning: no call of look brought a result" in said
+    # What a tool says of itself is no failure.
+    _, said = run(tmp_path, capsys, look="return 'Error: no such word'")
+    assert re.search(r"calls of look with random arguments: \d+, 0 failed\n", said)

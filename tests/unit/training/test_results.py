@@ -157,7 +157,9 @@ def test_trees_exports_and_rows_that_cannot_be_written_are_counted_and_end_nothi
     session.config.checkpoint.export_hf_every = 1
     session.config.run.save_trees = True
     monkeypatch.setattr(records, "save_trees", full)
-    monkeypatch.setattr(records, "sampling_metrics", lambda step, trees, cost: {"step": step})
+    monkeypatch.setattr(
+        records, "sampling_metrics", lambda step, trees, cost: {"step": step, "mixed_share": 0.5}
+    )
     row = records.record_sampling(session, 3, [], StepCost())
     ranks = Ranks()
     ranks.refuses = 1
@@ -238,3 +240,24 @@ def test_a_folder_without_room_is_named_with_what_is_free_and_what_is_needed(
     line = space.lacking_room(tmp_path / "not" / "yet", 10**18)
     assert str(tmp_path / "not" / "yet") in line
     assert "GB free" in line and "about 1000000000.000 GB are needed" in line
+
+
+def test_steps_without_a_mixed_tree_are_told_ever_more_seldom(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(step: int, mixed: float) -> list[str]:
+        row = {"mixed_share": mixed, "success_rate": 0.0, "malformed_share": 0.4}
+        monkeypatch.setattr(records, "sampling_metrics", lambda *_: row)
+        session.notes.clear()
+        records.record_sampling(session, step, [], StepCost())
+        return list(session.notes)
+
+    session.config.run.save_trees = False
+    (first,) = record(1, 0.0)
+    assert first.startswith("no tree of this step holds both a success and a failure")
+    assert "success 0.00, malformed turns 40%" in first
+    assert all(not record(step, 0.0) for step in range(2, 10))
+    (tenth,) = record(10, 0.0)
+    assert "the last 10 steps" in tenth
+    assert not record(11, 0.3)
+    assert record(12, 0.0)[0].startswith("no tree of this step")
