@@ -164,11 +164,20 @@ def problems_here(config: Config) -> list[str]:
     The settings have passed `check_settings`, so another machine may still run them.
     """
     machine = (*ON_THIS_MACHINE, check_shared_gpus, check_weights, check_vocabulary, check_space)
-    problems = {check: _problem(check, config) for check in machine}
+    problems = [_problem(check, config) for check in machine]
+    return [problem for problem in problems if problem]
+
+
+def check_tasks_here(config: Config) -> None:
+    """Check the tasks, if data, weights and tokenizer are on this machine.
+
+    Raises:
+        SettingError: see `check_data`. It is so on every machine that has these files.
+    """
     # Tasks are checked with the model's tokenizer.
-    if not any(problems[check] for check in (check_shards, check_weights, check_vocabulary)):
-        problems[check_data] = _problem(check_data, config)
-    return [problem for problem in problems.values() if problem]
+    needed = (check_shards, check_weights, check_vocabulary)
+    if not any(_problem(check, config) for check in needed):
+        check_data(config)
 
 
 def _problem(check: Callable[[Config], None], config: Config) -> str:

@@ -9,7 +9,12 @@ from typing import Any
 
 import psutil
 
-from megatron_trace.check.command import check_settings, problems_here, read_model_config
+from megatron_trace.check.command import (
+    check_settings,
+    check_tasks_here,
+    problems_here,
+    read_model_config,
+)
 from megatron_trace.config import Config, Precision, WeightBackend
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layout import engine_places, smallest_world
@@ -30,14 +35,15 @@ def dry_run(config: Config) -> int:
     """Check `config` for the train ranks that torchrun started, or for the smallest cluster on
     which it fits.
 
-    Problems that only the run's own machine can decide (CUDA, data, weights) are printed; they are
-    no failure.
+    Problems that only the run's own machine can decide (CUDA, missing data and weights) are
+    printed; they are no failure.
 
     Returns:
         the exit code: 0, or 2 where the memory does not suffice.
 
     Raises:
-        SettingError: a setting cannot work on any machine.
+        SettingError: a setting cannot work on any machine, or the tasks that are here cannot be
+            played.
     """
     started = os.environ.get("WORLD_SIZE")
     check_settings(config, world_size=int(started) if started else smallest_world(config))
@@ -68,6 +74,7 @@ def dry_run(config: Config) -> int:
         )
     if not plan.fits:
         out.print("see tools/plan_cluster.py --search for layouts that fit")
+    check_tasks_here(config)
     return 0 if plan.fits else 2
 
 

@@ -17,6 +17,7 @@ from megatron_trace.config import Config, Precision, SettingError, all_settings
 from megatron_trace.data.tasks import write_shards
 from megatron_trace.envs import ENVIRONMENTS
 from megatron_trace.learning import ESTIMATORS
+from megatron_trace.plan.dry_run import dry_run
 
 MODEL = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -307,11 +308,13 @@ def test_a_dry_run_checks_the_tasks_where_they_can_be_read(tmp_path) -> None:
     write_shards([{"id": "t0", "question": "Who ?", "answers": []}], str(tmp_path / "a-%d.tar"))
     places = [f"data.train={tmp_path}/a-0.tar", "data.heldout={}", f"run.directory={tmp_path}/runs"]
     config = load_config("configs/geo_hop_cpu.yaml", places)
-    (problem,) = problems_here(config)
-    assert problem.startswith("data.train = ") and "task t0: answers must be a list" in problem
+    assert not problems_here(config)
+    with pytest.raises(SettingError, match=r"^data\.train = .*task t0: answers must be a list"):
+        dry_run(config)
     config.data.train = "nowhere-*.tar"
     (problem,) = problems_here(config)
     assert "no such file" in problem
+    assert dry_run(config) == 0
 
 
 def test_settings_that_only_another_setting_gives_an_effect_may_stay(settings) -> None:
