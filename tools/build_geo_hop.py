@@ -3,9 +3,11 @@ shards.
 
     python tools/build_geo_hop.py --out data/geo_hop --seed 0
     python tools/build_geo_hop.py --wide --out data/geo_hop_wide --seed 0
+    python tools/build_geo_hop.py --short --out data/geo_hop_short --seed 0
 
 The first has questions of 1 to 4 searches. The second has 1 to 12, from trivial to hopeless, in two
-sets to train on: `broad`, whose tasks hardly recur in a run, and `recurring`, a few of them.
+sets to train on: `broad`, whose tasks hardly recur in a run, and `recurring`, a few of them. The
+third has the questions of the first that need 1 or 2 searches.
 
 A country and its cities belong either to the training tasks or to the held-out ones; the corpus
 holds both. The same seed gives the same bytes, and the same held-out countries in both.
@@ -39,6 +41,8 @@ class TaskSets:
 
 
 SMALL = TaskSets({"train": {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}}, heldout=128)
+
+SHORT = TaskSets({"train": {1: 1_200, 2: 1_800}}, heldout=128)
 
 TRIVIAL, BETWEEN, HOPELESS = range(1, 3), range(3, 9), range(9, 13)
 """Hops by what they are to a policy that has learnt from 1 to 4 hops."""
@@ -153,11 +157,16 @@ def main() -> None:
         "--out", type=Path, default=Path("data/geo_hop"), help="folder for the shards"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
         "--wide", action="store_true", help="questions of 1 to 12 searches instead of 1 to 4"
     )
+    sizes.add_argument(
+        "--short", action="store_true", help="questions of 1 or 2 searches instead of 1 to 4"
+    )
     args = parser.parse_args()
-    for name, count in build(args.out, args.seed, WIDE if args.wide else SMALL).items():
+    wanted = WIDE if args.wide else SHORT if args.short else SMALL
+    for name, count in build(args.out, args.seed, wanted).items():
         print(f"{name:12s} {count:6d} rows")
 
 

@@ -81,6 +81,14 @@ def test_the_wide_tasks_as_shipped_are_many_where_they_must_be(load_tool) -> Non
     assert wide.heldout * 12 >= 600
 
 
+def test_the_short_tasks_are_those_of_1_and_2_hops(load_tool, sets, tmp_path) -> None:
+    tool = load_tool("build_geo_hop")
+    tool.build(tmp_path, 0, tool.SHORT)
+    short = read_sets(tmp_path)
+    assert short.pop("train") == [task for task in sets["train"] if task["hops"] <= 2]
+    assert short == {name: sets[name] for name in ("heldout_1", "heldout_2")}
+
+
 def test_both_folders_hold_out_the_same_entities(sets, wide_sets, corpus) -> None:
     heldout = {document["title"] for document in corpus if document["heldout"]}
     for name, tasks in (sets | wide_sets).items():
