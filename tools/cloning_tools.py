@@ -5,17 +5,19 @@ Used by make_shop_policy.py.
 
 import argparse
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from cloning import Episode, batches, train
+from cloning_chat import conversation
 from cloning_tokenizer import word_tokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from megatron_trace.data.tasks import Task
 from megatron_trace.envs import Environment
 from megatron_trace.models.chat import TextCodec
+from megatron_trace.models.messages import Message, Reply
 from megatron_trace.models.renderer import make_renderer
 
 EXCHANGED = 0.8
@@ -100,17 +102,14 @@ class Demonstrator:
         ids = self._renderer.prompt_ids(episode.reset(task), episode.tools)
         # The system message, which tells of the tools, comes first.
         tools = ids.index(self._renderer.stop_ids[0]) + 1
-        played = Played(ids[:tools], ids[tools:], [])
-        for text in said:
-            sampled = [*self._codec.encode(text), self._renderer.stop_ids[0]]
-            result = episode.step(self._renderer.reply(ids, sampled))
-            following: list[int] = []
-            if not result.done:
-                assert not isinstance(result.observation, str), "tools answer with messages"
-                following = self._renderer.next_ids(ids, sampled, result.observation) or []
-            played.turns.append((sampled, following))
-            ids = ids + sampled + following
-        return played
+
+        def answer(reply: Reply) -> Sequence[Message] | None:
+            result = episode.step(reply)
+            # A tool answers with messages.
+            return None if result.done else result.observation  # type: ignore[return-value]
+
+        turns = conversation(self._renderer, self._codec, ids, said, answer)
+        return Played(ids[:tools], ids[tools:], list(turns))
 
 
 class Exchange:

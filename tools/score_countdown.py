@@ -29,7 +29,7 @@ from megatron_trace.tree import RolloutTree, load_trees
 from megatron_trace.tree.predictions import Outcomes, auc, scores
 
 PARTS = 3
-"""The run's steps are shown in so many parts."""
+"""Number of parts in which the steps of the run are shown."""
 
 WIDTH = 140
 """Of the table, in characters; less would break its numbers."""

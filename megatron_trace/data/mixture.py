@@ -14,7 +14,7 @@ class WeightedTasks:
     Attributes:
         tasks: at least one.
         weight: its part of all draws, in relation to the other weights; above 0.
-        name: gives the source an order of its own.
+        name: gives the source its own order.
     """
 
     tasks: Sequence[Task]
@@ -23,7 +23,7 @@ class WeightedTasks:
 
 
 def mixed_stream(sources: Sequence[WeightedTasks], seed: int, start: int = 0) -> Iterator[Task]:
-    """An endless order over the tasks of all sources; each source has epochs of its own.
+    """An endless order over the tasks of all sources; each source has its own epochs.
 
     The n-th task is the first one of `mixed_stream(sources, seed, start=n)`, so the number of tasks
     taken so far is the whole state to keep. The tasks of a source come in the order of

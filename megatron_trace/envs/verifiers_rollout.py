@@ -148,7 +148,7 @@ class Policy:
 
 
 def shared_by_episodes(id: str, arguments: Mapping[str, Any]) -> Shared:
-    """A verifiers environment, and the loop of its rollouts in a thread of its own.
+    """A verifiers environment, and the loop of its rollouts in a separate thread.
 
     Raises:
         ValueError: it cannot be loaded, or not be played one rollout at a time.
@@ -163,7 +163,7 @@ def shared_by_episodes(id: str, arguments: Mapping[str, Any]) -> Shared:
             return
         ready.set_result(shared)
         while True:
-            # It leaves `run_forever` where an environment raises it in a task of its own.
+            # It leaves `run_forever` where an environment raises it in a task that it started.
             with suppress(SystemExit, KeyboardInterrupt):
                 shared.loop.run_forever()
 

@@ -153,7 +153,7 @@ def _told(url: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise BadData(f"{shown(url)}: needs another package: {_one_line(error)}") from None
-    # Each kind of file system has errors of its own.
+    # Each kind of file system has its own errors.
     except Exception as error:
         what = _one_line(error) or "no answer"
         kind = type(error).__name__

@@ -2,7 +2,7 @@
 
 Models that think before they speak are often asked with the answers of earlier turns, but without
 their thoughts: prompts stay short, and so were the models trained. What remains of a turn keeps its
-very tokens. It is never written anew from its text.
+very tokens. Its text is never tokenized again.
 
     sampled         prompt <think> hm </think> \\n\\n It is 5 <|im_end|>
     later prompts   prompt It is 5 <|im_end|> …

@@ -56,7 +56,7 @@ class SharedWork:
         """Do the parts that rank 0 gives out, until it ends. Not on rank 0.
 
         Returns:
-            Whether the run goes on.
+            Whether the run continues.
 
         Raises:
             LeaderLost: rank 0 died.

@@ -1,4 +1,4 @@
-"""Environments of verifiers, built of its own classes, as chats that are continued by replies."""
+"""Environments of verifiers, built of its classes, as chats that are continued by replies."""
 
 import asyncio
 import gc
@@ -289,7 +289,7 @@ def test_what_an_environment_must_not_do_fails_the_step(maker: Any, odd: Any, me
 
 @pytest.mark.parametrize("limit_s", [None, 30.0])
 def test_an_environment_that_exits_leaves_the_loop_running(maker: Any, limit_s: Any) -> None:
-    # With a limit of its own, the environment plays in a task of its own.
+    # With a time limit the environment plays in a separate task.
     make = maker(lambda: Hint(leaves, timeout_seconds=limit_s))
     with pytest.raises(SystemExit):
         started(make).step(Reply("9"))

@@ -1,4 +1,4 @@
-"""The calls that are running: each is begun in a cage of its own, ended in time, and reported.
+"""The calls that are running: each begins in its own cage, ends in time, and is reported.
 
 The code's process is a copy of the server and the first of its own process namespace: it cannot
 name the server or another call, and when it ends the kernel kills all others of that namespace.
