@@ -25,19 +25,23 @@ from megatron_trace.config.learning import (
     OptimizerConfig,
     PredictorConfig,
 )
-from megatron_trace.config.setting import all_settings, check_bounds, setting
-from megatron_trace.config.settings import (
-    AllocationConfig,
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    EnvironmentConfig,
-    EvaluationConfig,
+from megatron_trace.config.model import (
     ModelConfig,
     ParallelConfig,
     PrecisionConfig,
     RecomputeConfig,
+)
+from megatron_trace.config.sampling import (
+    AllocationConfig,
+    DataConfig,
+    EnvironmentConfig,
     RolloutConfig,
+)
+from megatron_trace.config.setting import all_settings, check_bounds, setting
+from megatron_trace.config.settings import (
+    CheckpointConfig,
+    Config,
+    EvaluationConfig,
     RunConfig,
     StopConfig,
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from megatron_trace.config.error import SettingError, did_you_mean
-from megatron_trace.config.settings import DataConfig
+from megatron_trace.config.sampling import DataConfig
 
 
 @dataclass(frozen=True)
