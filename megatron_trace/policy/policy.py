@@ -78,6 +78,10 @@ class Policy:
         """
         return self._step.train_on(rows)
 
+    def gradient(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """See `TrainStep.gradient`."""
+        return self._step.gradient(rows)
+
     def logprobs(self, rows: Sequence[Row]) -> Arrays:
         """For every row the log-probability of its learned tokens [length]; 0 elsewhere."""
         return self._score(rows)[0]

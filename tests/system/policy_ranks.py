@@ -31,6 +31,8 @@ def run(name: str, settings: list[str], rows: list, folder: Path) -> None:
         "logprobs": group.call(Policy.logprobs, rows),
         "predictions": group.call(Policy.predictions, rows),
     }
+    if config.learning.batching.updates_per_step == 1:
+        seen["gradient"] = group.call(Policy.gradient, rows)
     group.call(Policy.save_hf, folder / f"{name}-start")
     seen["updates"] = [group.call(Policy.update, rows), group.call(Policy.update, rows)]
     seen["end"] = {key: tensor.clone() for key, tensor in group.call(Policy.weights)}

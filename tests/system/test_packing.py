@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -53,9 +54,11 @@ def unpacked(folder: Path) -> tuple[float, float]:
 def test_packed_rows_give_the_gradient_of_rows_one_by_one(
     folder: Path, unpacked: tuple[float, float], name: str
 ) -> None:
-    first = pickle.loads((folder / f"{name}.pickle").read_bytes())["updates"][0]
+    seen = pickle.loads((folder / f"{name}.pickle").read_bytes())
+    first = seen["updates"][0]
     assert first["policy_loss"] == pytest.approx(unpacked[0], rel=1e-4)
     assert first["gradient_norm"] == pytest.approx(unpacked[1], rel=1e-4)
+    assert np.linalg.norm(seen["gradient"]) == pytest.approx(unpacked[1], rel=1e-4)
 
 
 def test_packed_tightly_or_not_the_weights_end_the_same(folder: Path) -> None:
