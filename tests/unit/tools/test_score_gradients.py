@@ -109,7 +109,9 @@ def test_the_error_is_the_spread_of_the_alignment(tool: ModuleType) -> None:
 def test_tables_name_runs_and_values(tool: ModuleType) -> None:
     reference = tool.Reference(np.array([1.0]), 1.0, {})
     runs = {
-        "uniform": tool.Projections(np.array([0.1, 0.3]), np.ones(2), {"2": np.array([0.1, 0.2])}),
+        "uniform": tool.Projections(
+            np.array([0.2, 0.6]), np.full(2, 4.0), {"2": np.array([0.2, 0.4])}
+        ),
         "trace": tool.Projections(np.array([0.4, 0.4]), np.ones(2), {"2": np.array([0.5, 0.5])}),
     }
     console = Console(width=100)
