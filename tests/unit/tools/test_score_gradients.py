@@ -11,7 +11,7 @@ from rich.console import Console
 from megatron_trace.config import AdvantageConfig
 from megatron_trace.learning.rows import Row
 from megatron_trace.tree import ROOT, RolloutTree, Turn, save_trees
-from tests.unit.trees import bare_tree
+from tests.unit.trees import bare_tree, chain
 
 GRPO = AdvantageConfig(name="grpo")
 KINDS = {"easy": (0, 0.9), "hard": (1, 0.2)}
@@ -135,12 +135,19 @@ def folder_of(path: Path, trees: list[list[RolloutTree]], model: str = "policy")
     return path
 
 
+def continued_tree() -> RolloutTree:
+    tree = bare_tree([1.0, 0.0])
+    tree.graft(1, chain(1000, 1, 0.0))
+    return tree
+
+
 @pytest.mark.parametrize(
     ("reference", "arguments", "said"),
     [
         ([], [], "holds no trees"),
         ([[bare_tree([1.0, 0.0])]], [], "must hold two steps or more"),
         ([[bare_tree([1.0])]] * 2, [], "must hold bare rollouts, two of each task or more"),
+        ([[continued_tree()]] * 2, [], "must hold bare rollouts, two of each task or more"),
         ([[bare_tree([1.0, 0.0])]] * 2, ["--by", "colour"], "must be a field of every task"),
         ([[bare_tree([1.0, 0.0])]] * 2, ["--advantage", "gprp"], "grpo"),
         ([[bare_tree([1.0, 0.0])]] * 2, [], "must be the reference's, policy"),
