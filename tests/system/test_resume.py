@@ -150,13 +150,22 @@ def test_the_killer_says_which_folder_it_wants(trained: Path) -> None:
         run_with_trees(str(trained / "trees"))
 
 
+LAYOUTS = {
+    "tensor": ("parallel.tensor=2", 2),
+    "pipeline": ("parallel.pipeline=2", 2),
+    "rows": ("learning.batching.pack=rows", 1),
+}
+"""What a run may change when it goes on: a setting, and the train ranks."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tensor", "pipeline"])
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_it_goes_on_in_another_layout_with_the_same_losses(
-    kind: str, killed: Path, trained: Path, replayed: Path
+    name: str, killed: Path, trained: Path, replayed: Path
 ) -> None:
-    run_dir = copy(killed, kind)
-    finish(run_dir, f"parallel.{kind}=2", "--replay", str(trained), ranks=2)
+    run_dir = copy(killed, name)
+    setting, ranks = LAYOUTS[name]
+    finish(run_dir, setting, "--replay", str(trained), ranks=ranks)
     for ours, theirs in zip(learned(run_dir), learned(replayed), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
