@@ -33,25 +33,26 @@ from megatron_trace.tree.backup import is_mixed
 
 
 def table_of(trees: Sequence[RolloutTree], decode: Decode) -> Table:
-    """One row per tree."""
-    table = Table("task", "question", "predicted", "bare", "continuations", "success", "contrast")
+    """One line per tree. The id is whole, since `--task` asks for it; the question takes what room
+    is left.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("task", no_wrap=True)
+    for name in ("predicted", "bare", "continued", "success", "contrast"):
+        table.add_column(name, no_wrap=True)
+    # Only a column that may wrap gives room to the others. The texts do not wrap.
+    table.add_column("question")
     for tree in trees:
         prediction, bare = tree.turns[ROOT].prediction, bare_rewards(tree)
-        contrast = (
-            "bare rollouts"
-            if is_bare_mixed(tree)
-            else "continuations"
-            if is_mixed(tree)
-            else "none"
-        )
+        contrast = "bare" if is_bare_mixed(tree) else "continued" if is_mixed(tree) else "none"
         table.add_row(
             Text(str(tree.task.get("id", ""))),
-            Text(question(tree, decode)),
             "" if prediction is None else f"{prediction:.2f}",
             f"{sum(reward > 0.5 for reward in bare)}/{len(bare)}",
             str(len(tree.rollouts) - len(bare)),
             f"{leaf_statistics(tree)[1][ROOT]:.2f}",
             contrast,
+            Text(question(tree, decode), no_wrap=True, overflow="ellipsis"),
         )
     return table
 

@@ -46,8 +46,22 @@ def view(load_tool, monkeypatch, capsys):
 
 def test_without_a_task_the_last_step_is_listed(view, run_dir) -> None:
     printed = view(run_dir)
-    assert "task/2" in printed and "Question [bold]2" in printed and "continuations" in printed
+    assert "task/2" in printed and "Question [bold]2" in printed and "continued" in printed
     assert "task/1" not in printed
+
+
+def test_a_narrow_terminal_has_a_line_for_each_tree_and_its_whole_id(
+    view, run_dir, load_tool, monkeypatch
+) -> None:
+    monkeypatch.setattr(load_tool("view_trees"), "Console", lambda: Console(width=80))
+    task = {"id": "geo_hop/broad/12/00042", "question": "What is the next city north " * 9}
+    trees = [RolloutTree.from_prompt(task, [65], prediction=0.5, state={})] * 2
+    for tree in trees:
+        tree.graft(0, [turn("<answer> Graz </answer>", terminal=True)])
+    save_trees(run_dir / "trees" / "step_00003.jsonl.gz", trees)
+    lines = view(run_dir).splitlines()
+    assert len(lines) == 3
+    assert all(line.strip().startswith("geo_hop/broad/12/00042 ") for line in lines[1:])
 
 
 def test_a_tree_shows_its_turns_with_success_and_prediction(view, run_dir) -> None:
