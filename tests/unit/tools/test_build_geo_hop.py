@@ -1,6 +1,7 @@
 """GeoHop: true chains, a clean split, and the same bytes from the same seed."""
 
 from collections import Counter
+from itertools import combinations
 
 import pytest
 
@@ -19,17 +20,27 @@ def sets(geo_hop):
 
 
 @pytest.fixture(scope="module")
-def wide_sets(load_tool, tmp_path_factory):
+def wide(load_tool, tmp_path_factory):
     tool, folder = load_tool("build_geo_hop"), tmp_path_factory.mktemp("geo_hop_wide")
-    # A tenth of the tasks: finding all of 12 hops takes seconds.
+    # A tenth of the tasks: finding all of 12 hops takes a minute.
     broad = {hops: count // 10 for hops, count in tool.WIDE.train["broad"].items()}
-    tool.build(folder, 0, tool.TaskSets(tool.WIDE.train | {"broad": broad}, heldout=6))
-    return read_sets(folder)
+    tool.build(folder, 0, tool.TaskSets(tool.WIDE.train | {"broad": broad}, 6, strict=True))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide_sets(wide):
+    return read_sets(wide)
 
 
 @pytest.fixture(scope="module")
 def corpus(geo_hop):
     return load_tasks(str(geo_hop / "corpus-*.tar"))
+
+
+@pytest.fixture(scope="module")
+def wide_corpus(wide):
+    return load_tasks(str(wide / "corpus-*.tar"))
 
 
 def test_the_same_seed_gives_the_same_bytes(load_tool, geo_hop, tmp_path) -> None:
@@ -44,15 +55,41 @@ def test_titles_are_unique_and_names_are_plain(corpus) -> None:
     assert all(title.isascii() and title == title.strip() for title in titles)
 
 
-def test_every_chain_follows_the_documents_to_the_answer(sets, wide_sets, corpus) -> None:
-    fields = {document["title"]: document["fields"] for document in corpus}
-    for tasks in [*sets.values(), *wide_sets.values()]:
-        for task in tasks:
+def test_every_chain_follows_the_documents_to_the_answer(
+    sets, wide_sets, corpus, wide_corpus
+) -> None:
+    for rows, documents in ((sets, corpus), (wide_sets, wide_corpus)):
+        fields = {document["title"]: document["fields"] for document in documents}
+        for task in (task for tasks in rows.values() for task in tasks):
             steps = zip(task["chain"][:-1], task["relations"], task["chain"][1:], strict=True)
             assert all(fields[subject][relation] == value for subject, relation, value in steps)
             assert task["answers"] == task["chain"][-1:]
             assert task["hops"] == len(task["relations"])
             assert len(set(task["chain"])) == len(task["chain"])
+
+
+def test_no_relation_of_a_wide_task_can_be_left_out(wide_sets, wide_corpus) -> None:
+    fields = {document["title"]: document["fields"] for document in wide_corpus}
+
+    def follow(title, relations):
+        for relation in relations:
+            title = fields.get(title, {}).get(relation)
+        return title
+
+    for task in (task for tasks in wide_sets.values() for task in tasks[:20]):
+        for kept in range(task["hops"]):
+            for relations in combinations(task["relations"], kept):
+                assert follow(task["chain"][0], relations) != task["answers"][0], task["question"]
+
+
+def test_the_next_city_north_or_east_is_the_nearest_that_way_in_the_country(wide_corpus) -> None:
+    fields = {document["title"]: document["fields"] for document in wide_corpus}
+    assert fields["Lyon"]["next city north"] == "Nantes"
+    assert fields["Perth"]["next city east"] == "Adelaide"
+    for facts in fields.values():
+        for relation in ("next city north", "next city east"):
+            if relation in facts:
+                assert fields[facts[relation]]["country"] == facts["country"]
 
 
 def test_held_out_entities_are_in_no_training_chain(sets, corpus) -> None:
@@ -89,7 +126,7 @@ def test_the_short_tasks_are_those_of_1_and_2_hops(load_tool, sets, tmp_path) ->
     assert short == {name: sets[name] for name in ("heldout_1", "heldout_2")}
 
 
-def test_both_folders_hold_out_the_same_entities(sets, wide_sets, corpus) -> None:
+def test_all_folders_hold_out_the_same_entities(sets, wide_sets, corpus) -> None:
     heldout = {document["title"] for document in corpus if document["heldout"]}
     for name, tasks in (sets | wide_sets).items():
         entities = {title for task in tasks for title in task["chain"][:-1]}

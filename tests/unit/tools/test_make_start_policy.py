@@ -106,14 +106,17 @@ def test_the_shipped_chat_template_is_compact(shipped) -> None:
 
 
 def test_the_longest_wide_task_can_be_solved_within_the_limits_of_its_config(
-    load_tool, geo_hop, world, shipped, monkeypatch
+    load_tool, shipped, tmp_path, monkeypatch
 ) -> None:
     build = load_tool("build_geo_hop")
     config = load_config("configs/geo_hop_wide_cpu.yaml")
-    monkeypatch.setattr(demonstrator, "MAX_TURNS", config.environment.max_turns)
-    hops = max(build.WIDE.train["broad"])
-    longest = build.draw_tasks(world, set(world), hops, 20, "broad", seed=0)
-    player = demonstrator.Demonstrator(demonstrator.geo_hop_episodes(geo_hop), world, noise=0.0)
+    turns, hops = config.environment.max_turns, max(build.WIDE.train["broad"])
+    build.build(tmp_path, 0, build.TaskSets({"broad": {hops: 20}}, heldout=0, strict=True))
+    documents = load_tasks(str(tmp_path / "corpus-*.tar"))
+    world = {document["title"]: document["fields"] for document in documents}
+    longest = load_tasks(str(tmp_path / "broad-*.tar"))
+    make = demonstrator.geo_hop_episodes(tmp_path, turns)
+    player = demonstrator.Demonstrator(make, world, noise=0.0, max_turns=turns)
     # Without needless searches: an episode that is never lost is the shortest.
     monkeypatch.setattr(demonstrator, "DETOUR_RATE", 0.0)
     for task in longest:
@@ -126,7 +129,9 @@ def test_a_policy_that_undoes_its_noise_keeps_its_tokens_and_loses_its_predictor
     load_tool, geo_hop, tmp_path, monkeypatch
 ) -> None:
     tool, out = load_tool("make_start_policy"), tmp_path / "competent"
-    monkeypatch.setattr(tool, "UNDOING_ROUND", tool.Round(1, 1e-3, renamed=0.5, pieces="tokens"))
+    rounds = (tool.Round(1, 1e-3, renamed=0.5, pieces="tokens"),) * 2
+    monkeypatch.setattr(tool, "UNDOING_ROUNDS", rounds)
+    monkeypatch.setitem(tool.PHASES, "wide", tool.PHASES["competent"])
     line = f"x --undo {SHIPPED} --data {geo_hop} --out {out} --tokens-per-batch 256"
     monkeypatch.setattr(sys, "argv", line.split())
     tool.make_policy(tool.parse())
