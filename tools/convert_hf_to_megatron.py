@@ -7,19 +7,32 @@ Reads and writes tensor by tensor. What a checkpoint holds: docs/conversion.md
 """
 
 import argparse
+import ctypes
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from megatron_trace.models.host_memory import share_freed_memory
 from megatron_trace.policy.convert.model import Converted, OnProgress
 from megatron_trace.policy.convert.to_megatron import to_megatron
+
+M_ARENA_MAX = -8
+"""Number of an option in glibc's malloc.h."""
+
+
+def share_freed_memory() -> None:
+    """Let threads take the memory blocks that other threads have freed; by default glibc keeps them
+    apart.
+    """
+    # Another C library has no mallopt.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def run(tool: str, out: Path, conversion: Callable[[OnProgress], Converted]) -> None:

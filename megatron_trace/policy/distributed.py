@@ -11,7 +11,6 @@ import torch
 from torch import distributed
 
 from megatron_trace.config import ParallelConfig
-from megatron_trace.models.host_memory import keep_freed_memory
 from megatron_trace.policy import cpu_adapter
 
 COLLECTIVE_TIMEOUT = timedelta(hours=1)
@@ -76,9 +75,7 @@ def join() -> torch.device:
     on_cpu = cpu_adapter.install()
     _hush()
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if on_cpu:
-        keep_freed_memory()
-    else:
+    if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if not distributed.is_initialized():
         backend = "gloo" if on_cpu else "nccl"

@@ -3,32 +3,11 @@
 from typing import Any
 
 import pytest
-import torch
 from torch import distributed
 
 from megatron_trace.config import ParallelConfig
 from megatron_trace.policy import cpu_adapter
 from megatron_trace.policy import distributed as ranks
-
-
-@pytest.fixture(autouse=True)
-def keeps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What ranks ask of glibc; the tests' own process asks for nothing."""
-    asked: list[str] = []
-    monkeypatch.setattr(ranks, "keep_freed_memory", lambda: asked.append("keep"))
-    return asked
-
-
-@pytest.mark.parametrize(("on_cpu", "expected"), [(True, ["keep"]), (False, [])])
-def test_only_a_rank_on_the_cpu_keeps_freed_memory(
-    on_cpu: bool, expected: list[str], keeps: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu_adapter, "install", lambda: on_cpu)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    ranks.join()
-    assert keeps == expected
 
 
 @pytest.mark.parametrize("launched", [True, False])
