@@ -283,7 +283,10 @@ def test_more_prompt_tokens_than_a_step_takes_are_sampled(tied: Setup) -> None:
 def test_sampling_survives_the_death_of_an_engine_and_of_an_actor(tied: Setup) -> None:
     trees = tied.fleet.open_trees(TASKS)
     requests = tied.bare(trees, 8)
-    first, second = processes()
+    workers = processes()
+    # It was 0 once. The list of all processes will say why if that happens again.
+    assert len(workers) == 2, [command(one) for one in psutil.Process().children(recursive=True)]
+    first, second = workers
     killed = {3: first["engine"], 8: second["actor"]}
     done: list[int] = []
 
