@@ -155,7 +155,7 @@ LAYOUTS = {
     "pipeline": ("parallel.pipeline=2", 2),
     "rows": ("learning.batching.pack=rows", 1),
 }
-"""What a run may change when it goes on: a setting, and the train ranks."""
+"""What may change when a run is continued: a setting, and the number of train ranks."""
 
 
 @pytest.mark.slow
