@@ -83,7 +83,8 @@ class RayCluster:
         for child in Process().children():
             # A child may end at any moment.
             with suppress(psutil.NoSuchProcess):
-                if str(self.temp) in " ".join(child.cmdline()):
+                # Linux may say for a while that a command line is empty, so names count as well.
+                if child.name() in VITAL_PROCESSES or str(self.temp) in " ".join(child.cmdline()):
                     found |= {child, *child.children(recursive=True)}
         return found
 

@@ -42,10 +42,11 @@ END_S = 30.0
 def role(process: Process) -> str:
     """What a process of a run is; "" where nobody kills it apart from the others."""
     try:
-        command = " ".join(process.cmdline())
+        # Linux may say for a while that the command line is empty; it keeps 15 characters of a name.
+        command = " ".join([process.name(), *process.cmdline()])
     except psutil.Error:
         return ""
-    names = {"guard_process": "guard", "ray::Worker": "worker", "VLLM::EngineCore": "engine"}
+    names = {"guard_process": "guard", "ray::Worker": "worker", "VLLM::EngineCor": "engine"}
     return next((one for text, one in names.items() if text in command), "")
 
 
