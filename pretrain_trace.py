@@ -17,7 +17,12 @@ from megatron_trace.check.command import parse_command
 from megatron_trace.config import SettingError
 from megatron_trace.models.cuda_memory import grow_segments
 from megatron_trace.supervise.guard import leave_group, train_rank
-from megatron_trace.training.guarded_run import REFUSED, run_guarded, write_exit_code
+from megatron_trace.training.guarded_run import (
+    REFUSED,
+    run_guarded,
+    tell_torchrun,
+    write_exit_code,
+)
 
 # Ray and the writers of checkpoints spawn processes that import this file.
 if __name__ == "__mp_main__":
@@ -41,6 +46,7 @@ def main() -> int:
     except SettingError as error:
         if train_rank() == 0:
             print(f"error: {error}", file=sys.stderr)
+        tell_torchrun(f"error: {error}")
         return REFUSED
     return run_guarded(command)
 

@@ -8,8 +8,10 @@
 128 + N  signal N stopped it
 """
 
+import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -32,13 +34,17 @@ def run_guarded(command: Command) -> int:
             Path(run.directory) / run.name, hang_s=stop.hang_s, grace_s=stop.grace_s
         )
     except OSError as error:
-        print(f"error: run.directory = {run.directory!r}: {error.strerror}", file=sys.stderr)
+        reason = f"error: run.directory = {run.directory!r}: {error.strerror}"
+        print(reason, file=sys.stderr)
+        tell_torchrun(reason)
         return REFUSED
     limit_s = None
     if stop.time_limit_min is not None:
         limit_s = 60 * stop.time_limit_min - stop.grace_s
     code, reason = _run(command, run_guard, Stop(limit_s))
     run_guard.leave(code, reason)
+    if reason:
+        tell_torchrun(reason)
     return code
 
 
@@ -69,6 +75,21 @@ def _run(command: Command, run_guard: Guard, stop: Stop) -> tuple[int, str]:
         traceback.print_exc()
         return FAILED, f"ended by {type(error).__name__}: {error}"
     return 0, ""
+
+
+def tell_torchrun(reason: str) -> None:
+    """Let torchrun's report of a failure, the last thing on the screen, end with `reason`.
+
+    torchrun reads it from the file that TORCHELASTIC_ERROR_FILE names. Without that file the report
+    has no reason, and the user has to scroll up for ours.
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        # The keys of torch.distributed.elastic.multiprocessing.errors.ErrorHandler, whose import
+        # takes seconds. torchrun prints what it takes for the stack.
+        details = {"py_callstack": reason, "timestamp": str(int(time.time()))}
+        error = {"message": {"message": reason, "extraInfo": details}}
+        try_to_write(Path(file), json.dumps(error))
 
 
 def write_exit_code(code: int) -> int:

@@ -4,6 +4,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from megatron_trace.check.command import Command
 from megatron_trace.config import Config
@@ -13,6 +15,8 @@ from megatron_trace.supervise.stop import Stopped
 from megatron_trace.training import guarded_run, run
 from megatron_trace.training.guarded_run import run_guarded, write_exit_code
 from megatron_trace.training.identity import OtherRun
+
+NO_REASON = "To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html"
 
 
 class RecordingGuard:
@@ -43,14 +47,24 @@ def guard(monkeypatch) -> RecordingGuard:
         (KeyError("x"), 1, "ended by KeyError: 'x'"),
     ],
 )
-def test_an_end_has_its_exit_code_and_its_words(guard, monkeypatch, error, code, words) -> None:
+def test_an_end_has_its_exit_code_and_its_words(
+    guard, monkeypatch, tmp_path, error, code, words
+) -> None:
     def ends(*arguments: object) -> None:
         if error is not None:
             raise error
 
     monkeypatch.setattr(run, "run", ends)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     assert run_guarded(Command(Config(), replay=None, rollout_only=False)) == code
     assert guard.told == [(code, words)]
+    assert torchruns_report(tmp_path / "error.json", code).endswith(words or NO_REASON)
+
+
+def torchruns_report(error_file: Path, code: int) -> str:
+    """What torchrun prints last when a rank has failed, without the rule below it."""
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file=str(error_file))
+    return str(ChildFailedError("program", {0: failure})).rstrip("=\n")
 
 
 def test_the_time_limit_leaves_the_grace_time_to_save(guard, monkeypatch) -> None:
@@ -63,12 +77,17 @@ def test_the_time_limit_leaves_the_grace_time_to_save(guard, monkeypatch) -> Non
     assert limits == [None, 575.0]
 
 
-def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path, capsys) -> None:
+def test_a_folder_that_cannot_be_made_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     (tmp_path / "file").touch()
     config = Config()
     config.run.directory = str(tmp_path / "file")
     assert run_guarded(Command(config, replay=None, rollout_only=False)) == 2
-    assert "error: run.directory = " in capsys.readouterr().err
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: run.directory = ")
+    assert torchruns_report(tmp_path / "error.json", 2).endswith(said)
 
 
 @pytest.mark.parametrize(("rank", "written"), [("0", "75\n"), ("1", None)])
