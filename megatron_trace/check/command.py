@@ -26,13 +26,14 @@ from megatron_trace.check.results import check_run_directory, check_run_name
 from megatron_trace.check.shards import check_shards
 from megatron_trace.check.shared_gpus import check_shared_gpus
 from megatron_trace.check.space import check_space
-from megatron_trace.check.tasks import check_data
 from megatron_trace.check.vocabulary import check_vocabulary
 from megatron_trace.check.weights import check_weights
 from megatron_trace.config import Config, SettingError, check_bounds
 from megatron_trace.models.folders import is_checkpoint
 
-ON_THIS_MACHINE = (
+Check = Callable[[Config], None]
+
+ON_THIS_MACHINE: tuple[Check, ...] = (
     check_devices,
     check_launcher,
     check_loggers,
@@ -40,6 +41,9 @@ ON_THIS_MACHINE = (
     check_run_directory,
 )
 """Checks that another machine may answer otherwise."""
+
+NEEDED_FOR_TASKS = {check_shards, check_weights, check_vocabulary}
+"""What must pass before tasks can be checked: their prompts are counted by the model's tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,29 +162,17 @@ def check_apart_from_layout(config: Config) -> None:
     check_maps(config)
 
 
-def problems_here(config: Config) -> list[str]:
-    """What this machine lacks for the run: GPUs, data, weights, folders.
+def problems_here(config: Config) -> dict[Check, str]:
+    """What this machine lacks for the run: GPUs, data, weights, folders; by the check that says so.
 
     The settings have passed `check_settings`, so another machine may still run them.
     """
     machine = (*ON_THIS_MACHINE, check_shared_gpus, check_weights, check_vocabulary, check_space)
-    problems = [_problem(check, config) for check in machine]
-    return [problem for problem in problems if problem]
+    problems = {check: _problem(check, config) for check in machine}
+    return {check: problem for check, problem in problems.items() if problem}
 
 
-def check_tasks_here(config: Config) -> None:
-    """Check the tasks, if data, weights and tokenizer are on this machine.
-
-    Raises:
-        SettingError: see `check_data`. It is so on every machine that has these files.
-    """
-    # Tasks are checked with the model's tokenizer.
-    needed = (check_shards, check_weights, check_vocabulary)
-    if not any(_problem(check, config) for check in needed):
-        check_data(config)
-
-
-def _problem(check: Callable[[Config], None], config: Config) -> str:
+def _problem(check: Check, config: Config) -> str:
     try:
         check(config)
     except SettingError as error:

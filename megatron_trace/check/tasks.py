@@ -35,13 +35,18 @@ FOREIGN = (Exception, SystemExit)
 """What an environment may raise. SystemExit would end the program without any message."""
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config) -> list[str]:
     """Read all tasks and check them, as a run does.
+
+    Returns:
+        A line for every source of which something was left out.
 
     Raises:
         SettingError: see `read_tasks` and `check_tasks`.
     """
-    check_tasks(config, [read_tasks(config, source) for source in all_sources(config.data)])
+    sets = [read_tasks(config, source) for source in all_sources(config.data)]
+    check_tasks(config, sets)
+    return [line for line in map(skipped, sets) if line]
 
 
 def read_tasks(config: Config, source: Source) -> TaskSet:

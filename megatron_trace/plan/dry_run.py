@@ -10,11 +10,12 @@ from typing import Any
 import psutil
 
 from megatron_trace.check.command import (
+    NEEDED_FOR_TASKS,
     check_settings,
-    check_tasks_here,
     problems_here,
     read_model_config,
 )
+from megatron_trace.check.tasks import check_data
 from megatron_trace.config import Config, Precision, WeightBackend
 from megatron_trace.plan.assumptions import Assumptions
 from megatron_trace.plan.layout import engine_places, smallest_world
@@ -51,7 +52,8 @@ def dry_run(config: Config) -> int:
     if os.environ.get("RANK", "0") != "0":
         return 0
     hf, gpu, out = read_model_config(config.model.path), gpu_of(config), console()
-    for problem in problems_here(config):
+    problems = problems_here(config)
+    for problem in problems.values():
         out.print(
             f"not so on this machine: {problem}", highlight=False, soft_wrap=True, markup=False
         )
@@ -74,7 +76,9 @@ def dry_run(config: Config) -> int:
         )
     if not plan.fits:
         out.print("see tools/plan_cluster.py --search for layouts that fit")
-    check_tasks_here(config)
+    if not problems.keys() & NEEDED_FOR_TASKS:
+        for line in check_data(config):
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
     return 0 if plan.fits else 2
 
 

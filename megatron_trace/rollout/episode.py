@@ -4,6 +4,7 @@ a checked result or in `EpisodeFailed`, whatever the environment does.
 
 import asyncio
 import copy
+import sysconfig
 import threading
 import time
 import traceback
@@ -33,6 +34,10 @@ RETRY_WAIT_S = 1.0
 
 MESSAGE_CHARS, TRACE_CHARS = 300, 4000
 """A failure's message is cut to its beginning, its stack to its end."""
+
+LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+NOT_THE_AUTHORS = (*LIBRARIES, str(Path(__file__).parents[1]), "<frozen")
+"""Where files lie that the author of an environment has not written."""
 
 
 @dataclass(frozen=True)
@@ -230,12 +235,17 @@ async def in_thread(
 
 
 def described(error: BaseException) -> str:
-    """An exception in a line, with the place where it was raised."""
+    """An exception in a line, with its place in the author's file.
+
+    An exception that a library raised names the line of the author's file that called the library.
+    """
     line = " ".join(traceback.format_exception_only(error)[-1].split())[:MESSAGE_CHARS]
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return line
-    return f"{line} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    authors = [frame for frame in frames if not frame.filename.startswith(NOT_THE_AUTHORS)]
+    place = (authors or frames)[-1]
+    return f"{line} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _printable(text: str) -> str:

@@ -297,22 +297,28 @@ def test_what_only_a_machine_lacks_is_a_line_of_the_plan_and_no_wrong_setting(
     config = load_config(None, [*settings, "run.loggers=[mlflow]"])
     config.environment.options = {}
     check_settings(config, world_size=1)
-    said = "\n".join(problems_here(config))
+    said = "\n".join(problems_here(config).values())
     assert "run.loggers = 'mlflow': is not installed" in said
     assert "environment.options.search_qa.corpus = '': must name data files" in said
     with pytest.raises(SettingError, match=r"run.loggers = 'mlflow': is not installed"):
         check_config(config, world_size=1)
 
 
-def test_a_dry_run_checks_the_tasks_where_they_can_be_read(tmp_path) -> None:
+def test_a_dry_run_checks_the_tasks_where_they_can_be_read(tmp_path, capsys) -> None:
     write_shards([{"id": "t0", "question": "Who ?", "answers": []}], str(tmp_path / "a-%d.tar"))
     places = [f"data.train={tmp_path}/a-0.tar", "data.heldout={}", f"run.directory={tmp_path}/runs"]
     config = load_config("configs/geo_hop_cpu.yaml", places)
     assert not problems_here(config)
     with pytest.raises(SettingError, match=r"^data\.train = .*task t0: answers must be a list"):
         dry_run(config)
+    good = {"id": "t1", "question": "Who ?", "answers": ["you"]}
+    write_shards([good], str(tmp_path / "b-%d.tar"))
+    config.data.train, config.data.on_bad = f"{tmp_path}/[ab]-0.tar", "skip"
+    capsys.readouterr()
+    assert dry_run(config) == 0
+    assert "data.train: 1 skipped: " in capsys.readouterr().out
     config.data.train = "nowhere-*.tar"
-    (problem,) = problems_here(config)
+    (problem,) = problems_here(config).values()
     assert "no such file" in problem
     assert dry_run(config) == 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import math
 import threading
 import time
@@ -94,6 +95,14 @@ def test_an_error_of_any_kind_ends_the_episode_and_nothing_else(error: BaseExcep
     assert text.startswith("environment odd, task geo-7: step raised ")
     assert type(error).__name__ in text and "test_episode.py, line" in text
     assert "\n" not in text and text.encode()
+
+
+def test_an_error_in_a_library_names_the_line_of_the_author_that_called_it() -> None:
+    def reads() -> None:
+        json.loads("{")
+
+    line = reads.__code__.co_firstlineno + 1
+    assert failure(Odd(reads)).endswith(f"(test_episode.py, line {line})")
 
 
 def test_a_stack_goes_with_the_failure() -> None:
