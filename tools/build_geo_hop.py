@@ -52,17 +52,17 @@ SMALL = TaskSets({"train": {1: 1_200, 2: 1_800, 3: 2_000, 4: 1_500}}, heldout=12
 
 SHORT = TaskSets({"train": {1: 1_200, 2: 1_800}}, heldout=128)
 
-TRIVIAL, BETWEEN, HOPELESS = range(1, 3), range(3, 9), range(9, 13)
+TRIVIAL, BETWEEN, HOPELESS = range(1, 3), range(3, 7), range(7, 13)
 """Hops by what they are to a policy that has learnt from 1 to 6 hops."""
 
 WIDE = TaskSets(
     {
         "broad": dict.fromkeys(TRIVIAL, 1_000)
         | dict.fromkeys(BETWEEN, 400)
-        | dict.fromkeys(HOPELESS, 700),
-        "recurring": dict.fromkeys(TRIVIAL, 28)
-        | dict.fromkeys(BETWEEN, 11)
-        | dict.fromkeys(HOPELESS, 20),
+        | dict.fromkeys(HOPELESS, 1_400),
+        "recurring": dict.fromkeys(TRIVIAL, 20)
+        | dict.fromkeys(BETWEEN, 8)
+        | dict.fromkeys(HOPELESS, 22),
     },
     heldout=56,
     strict=True,

@@ -16,7 +16,7 @@ from rich.tree import Tree
 
 from megatron_trace.files.atomic import write_text
 from megatron_trace.report.exemplars import tree_files
-from megatron_trace.report.history import decoder
+from megatron_trace.report.history import decoder, read_history
 from megatron_trace.report.metrics import bare_rewards, is_bare_mixed
 from megatron_trace.report.tree_drawing import draw_tree
 from megatron_trace.report.tree_text import (
@@ -28,7 +28,7 @@ from megatron_trace.report.tree_text import (
     stage_of,
     turn_text,
 )
-from megatron_trace.tree import ROOT, RolloutTree, leaf_statistics, load_trees
+from megatron_trace.tree import ROOT, RolloutTree, by_histories, leaf_statistics, load_trees
 from megatron_trace.tree.backup import is_mixed
 
 
@@ -122,10 +122,12 @@ def main() -> None:
         raise SystemExit(
             f"step {step} has no tree of task {args.task!r}; leave --task out to list them"
         )
+    # As the report draws it: a run that takes equal histories for one has fewer anchors.
+    tree = by_histories(found[0]).tree if read_history(args.run).merges else found[0]
     if args.svg:
-        write_text(args.svg, draw_tree(found[0], decode))
+        write_text(args.svg, draw_tree(tree, decode))
     else:
-        Console().print(terminal_tree(found[0], decode, full=args.full))
+        Console().print(terminal_tree(tree, decode, full=args.full))
 
 
 if __name__ == "__main__":

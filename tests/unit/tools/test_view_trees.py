@@ -71,6 +71,19 @@ def test_a_tree_shows_its_turns_with_success_and_prediction(view, run_dir) -> No
     assert any("answer Graz  0.00" in line and "»" not in line for line in lines)
 
 
+@pytest.mark.parametrize(("setting", "searches"), [("", 2), ("allocation: {merge: true}", 1)])
+def test_equal_histories_are_one_turn_where_the_run_takes_them_for_one(
+    view, run_dir, setting, searches
+) -> None:
+    tree = RolloutTree.from_prompt({"id": "twice"}, [65], prediction=0.5, state={})
+    for answer in ("Graz", "Paris"):
+        end = turn(f"<answer> {answer} </answer>", terminal=True)
+        tree.graft(0, [turn("<search> Lyon </search>", state={}), end])
+    save_trees(run_dir / "trees" / "step_00003.jsonl.gz", [tree])
+    (run_dir / "config.yaml").write_text(setting)
+    assert view(run_dir, "--task", "twice").count("search Lyon") == searches
+
+
 def test_a_tree_can_be_drawn(view, run_dir) -> None:
     view(run_dir, "--task", "task/2", "--svg", run_dir / "tree.svg")
     assert ElementTree.parse(run_dir / "tree.svg").getroot().tag.endswith("svg")
