@@ -34,9 +34,10 @@ def dapo(row: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def math_500(row: Mapping[str, Any]) -> dict[str, str] | None:
-    """`problem` and `answer`, named by `unique_id`, with subject and level."""
+    """`problem` and `answer`, with name, subject and level where the copy has them."""
     made = task(row["problem"], row["answer"])
-    more = {"id": row["unique_id"], "subject": row["subject"], "level": str(row["level"])}
+    names = {"unique_id": "id", "subject": "subject", "level": "level"}
+    more = {name: str(row[column]) for column, name in names.items() if column in row}
     return made and made | more
 
 

@@ -32,12 +32,12 @@ Task = dict[str, Any]
 
 def hotpotqa(row: Row) -> Task | None:
     """`{"_id" or "id", "question", "answer", ...}`; without the answer in the test set."""
-    return _task(row.get("_id", row["id"]), row["question"], [row.get("answer")])
+    return _task(row.get("_id", row["id"]), row["question"], _list(row.get("answer")))
 
 
 def two_wiki(row: Row) -> Task | None:
-    """As HotpotQA's; some copies have `answer_aliases` too."""
-    golds = [row.get("answer"), *_list(row.get("answer_aliases"))]
+    """As HotpotQA's; some copies have `answer_aliases` too, or a list of answers."""
+    golds = [*_list(row.get("answer")), *_list(row.get("answer_aliases"))]
     return _task(row.get("_id", row["id"]), row["question"], golds)
 
 
@@ -45,13 +45,13 @@ def musique(row: Row) -> Task | None:
     """`{"id", "question", "answer", "answer_aliases", "answerable", "paragraphs", ...}`."""
     if not row.get("answerable", True):
         return None
-    golds = [row.get("answer"), *_list(row.get("answer_aliases"))]
+    golds = [*_list(row.get("answer")), *_list(row.get("answer_aliases"))]
     return _task(row["id"], row["question"], golds)
 
 
 def bamboogle(row: Row) -> Task | None:
     """`{"Question", "Answer"}`, as in its table."""
-    return _task(row["id"], row["Question"], [row["Answer"]])
+    return _task(row["id"], row["Question"], _list(row["Answer"]))
 
 
 def search_r1(row: Row) -> Task | None:

@@ -14,9 +14,9 @@ class DataConfig:
     # Files, or name -> files, or name -> {files, weight, map}: `sources.py` reads it.
     train: Any = setting(
         "",
-        "training tasks: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet files, or a folder that "
-        "the package datasets saved (path, glob, brace pattern or URL); or name -> {files, weight, "
-        "map} of several sources, from which tasks are drawn in proportion to the weights",
+        "training tasks: .tar (WebDataset), .jsonl, .jsonl.gz, .json or .parquet files, or a folder "
+        "that the package datasets saved (path, glob, brace pattern or URL); or name -> {files, "
+        "weight, map} of several sources, from which tasks are drawn in proportion to the weights",
         files=True,
     )
     heldout: dict[str, Any] = setting(

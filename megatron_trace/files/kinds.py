@@ -8,9 +8,9 @@ from megatron_trace.files.remote import file_name, is_url, remote_matches, shown
 from megatron_trace.files.saved_dataset import is_saved_dataset
 from megatron_trace.files.shards import matches, parts
 
-TAR, LINES, GZIP_LINES, PARQUET = ".tar", ".jsonl", ".jsonl.gz", ".parquet"
+TAR, LINES, GZIP_LINES, ARRAY, PARQUET = ".tar", ".jsonl", ".jsonl.gz", ".json", ".parquet"
 
-KINDS = (TAR, LINES, GZIP_LINES, PARQUET)
+KINDS = (TAR, LINES, GZIP_LINES, ARRAY, PARQUET)
 
 SAVED_DATASET = ""
 """Stands for the extension of a folder that the package `datasets` saved."""
@@ -34,8 +34,8 @@ def extension_of(path: str) -> str:
         return SAVED_DATASET
     raise BadData(
         f"{shown(path)}: is no data file by its extension; data files are {TAR} (WebDataset shards), "
-        f"{LINES} or {GZIP_LINES} (JSON lines), {PARQUET}, and folders that "
-        "the package datasets saved"
+        f"{LINES} or {GZIP_LINES} (JSON lines), {ARRAY} (an array of objects), {PARQUET}, and "
+        "folders that the package datasets saved"
     )
 
 

@@ -1,6 +1,6 @@
 """Rows of data files: one JSON object for each sample, or a line about why it is none.
 
-A file is a WebDataset shard, JSON lines or Parquet, or a folder that the package `datasets` saved;
+A file is a WebDataset shard, JSON lines, a JSON array or Parquet, or a folder that the package `datasets` saved;
 its extension says which (`kinds.py`). It may lie behind a URL.
 """
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron_trace.files.archive import read_members
+from megatron_trace.files.array import read_array
 from megatron_trace.files.json_object import parse
-from megatron_trace.files.kinds import PARQUET, SAVED_DATASET, TAR, data_paths, extension_of
+from megatron_trace.files.kinds import ARRAY, PARQUET, SAVED_DATASET, TAR, data_paths, extension_of
 from megatron_trace.files.lines import read_lines
 from megatron_trace.files.parquet import read_parquet
 from megatron_trace.files.problems import BadData, refuse
@@ -26,7 +27,7 @@ class Row:
 
     Attributes:
         shard: path of the file, or its URL without credentials.
-        member: name of the `.json` file in a shard; `line 17`, or `row 17` of Parquet, from 1.
+        member: name of the `.json` file in a shard; `line 17`, or `row 17` of Parquet or an array, from 1.
         content: the JSON object.
         number: that line or row; 0 in a shard.
     """
@@ -47,8 +48,8 @@ def read_rows(pattern: str, problems: list[str]) -> Iterator[Row]:
 
     Args:
         pattern: path, URL, glob or brace pattern of `.tar` files whose members are KEY.json, of
-            `.jsonl` or `.jsonl.gz` files, of `.parquet` files, and of folders that the package
-            `datasets` saved.
+            `.jsonl` or `.jsonl.gz` files, of `.json` files with an array of objects, of `.parquet`
+            files, and of folders that the package `datasets` saved.
         problems: gets a line for everything that is not read.
 
     Raises:
@@ -114,6 +115,9 @@ def _read_checked(path: str, entries: Entries, problems: list[str]) -> Iterator[
         yield from _read_shard(path, problems)
     elif extension == SAVED_DATASET:
         for number, content in read_saved_dataset(path, problems):
+            yield Row(path, f"row {number}", content, number)
+    elif extension == ARRAY:
+        for number, content in read_array(path, problems):
             yield Row(path, f"row {number}", content, number)
     elif extension == PARQUET:
         for number, content in read_parquet(path, problems):

@@ -19,7 +19,7 @@ class RetrieverOptions:
 
     corpus: str = setting(
         "",
-        "documents, indexed in every worker: .tar (WebDataset), .jsonl, .jsonl.gz or .parquet "
+        "documents, indexed in every worker: .tar (WebDataset), .jsonl, .jsonl.gz, .json or .parquet "
         "files (path, glob or brace pattern)",
         files=True,
         or_else="retriever",

@@ -51,6 +51,11 @@ ROWS = [
         },
     ),
     (
+        "math_500",
+        {"problem": "What?", "answer": "1"},
+        {"question": "What?", "answer": "1"},
+    ),
+    (
         "aime",
         {"id": 60, "problem": "Every morning …", "solution": "…", "answer": "025", "year": "2024"},
         {"question": "Every morning …", "answer": "25"},

@@ -52,6 +52,11 @@ def tasks(folder: Path, function: str, rows: list[Any], parquet: bool) -> list[d
     [
         ("hotpotqa", HOTPOT_PARQUET, ("5a7a06935542990198eaf050", ["Arthur's Magazine"])),
         ("two_wiki", TWO_WIKI_TEXTS, ("8813f87c0bdd11eba7f7acde48001122", ["Małgorzata Braunek"])),
+        (
+            "two_wiki",
+            TWO_WIKI_TEXTS | {"answer": ["Małgorzata Braunek"]},
+            ("8813f87c0bdd11eba7f7acde48001122", ["Małgorzata Braunek"]),
+        ),
         ("musique", MUSIQUE, ("2hop__482757_12019", ["Boston, Massachusetts", "Boston"])),
         ("bamboogle", BAMBOOGLE, ("train-1", ["Richard Nixon"])),
         ("search_r1", SEARCH_R1, ("nq-train_0", ["December 1972", "14 December 1972 UTC"])),

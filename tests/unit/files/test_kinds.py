@@ -21,7 +21,7 @@ def test_the_extension_is_the_kind(path, extension) -> None:
     assert extension_of(path) == extension
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.tar.gz", "a.parquet.gz", "jsonl", "a"])
+@pytest.mark.parametrize("name", ["a.csv", "a.json.gz", "a.tar.gz", "a.parquet.gz", "jsonl", "a"])
 def test_any_other_extension_is_one_line_that_lists_the_kinds(tmp_path, name) -> None:
     (tmp_path / name).touch()
     said = rf"{name}: is no data file .*\.tar \(WebDataset.*\.jsonl or \.jsonl\.gz .*\.parquet, and folders"
