@@ -30,6 +30,9 @@ CHART_GAP = 16.0
 EDGE = 18.0
 """Distance of heading and legend from the left edge."""
 
+MOST_DIGITS = 6
+"""Digits more than usual that a label of an axis may have."""
+
 _STYLE = """
 .mt .grid{stroke:var(--faint);stroke-width:1}.mt .line{fill:none;stroke-width:2.25;stroke-linejoin:round}
 .mt .dash{stroke-dasharray:5 4;stroke-width:1.75}.mt .band{fill-opacity:.14}
@@ -98,7 +101,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     # 0.3 / 0.1 is a little less than 3: without the margin an axis from 0.3 would begin at 0.2.
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, last + 1)]
+    digits = 2 - math.floor(math.log10(step))
+    return [round(n * step, digits) for n in range(first, last + 1)]
 
 
 def _round_step(least: float) -> float:
@@ -132,9 +136,8 @@ def legend(names: Sequence[tuple[str, str]], x: float = EDGE, y: float = 37) -> 
 def y_axis(frame: Frame, values: Sequence[float], percent: bool) -> str:
     """Grid lines with their values; `percent` prints shares."""
     parts = []
-    for value in values:
+    for value, text in zip(values, _tick_texts(values, percent), strict=True):
         y = frame.y_pixel(value)
-        text = f"{value:.0%}" if percent else _tick_text(value)
         parts.append(path(f"M{frame.left:.1f} {y:.1f}H{frame.plot_right:.1f}", 'class="grid"'))
         parts.append(label(frame.left - 8, y + 4, text, 11, SOFT_END))
     return "".join(parts)
@@ -173,5 +176,16 @@ def x_name(frame: Frame, name: str) -> str:
     return label(frame.plot_right, frame.plot_bottom - 8, f"{name} →", 11, SOFT_END)
 
 
-def _tick_text(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
+def _tick_texts(values: Sequence[float], percent: bool) -> list[str]:
+    """Texts of an axis, with the fewest digits that tell its values apart."""
+    for digits in range(MOST_DIGITS):
+        texts = []
+        for value in values:
+            texts.append(f"{value:.{digits}%}" if percent else _tick_text(value, 4 + digits))
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def _tick_text(value: float, digits: int = 4) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.{digits}g}"

@@ -15,6 +15,9 @@ NEARBY = 4
 COMFORTABLE_LEAVES = 9
 """Among equally telling trees, the one whose number of rollouts is nearest to this is shown."""
 
+NEWEST = 3
+"""Trees of the newest step that are shown while a run goes on."""
+
 
 @dataclass
 class Exemplar:
@@ -68,6 +71,15 @@ def choose_exemplars(run_dir: Path | str) -> list[Exemplar]:
         exemplar = _best(_nearest(files, place), kinds, chosen)
         if exemplar is not None:
             chosen.append(exemplar)
+    return chosen
+
+
+def newest_exemplars(run_dir: Path | str) -> list[Exemplar]:
+    """At most `NEWEST` trees of the newest step that has any, the most telling ones first."""
+    files = list(tree_files(run_dir).items())[-1:]
+    chosen: list[Exemplar] = []
+    while len(chosen) < NEWEST and (exemplar := _best(files, _KINDS, chosen)):
+        chosen.append(exemplar)
     return chosen
 
 

@@ -13,6 +13,9 @@ NAME_SIZE = 12.6
 are drawn.
 """
 
+LEAST_RANGE = 1e-3
+"""Least range of a y axis, as a share of its values."""
+
 NAME_DISTANCE = 15.0
 """Least vertical distance between two names in pixels."""
 
@@ -110,7 +113,12 @@ def _y_ticks(
     for one in series:
         low, high = _bounds(one)
         ends += [*low, *high]
-    found = ticks(min(ends), max(ends))
+    low, high = min(ends), max(ends)
+    # Otherwise the rounding errors of a number that never changes would fill the chart.
+    least = LEAST_RANGE * max(abs(low), abs(high))
+    if high - low < least:
+        low, high = (low + high - least) / 2, (low + high + least) / 2
+    found = ticks(low, high)
     # A band of errors may reach below 0 % or above 100 %; the axis need not.
     return ticks(max(found[0], 0.0), min(found[-1], 1.0)) if percent else found
 

@@ -20,7 +20,12 @@ class Tile:
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Fill a template and write it to `path`; the file appears only when it is whole.
+    """Write what `fill` makes to `path`; the file appears only when it is whole."""
+    return write_text(path, fill(template, **values))
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template with its values.
 
     Args:
         template: name of a file in `templates/`.
@@ -30,7 +35,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     Raises:
         jinja2.UndefinedError: the template names a value that is not there.
     """
-    return write_text(path, _environment().get_template(template).render(values) + "\n")
+    return _environment().get_template(template).render(values) + "\n"
 
 
 def _environment() -> Environment:

@@ -1,13 +1,16 @@
-"""`report.html`: what a run did, in one file that needs nothing else, for light and dark."""
+"""`report.html`: what a run did, in one file that needs nothing else, for light and dark. The live
+page of a run that goes on is the same, with the trees of the newest step.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from megatron_trace.files.atomic import write_text
 from megatron_trace.report import run_charts
-from megatron_trace.report.exemplars import choose_exemplars
+from megatron_trace.report.exemplars import Exemplar, choose_exemplars, newest_exemplars
 from megatron_trace.report.history import History, read_history
-from megatron_trace.report.page import Tile, write_page
+from megatron_trace.report.page import Tile, fill
 from megatron_trace.report.tree_drawing import draw_tree
 from megatron_trace.report.tree_text import Decode
 from megatron_trace.report.words import short
@@ -34,13 +37,38 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
         The path written; the file appears only when it is whole.
     """
     run_dir = Path(run_dir)
+    trees = choose_exemplars(run_dir)
+    page = _page(run_dir, decode, trees, kind="training report", live_version=None)
+    return write_text(run_dir / "report.html", page)
+
+
+def live_page(run_dir: Path | str, *, decode: Decode, version: str) -> str:
+    """The report of a run as it is now, with trees of the newest step.
+
+    Args:
+        run_dir: folder of the run.
+        decode: text of token ids.
+        version: the page loads itself again when its server's /version is another text.
+    """
+    run_dir = Path(run_dir)
+    return _page(run_dir, decode, newest_exemplars(run_dir), kind="live", live_version=version)
+
+
+def _page(
+    run_dir: Path,
+    decode: Decode,
+    trees: Sequence[Exemplar],
+    *,
+    kind: str,
+    live_version: str | None,
+) -> str:
     history = read_history(run_dir)
     # A run that was killed at once has no rows at all: every part below is empty then, and left out
     # by the template.
-    return write_page(
-        run_dir / "report.html",
+    return fill(
         "run.html.j2",
-        kind="training report",
+        kind=kind,
+        live_version=live_version,
         title=history.name,
         subtitle=" · ".join([*history.description(), history.progress()]),
         tiles=_tiles(history),
@@ -51,19 +79,15 @@ def write_report(run_dir: Path | str, *, decode: Decode) -> Path:
             "health": run_charts.health_charts(history),
         },
         has_continuations=history.total("continuations") > 0,
-        trees=_drawn_trees(run_dir, decode, merge=history.merges),
+        trees=[_drawn(tree, decode, merge=history.merges) for tree in trees],
         events=history.events(),
         settings=history.config_text,
     )
 
 
-def _drawn_trees(run_dir: Path, decode: Decode, *, merge: bool) -> list[DrawnTree]:
-    drawn = []
-    for exemplar in choose_exemplars(run_dir):
-        caption = f"Step {exemplar.step}. {exemplar.why}"
-        tree = by_histories(exemplar.tree).tree if merge else exemplar.tree
-        drawn.append(DrawnTree(draw_tree(tree, decode), caption))
-    return drawn
+def _drawn(exemplar: Exemplar, decode: Decode, *, merge: bool) -> DrawnTree:
+    tree = by_histories(exemplar.tree).tree if merge else exemplar.tree
+    return DrawnTree(draw_tree(tree, decode), f"Step {exemplar.step}. {exemplar.why}")
 
 
 def _tiles(history: History) -> list[Tile]:
