@@ -113,12 +113,13 @@ def _y_ticks(
     for one in series:
         low, high = _bounds(one)
         ends += [*low, *high]
-    low, high = min(ends), max(ends)
+    lowest, highest = min(ends), max(ends)
     # Otherwise the rounding errors of a number that never changes would fill the chart.
-    least = LEAST_RANGE * max(abs(low), abs(high))
-    if high - low < least:
-        low, high = (low + high - least) / 2, (low + high + least) / 2
-    found = ticks(low, high)
+    least = LEAST_RANGE * max(abs(lowest), abs(highest))
+    if highest - lowest < least:
+        middle = (lowest + highest) / 2
+        lowest, highest = middle - least / 2, middle + least / 2
+    found = ticks(lowest, highest)
     # A band of errors may reach below 0 % or above 100 %; the axis need not.
     return ticks(max(found[0], 0.0), min(found[-1], 1.0)) if percent else found
 
