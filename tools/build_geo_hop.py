@@ -60,9 +60,9 @@ WIDE = TaskSets(
         "broad": dict.fromkeys(TRIVIAL, 1_000)
         | dict.fromkeys(BETWEEN, 400)
         | dict.fromkeys(HOPELESS, 1_400),
-        "recurring": dict.fromkeys(TRIVIAL, 20)
-        | dict.fromkeys(BETWEEN, 8)
-        | dict.fromkeys(HOPELESS, 22),
+        "recurring": dict.fromkeys(TRIVIAL, 17)
+        | dict.fromkeys(BETWEEN, 7)
+        | dict.fromkeys(HOPELESS, 24),
     },
     heldout=56,
     strict=True,
