@@ -5,8 +5,8 @@
     curl localhost:8000/retrieve -H 'Content-Type: application/json' \\
         -d '{"queries": ["capital of France"], "topk": 3, "return_scores": true}'
 
-A row of the corpus (.jsonl, .jsonl.gz, .json, .parquet or .tar) has `title` and `text`, or `contents` as
-Search-R1 writes them. The index is built once. With --dense MODEL it holds vectors of a model of
+A row of the corpus (.jsonl, .jsonl.gz, .json, .parquet, .tar) has `title` and `text`, or `contents`
+as Search-R1 writes them. The index is built once. With --dense MODEL it holds vectors of a model of
 sentence-transformers, which must be installed. Otherwise it is BM25, mapped: an environment on the
 same machine can open the folder itself (`retriever: data/wiki_bm25`).
 

@@ -2,8 +2,8 @@
 
     python tools/watch.py runs/trace
 
-It reads the run's files alone, so it works while the run goes on, after it, and on any machine that
-has the files. It answers on this machine only; from another one, open a tunnel first:
+It reads the run's files alone. So it works during the run and after it, on any machine that has the
+files. It answers on this machine only; from another one, open a tunnel first:
 
     ssh -L 8100:127.0.0.1:8100 LOGIN_NODE
 """
@@ -81,11 +81,13 @@ def serve(live: LivePage, port: int) -> ThreadingHTTPServer:
                 self._answer(404, "text/plain", "there is / and /version")
             else:
                 kind, make = found
+                status = 200
                 try:
-                    self._answer(200, kind, make())
+                    text = make()
                 except Exception:
                     # A file may be gone while it is read; the next version of the page mends it.
-                    self._answer(500, "text/plain", traceback.format_exc())
+                    status, kind, text = 500, "text/plain", traceback.format_exc()
+                self._answer(status, kind, text)
 
         def _answer(self, status: int, kind: str, text: str) -> None:
             body = text.encode()
@@ -93,8 +95,10 @@ def serve(live: LivePage, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
+            # The browser may have closed the page meanwhile.
+            with suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Nothing: every browser asks every two seconds."""

@@ -13,7 +13,6 @@ from megatron_trace.files.json_object import parse_next, utf8
 from megatron_trace.files.lines import read_lines
 
 SPACE = re.compile(r"\s*")
-SPACE_AND_COMMA = re.compile(r"\s*,\s*")
 
 
 def read_array(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -37,7 +36,7 @@ def read_array(path: str, problems: list[str]) -> Iterator[tuple[int, dict[str, 
     except ValueError as error:
         problems.append(f"{path}: {error}")
         return
-    start = _after(SPACE, text, 0)
+    start = _after_space(text, 0)
     if text.startswith("{", start):
         yield from read_lines(path, problems)
     elif text.startswith("[", start):
@@ -51,7 +50,7 @@ def _elements(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of an array whose text begins before `at`."""
     number = 0
-    at = _after(SPACE, text, at)
+    at = _after_space(text, at)
     closed = text.startswith("]", at)
     while not closed:
         number += 1
@@ -64,19 +63,18 @@ def _elements(
             yield number, content
         else:
             problems.append(f"{path}: row {number}: must be a JSON object, not {str(content)[:40]}")
-        at = _after(SPACE, text, at)
+        at = _after_space(text, at)
         closed = text.startswith("]", at)
         if not closed:
-            comma = SPACE_AND_COMMA.match(text, at)
-            if comma is None:
+            if not text.startswith(",", at):
                 problems.append(f"{path}: is cut or damaged after row {number}; copy it again")
                 return
-            at = comma.end()
+            at = _after_space(text, at + 1)
     if text[at + 1 :].strip():
         problems.append(f"{path}: more follows the array's end; it must be one JSON array")
 
 
-def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
+def _after_space(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
     assert found is not None, "the pattern matches nothing too"
     return found.end()

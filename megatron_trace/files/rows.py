@@ -1,7 +1,7 @@
 """Rows of data files: one JSON object for each sample, or a line about why it is none.
 
-A file is a WebDataset shard, JSON lines, a JSON array or Parquet, or a folder that the package `datasets` saved;
-its extension says which (`kinds.py`). It may lie behind a URL.
+A file is a WebDataset shard, JSON lines, a JSON array or Parquet, or a folder that the package
+`datasets` saved; its extension says which (`kinds.py`). It may lie behind a URL.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,8 @@ class Row:
 
     Attributes:
         shard: path of the file, or its URL without credentials.
-        member: name of the `.json` file in a shard; `line 17`, or `row 17` of Parquet or an array, from 1.
+        member: name of the `.json` file in a shard; `line 17`, or `row 17` of Parquet or an array,
+            from 1.
         content: the JSON object.
         number: that line or row; 0 in a shard.
     """

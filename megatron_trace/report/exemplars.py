@@ -16,7 +16,7 @@ COMFORTABLE_LEAVES = 9
 """Among equally telling trees, the one whose number of rollouts is nearest to this is shown."""
 
 NEWEST = 3
-"""Trees of the newest step that are shown while a run goes on."""
+"""Trees of the newest step on the live page."""
 
 
 @dataclass

@@ -1,5 +1,5 @@
 """`report.html`: what a run did, in one file that needs nothing else, for light and dark. The live
-page of a run that goes on is the same, with the trees of the newest step.
+page shows the same during the run, with trees of the newest step.
 """
 
 from collections.abc import Sequence

@@ -1,23 +1,15 @@
 """A JSON array: every object is a row, or is told with its number; so is damage."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_trace.files.rows import load_rows, read_rows
-from tests.unit.files.test_lines import LINES, ROWS, objects
+from megatron_trace.files.rows import load_rows
+from tests.unit.files.test_lines import LINES, ROWS, objects, read
 
 INDENTED = json.dumps(ROWS, indent=4).encode()
-
-
-def read(path: Path, content: bytes) -> tuple[list[dict], list[str]]:
-    path.write_bytes(content)
-    problems: list[str] = []
-    rows = [row.content for row in read_rows(str(path), problems)]
-    return rows, problems
 
 
 @pytest.mark.parametrize(
