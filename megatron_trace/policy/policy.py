@@ -13,6 +13,7 @@ from megatron_trace.learning.rows import Row
 from megatron_trace.models.folders import hf_assets_dir, is_checkpoint
 from megatron_trace.policy.distributed import start
 from megatron_trace.policy.export import export
+from megatron_trace.policy.freed_memory import UPDATES, give_back_freed_memory
 from megatron_trace.policy.hf import TensorMeta, read_config
 from megatron_trace.policy.manifest import DamagedCheckpoint, shared_verify
 from megatron_trace.policy.packing import layout
@@ -76,7 +77,10 @@ class Policy:
             ValueError: there are no rows, or one exceeds learning.batching.micro_batch_tokens.
             FloatingPointError: a gradient is not finite.
         """
-        return self._step.train_on(rows)
+        metrics = self._step.train_on(rows)
+        if self.updates() % UPDATES == 0:
+            give_back_freed_memory()
+        return metrics
 
     def gradient(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """See `TrainStep.gradient`."""
