@@ -9,7 +9,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,13 @@ class Size:
 
 
 def arguments(
-    description: str | None, out: Path, noise: float, steps: int, peak: float, tokens: int
+    description: str | None, out: Path, noise: float | None, steps: int, peak: float, tokens: int
 ) -> argparse.Namespace:
     """The command line of a tool that makes a start policy; the arguments are its defaults.
 
     Args:
         description: the tool's docstring.
+        noise: None for a demonstrator that never errs.
         peak: the highest learning rate.
         tokens: of a batch.
     """
@@ -63,7 +64,8 @@ def arguments(
     )
     parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--noise", type=float, default=noise)
+    if noise is not None:
+        parser.add_argument("--noise", type=float, default=noise)
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--peak", type=float, default=peak, help="the highest learning rate")
     parser.add_argument("--tokens-per-batch", type=int, default=tokens)
@@ -101,7 +103,7 @@ def begin_from(
     model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
-    copied: Iterable[str],
+    copied: Sequence[str],
     seed: int,
 ) -> None:
     """Give `model` the layers of the policy in `folder`, and what its tokens stand for.
@@ -111,7 +113,7 @@ def begin_from(
 
     Args:
         tokenizer: of `model`.
-        folder: an HF folder of the same size, apart from the vocabulary; it can copy numbers.
+        folder: an HF folder of the same size, apart from the vocabulary; it can copy.
         copied: texts of single tokens that shall be copied; they are drawn as numbers are.
     """
     older = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -119,10 +121,11 @@ def begin_from(
     model.model.layers.load_state_dict(older.model.layers.state_dict())
     model.model.norm.load_state_dict(older.model.norm.state_dict())
     known = older.model.embed_tokens.weight.detach()
-    numbers = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
     generator = torch.Generator().manual_seed(seed)
     rows = drawn_like(known, len(tokenizer), generator)
-    alike = drawn_like(known[numbers], len(tokenizer), generator)
+    if copied:
+        numbers = [row for token, row in ids.items() if re.fullmatch("Ġ[0-9]+", token)]
+        alike = drawn_like(known[numbers], len(tokenizer), generator)
     for word in copied:
         (row,) = tokenizer.encode(word, add_special_tokens=False)
         rows[row] = alike[row]

@@ -17,7 +17,7 @@ Answer = Callable[[Reply], Sequence[Message] | None]
 """The messages after a turn of the policy; None after the last one."""
 
 
-def call(name: str, **arguments: Any) -> str:
+def call(name: str, /, **arguments: Any) -> str:
     """A call as Qwen3 writes it."""
     body = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>\n{body}\n</tool_call>"
