@@ -71,15 +71,15 @@ def build(out: Path) -> dict[str, dict[str, int]]:
         NotInstalled: the package bfcl-eval is missing.
     """
     by_category = {category: read_category(category) for category in CATEGORIES}
-    tasks = [task for read in by_category.values() for task in read]
-    family = families(tasks)
-    train = [task for task in tasks if not is_held_out(family[task["id"]])]
-    write_shards(train, str(out / "train-%06d.tar"))
-    counts = {}
+    family = families([task for read in by_category.values() for task in read])
+    counts: dict[str, dict[str, int]] = {}
     for category, read in by_category.items():
-        held = [task for task in read if is_held_out(family[task["id"]])]
-        write_shards(held, str(out / f"heldout_{category}-%06d.tar"))
-        counts[category] = {"train": len(read) - len(held), "heldout": len(held)}
+        sets: dict[str, list[Task]] = {"train": [], "heldout": []}
+        for task in read:
+            sets["heldout" if is_held_out(family[task["id"]]) else "train"].append(task)
+        for name, chosen in sets.items():
+            write_shards(chosen, str(out / f"{name}_{category}-%06d.tar"))
+        counts[category] = {name: len(chosen) for name, chosen in sets.items()}
     manifest = {"package": f"{NAME}=={VERSION}", "held_out_of": HELD_OUT_OF, "tasks": counts}
     write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return counts

@@ -19,7 +19,7 @@ def built(load_tool, tmp_path_factory) -> Path:
 
 
 def test_every_task_is_in_one_set_as_it_was(built: Path) -> None:
-    train = load_tasks(f"{built}/train-*.tar")
+    train = load_tasks(f"{built}/train_*-*.tar")
     held = [task for name in CATEGORIES for task in load_tasks(f"{built}/heldout_{name}-*.tar")]
     read = {task["id"]: task for name in CATEGORIES for task in read_category(name)}
     assert {task["id"]: task for task in train + held} == read
@@ -38,7 +38,7 @@ def test_a_family_is_on_one_side(built: Path) -> None:
                 found |= {json.dumps(doc, sort_keys=True) for doc in json.loads(task["function"])}
         return found
 
-    assert not marks(load_tasks(f"{built}/train-*.tar")) & marks(
+    assert not marks(load_tasks(f"{built}/train_*-*.tar")) & marks(
         load_tasks(f"{built}/heldout_*-*.tar")
     )
 
