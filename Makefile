@@ -1,9 +1,8 @@
 # Two commands set everything up: `make quickstart` trains the embedded example, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests of one file stay in one process. The system tests come first, as they take longest. A
-# third of their time they wait for other processes, so three share two cores.
-PROCESSES := -n 3 --dist loadfile --no-loadscope-reorder
+# The tests of one file stay in one process. The system tests come first, as they take longest.
+TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install quickstart data test test-all lint format
 
@@ -24,10 +23,10 @@ quickstart: install data
 	$(BIN)/torchrun --nproc-per-node 1 pretrain_trace.py --config configs/geo_hop_cpu.yaml
 
 test: install data
-	$(BIN)/python -m pytest -m "not slow" $(PROCESSES)
+	$(BIN)/python -m pytest -m "not slow" $(TWO_PROCESSES)
 
 test-all: install data
-	$(BIN)/python -m pytest $(PROCESSES)
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 lint: install
 	$(BIN)/ruff check .

@@ -112,6 +112,7 @@ def test_more_ranks_go_on_from_the_checkpoint_of_one(folder: Path) -> None:
     assert_close(folder, "one", "four-from-one")
 
 
+@pytest.mark.slow
 def test_one_rank_goes_on_from_the_checkpoint_of_four(folder: Path) -> None:
     launch(folder, 1, {"one-from-four": (settings(folder / "model"), folder / "four.checkpoint")})
     assert_close(folder, "four", "one-from-four")
