@@ -213,6 +213,10 @@ def main() -> None:
         peak=1e-3,
         tokens=2_048,
     )
+    if not DATA.exists():
+        raise SystemExit(
+            f"{DATA}: no such folder; python tools/build_bfcl.py --out {DATA} makes it"
+        )
     torch.set_num_threads(args.threads)
     make_policy(args)
 

@@ -120,6 +120,10 @@ def main() -> None:
         peak=5e-4,
         tokens=2_048,
     )
+    if not DATA.exists():
+        raise SystemExit(
+            f"{DATA}: no such folder; python tools/build_geo_hop.py --out {DATA} makes it"
+        )
     torch.set_num_threads(args.threads)
     make_policy(args)
 

@@ -81,3 +81,10 @@ def test_a_few_steps_write_a_policy(tool, geo_hop, tmp_path, monkeypatch) -> Non
 
 def test_the_shipped_policy_is_small() -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 8_000_000
+
+
+def test_without_its_data_a_line_says_how_to_make_them(tool, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tool, "DATA", tmp_path / "nowhere")
+    monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path / "policy")])
+    with pytest.raises(SystemExit, match="nowhere: no such folder; python tools/build_"):
+        tool.main()
