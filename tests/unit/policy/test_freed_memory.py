@@ -1,12 +1,15 @@
 """Freed memory goes back to the system."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from megatron_trace.policy import freed_memory
-from megatron_trace.policy.freed_memory import give_back_freed_memory
+from megatron_trace.policy import policy as policy_file
+from megatron_trace.policy.freed_memory import UPDATES, give_back_freed_memory
+from megatron_trace.policy.policy import Policy
 
 PIECES, PIECE = 2_000, 100_000  # bytes: below the size from which glibc maps a block by itself
 FREED = PIECES * PIECE
@@ -33,3 +36,23 @@ def test_memory_below_a_block_in_use_is_given_back() -> None:
 def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freed_memory, "_malloc_trim", lambda: None)
     give_back_freed_memory()
+
+
+def test_a_policy_gives_memory_back_once_in_several_updates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    updates = SimpleNamespace(updates=0)
+
+    def train_on(rows: list[object]) -> dict[str, float]:
+        updates.updates += 1
+        return {}
+
+    policy = Policy.__new__(Policy)
+    vars(policy).update(_step=SimpleNamespace(train_on=train_on), _optimizer=updates)
+    given: list[int] = []
+    monkeypatch.setattr(
+        policy_file, "give_back_freed_memory", lambda: given.append(updates.updates)
+    )
+    for _ in range(2 * UPDATES):
+        assert policy.update([]) == {}
+    assert given == [UPDATES, 2 * UPDATES]
