@@ -122,21 +122,26 @@ def _play(
 def watched(play: Callable[[], Any]) -> tuple[Any, float]:
     """What `play` returns, and the longest time, in seconds, in which no other thread could run."""
     over = threading.Event()
-    gaps = [0.0]
+    gaps: list[float] = []
+    begun = time.monotonic()
 
     def tick() -> None:
-        last = time.monotonic()
-        while not over.wait(0.005):
-            gaps.append(time.monotonic() - last)
-            last = time.monotonic()
+        last, ended = begun, False
+        while not ended:
+            ended = over.wait(0.005)
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
 
     ticking = threading.Thread(target=tick, daemon=True)
     ticking.start()
     try:
-        return play(), max(gaps)
+        result = play()
     finally:
         over.set()
         ticking.join()
+    # Only now: the thread may have had no turn since `play` gave it none.
+    return result, max(gaps)
 
 
 def _answers(task: Mapping[str, Any]) -> list[Any]:
