@@ -77,6 +77,16 @@ def arguments(
     return args
 
 
+def need(data: Path, tool: str) -> None:
+    """End the program with a line if the folder `data` is missing; `tool` makes it.
+
+    Raises:
+        SystemExit: it is missing.
+    """
+    if not data.exists():
+        raise SystemExit(f"{data}: no such folder; python tools/{tool}.py --out {data} makes it")
+
+
 def new_model(tokenizer: PreTrainedTokenizerFast, size: Size, seed: int) -> Qwen3ForCausalLM:
     """A Qwen3 with tied embeddings for the vocabulary of `tokenizer`, in float32."""
     torch.manual_seed(seed)

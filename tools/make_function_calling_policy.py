@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cloning import Episode, arguments, batches, begin_from, new_model, save, train
+from cloning import Episode, arguments, batches, begin_from, need, new_model, save, train
 from cloning_chat import call, demonstration
 from cloning_tokenizer import CHAT_TEMPLATE, QWEN3_TAGS, train_tokenizer
 from geo_hop_demonstrator import Invent, names_from_tokens
@@ -213,10 +213,7 @@ def main() -> None:
         peak=1e-3,
         tokens=2_048,
     )
-    if not DATA.exists():
-        raise SystemExit(
-            f"{DATA}: no such folder; python tools/build_bfcl.py --out {DATA} makes it"
-        )
+    need(DATA, "build_bfcl")
     torch.set_num_threads(args.threads)
     make_policy(args)
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from cloning import Episode, arguments, batches, begin_from, new_model, save, train
+from cloning import Episode, arguments, batches, begin_from, need, new_model, save, train
 from cloning_chat import call, demonstration
 from cloning_tokenizer import (
     CHAT_TEMPLATE,
@@ -120,10 +120,7 @@ def main() -> None:
         peak=5e-4,
         tokens=2_048,
     )
-    if not DATA.exists():
-        raise SystemExit(
-            f"{DATA}: no such folder; python tools/build_geo_hop.py --out {DATA} makes it"
-        )
+    need(DATA, "build_geo_hop")
     torch.set_num_threads(args.threads)
     make_policy(args)
 
